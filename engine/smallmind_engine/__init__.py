@@ -1,0 +1,1 @@
+"""The NumPy engine: reads GGUF files, runs the models in them, and tells what it does."""

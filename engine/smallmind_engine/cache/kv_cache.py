@@ -1,0 +1,109 @@
+"""Keys and values of one sequence, for all layers, in memory that grows by whole blocks."""
+
+# L layers, K kv-heads, S capacity, D key size, E value size
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from smallmind_engine.telemetry.errors import ContextOverflowError
+from smallmind_engine.telemetry.reasons import ReasonCode
+
+BLOCK_TOKENS: Final = 64
+
+_FLOAT_BYTES: Final = 4
+
+
+def round_up_to_block(tokens: int) -> int:
+    """The smallest multiple of the block size that holds ``tokens``."""
+    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+
+
+class KVCache:
+    """Not thread-safe: it belongs to one sequence.
+
+    Args:
+        n_layers: L.
+        n_kv_heads: K.
+        key_dim: D.
+        value_dim: E.
+        capacity: tokens to make room for; rounded up to whole blocks.
+
+    Attributes:
+        keys: shape (L, K, S, D), float32; the first ``length`` positions are set.
+        values: shape (L, K, S, E), float32.
+        length: tokens in the cache.
+    """
+
+    __slots__ = ("keys", "length", "values")
+
+    def __init__(
+        self, n_layers: int, n_kv_heads: int, key_dim: int, value_dim: int, capacity: int
+    ) -> None:
+        rows = round_up_to_block(capacity)
+        self.keys: npt.NDArray[np.float32] = np.empty(
+            (n_layers, n_kv_heads, rows, key_dim), np.float32
+        )
+        self.values: npt.NDArray[np.float32] = np.empty(
+            (n_layers, n_kv_heads, rows, value_dim), np.float32
+        )
+        self.length = 0
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that fit without growing."""
+        return int(self.keys.shape[2])
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that one token takes over all layers."""
+        layers, heads, _, key_dim = self.keys.shape
+        return int(layers * heads * (key_dim + self.values.shape[3]) * _FLOAT_BYTES)
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes of the whole cache."""
+        return self.keys.nbytes + self.values.nbytes
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the tokens in it."""
+        return self.length * self.bytes_per_token
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for ``capacity`` tokens in all, keeping those that are there."""
+        if capacity <= self.capacity:
+            return
+        rows = round_up_to_block(capacity)
+        self.keys = self._grown(self.keys, rows)
+        self.values = self._grown(self.values, rows)
+
+    def _grown(self, old: npt.NDArray[np.float32], rows: int) -> npt.NDArray[np.float32]:
+        layers, heads, _, dim = old.shape
+        new = np.empty((layers, heads, rows, dim), np.float32)
+        new[:, :, : self.length] = old[:, :, : self.length]
+        return new
+
+    def check_room(self, tokens: int) -> None:
+        """Raise when ``tokens`` more do not fit.
+
+        Raises:
+            ContextOverflowError: with the numbers.
+        """
+        if self.length + tokens > self.capacity:
+            raise ContextOverflowError(
+                ReasonCode.CONTEXT_OVERFLOW,
+                f"the KV cache holds {self.length} of {self.capacity} tokens;"
+                f" {tokens} more do not fit",
+                hint="reserve the room first",
+                length=self.length,
+                capacity=self.capacity,
+                wanted=tokens,
+            )
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens from position ``length`` on."""
+        self.length = min(self.length, length)

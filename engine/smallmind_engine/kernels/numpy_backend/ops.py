@@ -1,0 +1,119 @@
+"""Norms and activations over rows of activations."""
+
+# T tokens, C width, F inner width of the feed-forward block
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from smallmind_engine.kernels.spec import Activation, FloatArray
+
+ROWS_IN_CACHE: Final = 64
+"""Element-wise work goes in slices of so many rows, so that they stay in the L2 cache."""
+
+_GELU_LINEAR: Final = np.float32(math.sqrt(2.0 / math.pi))
+_GELU_CUBIC: Final = np.float32(0.044715)
+
+
+def rms_norm(x: FloatArray, weight: FloatArray, eps: float, out: FloatArray) -> FloatArray:
+    """Scale each row of ``x`` to unit root mean square, then by ``weight``.
+
+    Args:
+        x: activations, shape (..., C), float32.
+        weight: gain, shape (C,), float32.
+        eps: added to the mean square; keeps an all-zero row finite.
+        out: receives the result; may be ``x`` itself.
+
+    Returns:
+        ``out``.
+
+    Source: Zhang & Sennrich 2019, eq. 4 (arXiv:1910.07467).
+
+    >>> x = np.array([[3.0, 4.0]], np.float32)
+    >>> rms_norm(x, np.ones(2, np.float32), 0.0, np.empty_like(x)).round(2).tolist()
+    [[0.8500000238418579, 1.1299999952316284]]
+    """
+    scale = np.einsum("...c,...c->...", x, x)
+    scale /= x.shape[-1]
+    scale += eps
+    np.sqrt(scale, out=scale)
+    np.divide(x, scale[..., None], out=out)
+    np.multiply(out, weight, out=out)
+    return out
+
+
+def layer_norm(
+    x: FloatArray, weight: FloatArray, bias: FloatArray | None, eps: float, out: FloatArray
+) -> FloatArray:
+    """Centre each row of ``x``, scale it to unit variance, then by ``weight``, and add ``bias``.
+
+    Args:
+        x: activations, shape (..., C), float32.
+        weight: gain, shape (C,), float32.
+        bias: offset, shape (C,), float32.
+        eps: added to the variance.
+        out: receives the result; may be ``x`` itself.
+
+    Returns:
+        ``out``.
+
+    Source: Ba, Kiros & Hinton 2016, eq. 4 (arXiv:1607.06450).
+    """
+    np.subtract(x, x.mean(axis=-1, keepdims=True), out=out)
+    scale = np.einsum("...c,...c->...", out, out)
+    scale /= x.shape[-1]
+    scale += eps
+    np.sqrt(scale, out=scale)
+    np.divide(out, scale[..., None], out=out)
+    np.multiply(out, weight, out=out)
+    if bias is not None:
+        np.add(out, bias, out=out)
+    return out
+
+
+def activate(kind: Activation, x: FloatArray, scratch: FloatArray) -> FloatArray:
+    """Apply the non-linearity to ``x`` in place.
+
+    Args:
+        kind: which one.
+        x: shape (T, F), float32, contiguous along F.
+        scratch: at least as many rows as a slice has, F columns; overwritten.
+
+    Returns:
+        ``x``.
+
+    Source: SiLU and the tanh form of GELU: Hendrycks & Gimpel 2016 (arXiv:1606.08415).
+    """
+    for start in range(0, x.shape[0], ROWS_IN_CACHE):
+        rows = x[start : start + ROWS_IN_CACHE]
+        temporary = scratch[: rows.shape[0]]
+        if kind is Activation.SILU:
+            np.negative(rows, out=temporary)
+            np.exp(temporary, out=temporary)
+            np.add(temporary, np.float32(1.0), out=temporary)
+            np.divide(rows, temporary, out=rows)
+        else:
+            np.multiply(rows, rows, out=temporary)
+            np.multiply(temporary, _GELU_CUBIC, out=temporary)
+            np.add(temporary, np.float32(1.0), out=temporary)
+            np.multiply(temporary, rows, out=temporary)
+            np.multiply(temporary, _GELU_LINEAR, out=temporary)
+            np.tanh(temporary, out=temporary)
+            np.add(temporary, np.float32(1.0), out=temporary)
+            np.multiply(rows, temporary, out=rows)
+            np.multiply(rows, np.float32(0.5), out=rows)
+    return x
+
+
+def softcap(x: FloatArray, cap: float) -> FloatArray:
+    """Squash ``x`` into (-cap, cap), in place: ``cap * tanh(x / cap)``.
+
+    Source: Gemma 2 report, section 2 (arXiv:2408.00118).
+    """
+    np.divide(x, np.float32(cap), out=x)
+    np.tanh(x, out=x)
+    np.multiply(x, np.float32(cap), out=x)
+    return x

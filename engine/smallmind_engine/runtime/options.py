@@ -1,0 +1,196 @@
+"""Options of the engine and of a request, checked when they are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+from smallmind_engine.control import CancellationToken
+from smallmind_engine.kernels import WeightsMode, backend_names
+from smallmind_engine.memory import MemoryBudgetMode
+from smallmind_engine.sampling import SamplingOptions
+from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.reasons import ReasonCode
+from smallmind_engine.tokenizers import TokenizerMode
+
+if TYPE_CHECKING:
+    from smallmind_engine.runtime.results import StreamChunk
+
+MAX_LOGPROBS = 100
+
+
+class ContextOverflow(StrEnum):
+    """What happens to a prompt that is longer than the context window."""
+
+    ERROR = "error"  # refuse it
+    TRUNCATE_MIDDLE = "truncate_middle"  # leave out its middle, and say so
+
+
+class BackpressurePolicy(StrEnum):
+    """What happens when the reader of a stream falls behind."""
+
+    BLOCK = "block"  # generation waits for the reader
+    CANCEL = "cancel"  # generation stops; what was produced stays readable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineOptions:
+    """How an engine works.
+
+    Attributes:
+        backend: ``auto`` or the name of a backend.
+        weights: where dequantised weights live; None for whatever fits.
+        context_length: positions that may be used; None for all the model was trained for.
+        tokenizer_mode: which tokenizer to build from the file.
+        strict_tokenizer: refuse to load rather than fall back to a lesser tokenizer.
+        max_memory_bytes: budget for weights and KV caches together; None for no limit.
+        memory_budget_mode: what happens when the budget does not suffice.
+        max_concurrent_requests: requests that run at once; the others queue.
+        max_queue_depth: requests that may wait; one more is turned away.
+        capture_content: whether events may carry token ids, which reveal the text.
+    """
+
+    backend: str = "auto"
+    weights: WeightsMode | None = None
+    context_length: int | None = None
+    tokenizer_mode: TokenizerMode = TokenizerMode.AUTO
+    strict_tokenizer: bool = False
+    max_memory_bytes: int | None = None
+    memory_budget_mode: MemoryBudgetMode = MemoryBudgetMode.NONE
+    max_concurrent_requests: int = 16
+    max_queue_depth: int = 64
+    capture_content: bool = False
+
+    def __post_init__(self) -> None:
+        """Check the values; plain strings become the enums that they name."""
+        if self.backend not in backend_names():
+            raise _invalid("backend", self.backend, f"one of {', '.join(backend_names())}")
+        if self.weights is not None:
+            _to_enum(self, "weights", WeightsMode)
+        _to_enum(self, "tokenizer_mode", TokenizerMode)
+        _to_enum(self, "memory_budget_mode", MemoryBudgetMode)
+        _check_count(self, "context_length", least=1, optional=True)
+        _check_count(self, "max_memory_bytes", least=1, optional=True)
+        _check_count(self, "max_concurrent_requests", least=1)
+        _check_count(self, "max_queue_depth", least=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationOptions:
+    """What a request asks for.
+
+    Attributes:
+        max_tokens: tokens to produce at most.
+        temperature: 0 is greedy; higher is more random.
+        top_k: draw among so many best tokens; 0 for all.
+        top_p: draw among the smallest set with this share of the probability.
+        min_p: draw among tokens with at least this share of the best one's probability.
+        typical_p: draw among the most typical tokens with this share of the probability.
+        repetition_penalty: divides the scores of recent tokens; 1 is off.
+        frequency_penalty: subtracted for each recent occurrence.
+        presence_penalty: subtracted once for recent tokens.
+        penalty_window: how many last tokens are recent.
+        logit_bias: added to the scores of tokens, by id.
+        seed: makes the draws repeatable; None for a fresh one, told in the result.
+        stop: strings that end the completion; they are left out of the text.
+        logprobs: how many best alternatives to report for each token; None for no report.
+        ignore_eos: go on after the model's end-of-sequence token.
+        parse_special: whether control tokens written in the prompt are taken as such.
+        context_overflow: what happens to a prompt that is too long.
+        cancellation: stops the request from elsewhere.
+        request_timeout: seconds from submission until the request is stopped.
+        on_token: called with each chunk as it comes.
+        max_buffered_tokens: let generation run ahead of the reader by so many chunks.
+        backpressure: what happens when the reader is further behind.
+        traceparent: W3C trace context of the caller.
+        request_id: the caller's own id for the request.
+    """
+
+    max_tokens: int = 256
+    temperature: float = 0.8
+    top_k: int = 40
+    top_p: float = 0.95
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+    frequency_penalty: float = 0.0
+    presence_penalty: float = 0.0
+    penalty_window: int = 64
+    logit_bias: Mapping[int, float] | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    logprobs: int | None = None
+    ignore_eos: bool = False
+    parse_special: bool = False
+    context_overflow: ContextOverflow = ContextOverflow.ERROR
+    cancellation: CancellationToken | None = None
+    request_timeout: float | None = None
+    on_token: Callable[[StreamChunk], None] | None = None
+    max_buffered_tokens: int | None = None
+    backpressure: BackpressurePolicy = BackpressurePolicy.BLOCK
+    traceparent: str | None = None
+    request_id: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the values; a single stop string and plain strings for enums are welcome."""
+        _check_count(self, "max_tokens", least=1)
+        _check_count(self, "logprobs", least=0, optional=True)
+        if self.logprobs is not None and self.logprobs > MAX_LOGPROBS:
+            raise _invalid("logprobs", self.logprobs, f"0 to {MAX_LOGPROBS}")
+        _check_count(self, "max_buffered_tokens", least=1, optional=True)
+        _to_enum(self, "context_overflow", ContextOverflow)
+        _to_enum(self, "backpressure", BackpressurePolicy)
+        stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
+        if not all(isinstance(stop, str) and stop for stop in stops):
+            raise _invalid("stop", self.stop, "non-empty strings")
+        object.__setattr__(self, "stop", stops)
+        timeout = self.request_timeout
+        if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+            raise _invalid("request_timeout", timeout, "a positive number of seconds")
+        self.sampling  # noqa: B018 - its own checks belong to the moment of creation
+
+    @property
+    def sampling(self) -> SamplingOptions:
+        """The part that the sampler needs."""
+        return SamplingOptions(
+            temperature=self.temperature,
+            top_k=self.top_k,
+            top_p=self.top_p,
+            min_p=self.min_p,
+            typical_p=self.typical_p,
+            repetition_penalty=self.repetition_penalty,
+            frequency_penalty=self.frequency_penalty,
+            presence_penalty=self.presence_penalty,
+            penalty_window=self.penalty_window,
+            logit_bias=self.logit_bias,
+            seed=self.seed,
+        )
+
+
+def _invalid(option: str, value: object, allowed: str) -> ConfigError:
+    return ConfigError(
+        ReasonCode.OPTION_INVALID,
+        f"{option} is {value!r}; it must be {allowed}",
+        option=option,
+        value=value,
+        allowed=allowed,
+    )
+
+
+def _check_count(options: object, name: str, *, least: int, optional: bool = False) -> None:
+    value = getattr(options, name)
+    if value is None and optional:
+        return
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise _invalid(name, value, f"an integer of at least {least}")
+
+
+def _to_enum(options: object, name: str, kind: type[StrEnum]) -> None:
+    value = getattr(options, name)
+    try:
+        object.__setattr__(options, name, kind(value))
+    except ValueError:
+        raise _invalid(name, value, f"one of {', '.join(kind)}") from None

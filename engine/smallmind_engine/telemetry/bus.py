@@ -1,0 +1,380 @@
+"""The event bus: carries events to exporters, and keeps their troubles away from the engine.
+
+An ``Emitter`` is a request's view of the bus: the exporters that were subscribed when the request
+began, so that each of them sees whole requests only. ``Emitter.wants`` is the mask of kinds that
+anyone wants; a site that emits tests it first and builds no event behind a zero bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Self
+
+from smallmind_engine.telemetry.clock import now_ns
+from smallmind_engine.telemetry.correlation import (
+    Correlation,
+    current_correlation,
+    new_correlation,
+)
+from smallmind_engine.telemetry.errors import ExporterError
+from smallmind_engine.telemetry.events import Degraded, Event, LogLevel, RuntimeLogEvent
+from smallmind_engine.telemetry.exporter import Exporter, FlushResult
+from smallmind_engine.telemetry.exporting import here, is_inside, tell
+from smallmind_engine.telemetry.fork import renew_in_child
+from smallmind_engine.telemetry.kinds import NO_KINDS, EventKind
+from smallmind_engine.telemetry.queued import STOP_TIMEOUT_S, QueuedExporter, stop_together
+from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
+from smallmind_engine.telemetry.text import describe_error, safe_str
+
+_next_sequence: Final[Callable[[], int]] = itertools.count(1).__next__
+
+FAILURES_BEFORE_DETACH: Final = 5
+DETACHED_REMEMBERED: Final = 64
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterHealth:
+    """How an exporter fares.
+
+    Attributes:
+        name: the exporter's name.
+        attached: whether it still receives events.
+        errors: exceptions it raised.
+        dropped: events lost because its queue was full.
+        last_error: the last exception, as ``Type: message``; empty when there was none.
+    """
+
+    name: str
+    attached: bool
+    errors: int
+    dropped: int
+    last_error: str
+
+
+class Subscription:
+    """One exporter on one bus. Close it to stop the events; the exporter stays open.
+
+    Attributes:
+        exporter: as it was subscribed.
+        interests: mask of the kinds it receives.
+        active: whether it still receives events.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_bus",
+        "_consecutive",
+        "_errors",
+        "_last_error",
+        "_lock",
+        "_name",
+        "_own_queue",
+        "_queue",
+        "_target",
+        "active",
+        "exporter",
+        "interests",
+    )
+
+    def __init__(self, bus: EventBus, exporter: Exporter, interests: int) -> None:
+        self._bus = bus
+        self._errors = 0
+        self._consecutive = 0
+        self._last_error = ""
+        self._name = exporter.name
+        self.exporter = exporter
+        self.interests = interests
+        self.active = True
+        self._own_queue = not exporter.inline
+        self._queue = QueuedExporter(exporter) if self._own_queue else _as_queue(exporter)
+        self._target = exporter
+        if self._queue is not None:
+            self._target = self._queue.exporter
+            self._queue.on_error = self._queue.on_error or self.failed
+            self._queue.on_drop = self._queue.on_drop or self._dropped
+        self.begin_in_child()
+        renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock, as in a forked child."""
+        self._lock = threading.Lock()
+
+    def deliver(self, event: Event) -> None:
+        """Hand one event over; whatever goes wrong stays here."""
+        path = here.path
+        if path and is_inside(self._target, path):
+            return
+        try:
+            if self._queue is not None:
+                self._queue.export(event)
+                return
+            here.path = (*path, self._target)
+            try:
+                self.exporter.export(event)
+            finally:
+                here.path = path
+        except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
+            self.failed(error)
+        else:
+            if self._consecutive:
+                self.failed(None)
+
+    def failed(self, error: BaseException | None) -> None:
+        """Count a failure (None: a success after failures); tell the first; detach after five."""
+        described = "" if error is None else describe_error(error)
+        with self._lock:
+            if error is None:
+                self._consecutive = 0
+                return
+            self._errors += 1
+            self._consecutive += 1
+            self._last_error = described
+            first = self._errors == 1
+            detach = self.active and self._consecutive >= FAILURES_BEFORE_DETACH
+            if detach:
+                self.active = False
+        if first:
+            tell(lambda: self._bus.report_failure(self, error))
+        if detach:
+            tell(lambda: self._bus.detach(self))
+
+    def _dropped(self, count: int) -> None:
+        tell(lambda: self._bus.report_drops(self, count))
+
+    @property
+    def health(self) -> ExporterHealth:
+        """Counts of this exporter's troubles."""
+        dropped = self._queue.dropped if self._queue is not None else 0
+        with self._lock:
+            return ExporterHealth(self._name, self.active, self._errors, dropped, self._last_error)
+
+    def flush(self, timeout_s: float) -> FlushResult:
+        """Flush the queue and the exporter; a failing one is reported in the answer."""
+        try:
+            return (self._queue or self.exporter).flush(timeout_s)
+        except Exception as error:  # noqa: BLE001 - as in deliver
+            self.failed(error)
+            return FlushResult(failed=1)
+
+    def close(self) -> None:
+        """Stop the events, and pass on what is queued. May be called more than once."""
+        queue = self.leave()
+        if queue is not None:
+            queue.stop()
+
+    def leave(self, *, discard: bool = False) -> QueuedExporter | None:
+        """Come off the bus without waiting; answers with the queue that is still to be stopped.
+
+        Args:
+            discard: give up what is queued.
+        """
+        self.active = False
+        self._bus.remove(self)
+        if self._queue is None:
+            return None
+        if not self._own_queue:
+            if self._queue.on_error == self.failed:
+                self._queue.on_error = None
+            if self._queue.on_drop == self._dropped:
+                self._queue.on_drop = None
+            return None
+        if discard:
+            self._queue.stop(0.0, discard=True)
+        return self._queue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Emitter:
+    """What one request or operation publishes through.
+
+    Attributes:
+        wants: mask of the kinds that some exporter wants; test it before building an event.
+        correlation: the ids of the request.
+    """
+
+    __slots__ = ("_subscriptions", "correlation", "wants")
+
+    def __init__(
+        self, correlation: Correlation, subscriptions: tuple[Subscription, ...], wants: int
+    ) -> None:
+        self.correlation = correlation
+        self.wants = wants
+        self._subscriptions = subscriptions
+
+    def header(self) -> tuple[int, int, Correlation]:
+        """The first three fields of an event that is built now."""
+        return _next_sequence(), now_ns(), self.correlation
+
+    def publish(self, event: Event) -> None:
+        """Deliver ``event`` to those who want its kind. Never raises."""
+        kind = event.kind
+        for subscription in self._subscriptions:
+            if subscription.interests & kind and subscription.active:
+                subscription.deliver(event)
+
+
+def _as_queue(exporter: Exporter) -> QueuedExporter | None:
+    """A queue that the caller put before an exporter; it stays the caller's to stop."""
+    return exporter if isinstance(exporter, QueuedExporter) else None
+
+
+class EventBus:
+    """Where exporters subscribe. Thread-safe; subscribing never waits for a publisher."""
+
+    def __init__(self) -> None:
+        self._detached: deque[Subscription] = deque(maxlen=DETACHED_REMEMBERED)
+        # One immutable pair, replaced whole: readers need no lock and never see half a change.
+        self._state: tuple[tuple[Subscription, ...], int] = ((), NO_KINDS)
+        self.begin_in_child()
+        renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock, as in a forked child."""
+        self._lock = threading.Lock()
+
+    @property
+    def wants(self) -> int:
+        """Mask of the kinds that someone wants now."""
+        return self._state[1]
+
+    def subscribe(self, exporter: Exporter, interests: int | None = None) -> Subscription:
+        """Send events to ``exporter`` from now on, beginning with requests not yet begun.
+
+        Args:
+            exporter: receives the events.
+            interests: narrows the exporter's own mask of kinds.
+
+        Raises:
+            ExporterError: this very exporter is subscribed already and would get all events twice.
+        """
+        wanted = exporter.interests if interests is None else interests & exporter.interests
+        subscription = Subscription(self, exporter, wanted)
+        with self._lock:
+            present = self._state[0]
+            if any(other.exporter is exporter for other in present):
+                raise ExporterError(
+                    ReasonCode.EXPORTER_SUBSCRIBED_TWICE,
+                    f"exporter {exporter.name!r} is subscribed to this bus already",
+                    hint="close its first subscription, or subscribe another instance",
+                    exporter=exporter.name,
+                )
+            self._state = _state_of((*present, subscription))
+        return subscription
+
+    def remove(self, subscription: Subscription) -> None:
+        """Take a subscription off the bus; ``Subscription.close`` is the public way."""
+        with self._lock:
+            self._state = _state_of(tuple(s for s in self._state[0] if s is not subscription))
+
+    def emitter(self, correlation: Correlation | None = None) -> Emitter:
+        """A view of the bus as it is now, for one request or operation.
+
+        Args:
+            correlation: its ids; the current ones, or fresh ones, when None.
+        """
+        subscriptions, wants = self._state
+        return Emitter(
+            correlation or current_correlation() or new_correlation(), subscriptions, wants
+        )
+
+    def health(self) -> tuple[ExporterHealth, ...]:
+        """How each exporter fares, the last detached ones included."""
+        with self._lock:
+            known = (*self._state[0], *self._detached)
+        return tuple(subscription.health for subscription in known)
+
+    def flush(self, timeout_s: float) -> dict[str, FlushResult]:
+        """Flush every exporter, sharing ``timeout_s`` seconds; answers by exporter name.
+
+        The answers of exporters of the same name are added up.
+        """
+        deadline_ns = now_ns() + int(timeout_s * 1e9)
+        answers: dict[str, FlushResult] = {}
+        for subscription in self._state[0]:
+            name = subscription.health.name
+            answer = subscription.flush(max(0.0, (deadline_ns - now_ns()) / 1e9))
+            answers[name] = answers[name] + answer if name in answers else answer
+        return answers
+
+    def close(self) -> None:
+        """Take all exporters off the bus; they stay open, for whoever opened them.
+
+        What is queued is passed on, for two seconds at most over all exporters.
+        """
+        queues = [subscription.leave() for subscription in self._state[0]]
+        stop_together((queue for queue in queues if queue is not None), STOP_TIMEOUT_S)
+
+    def detach(self, subscription: Subscription) -> None:
+        """Drop an exporter that keeps failing, and tell the others."""
+        with self._lock:
+            self._detached.append(subscription)
+        subscription.leave(discard=True)
+        health = subscription.health
+        self._tell_degraded(
+            health.name,
+            DegradeReason.EXPORTER_DETACHED,
+            f"detached after {health.errors} errors, last {health.last_error}",
+        )
+
+    def report_drops(self, subscription: Subscription, count: int) -> None:
+        """Tell the exporters, the late one included, that a queue lost events."""
+        self._tell_degraded(
+            subscription.health.name,
+            DegradeReason.EVENTS_DROPPED,
+            f"{count} events were dropped because the queue was full",
+        )
+
+    def report_failure(self, subscription: Subscription, error: BaseException) -> None:
+        """Tell the other exporters, once, that one of them failed."""
+        others, wants = _state_of(tuple(s for s in self._state[0] if s is not subscription))
+        emitter = Emitter(new_correlation(), others, wants)
+        if emitter.wants & EventKind.LOG:
+            emitter.publish(
+                RuntimeLogEvent(
+                    *emitter.header(),
+                    level=LogLevel.WARN,
+                    component="telemetry",
+                    message="an exporter failed; the request goes on",
+                    reason=ReasonCode.EXPORTER_FAILED,
+                    error=type(error).__name__,
+                    key1="exporter",
+                    value1=subscription.health.name,
+                    key2="detail",
+                    value2=safe_str(error),
+                )
+            )
+
+    def _tell_degraded(self, exporter: str, reason: DegradeReason, message: str) -> None:
+        # Ids of its own: it belongs to no request, so none is seen in part by late subscribers.
+        emitter = self.emitter(new_correlation())
+        if emitter.wants & EventKind.DEGRADED:
+            emitter.publish(
+                Degraded(
+                    *emitter.header(),
+                    component=f"exporter:{exporter}",
+                    reason=reason,
+                    message=message,
+                )
+            )
+
+
+def _state_of(subscriptions: tuple[Subscription, ...]) -> tuple[tuple[Subscription, ...], int]:
+    wants = NO_KINDS
+    for subscription in subscriptions:
+        wants |= subscription.interests
+    return subscriptions, wants

@@ -1,0 +1,79 @@
+"""The exporter protocol: what a subscriber of the bus offers, and what a flush answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from smallmind_engine.telemetry.events import Event
+
+
+@dataclass(frozen=True, slots=True)
+class FlushResult:
+    """What became of an exporter's events.
+
+    Attributes:
+        delivered: events that reached the sink so far.
+        failed: events that the sink refused.
+        dropped: events that were lost because a queue was full.
+        pending: events still waiting.
+        timed_out: whether the time ran out before the queue was empty.
+    """
+
+    delivered: int = 0
+    failed: int = 0
+    dropped: int = 0
+    pending: int = 0
+    timed_out: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether every event so far reached the sink."""
+        return not (self.failed or self.dropped or self.pending or self.timed_out)
+
+    def __add__(self, other: FlushResult) -> FlushResult:
+        """Both answers as one."""
+        return FlushResult(
+            self.delivered + other.delivered,
+            self.failed + other.failed,
+            self.dropped + other.dropped,
+            self.pending + other.pending,
+            self.timed_out or other.timed_out,
+        )
+
+
+class Exporter(Protocol):
+    """Where events go.
+
+    ``export`` is called in the thread that publishes, one event at a time per request but from
+    several threads at once, and never after ``close``. An exporter whose ``inline`` is False is
+    called from a thread of its own, behind a bounded queue; True is for those that only add
+    numbers up.
+    """
+
+    @property
+    def name(self) -> str:
+        """Short lower-case name, used in metrics and log lines."""
+        ...
+
+    @property
+    def interests(self) -> int:
+        """The kinds it wants: ``EventKind`` bits combined with ``|``, or ``ALL_KINDS``."""
+        ...
+
+    @property
+    def inline(self) -> bool:
+        """Whether ``export`` returns in microseconds and never waits for anything."""
+        ...
+
+    def export(self, event: Event, /) -> None:
+        """Take one event."""
+        ...
+
+    def flush(self, timeout_s: float) -> FlushResult:
+        """Pass on what is held back, waiting no longer than ``timeout_s`` seconds."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. May be called more than once."""
+        ...

@@ -1,0 +1,319 @@
+"""A bounded queue before a slow exporter: the engine never waits for it, losses are counted."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Final
+from weakref import WeakSet
+
+from smallmind_engine.telemetry.clock import now_ns
+from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.events import Event
+from smallmind_engine.telemetry.exporter import Exporter, FlushResult
+from smallmind_engine.telemetry.exporting import Path, here
+from smallmind_engine.telemetry.fork import renew_in_child
+from smallmind_engine.telemetry.reasons import ReasonCode
+
+DEFAULT_CAPACITY: Final = 8192
+STOP_TIMEOUT_S: Final = 2.0
+
+
+class _Flush:
+    """A caller that waits until the events queued before it, ``target`` in all, are through."""
+
+    __slots__ = ("answer", "deadline_ns", "target")
+
+    def __init__(self, target: int, deadline_ns: int) -> None:
+        self.target = target
+        self.deadline_ns = deadline_ns
+        self.answer: FlushResult | None = None
+
+
+class QueuedExporter:
+    """Passes events to another exporter from a thread of its own.
+
+    The thread alone calls the exporter behind: ``export``, ``flush`` and, at the end, ``close``.
+    So none of them can hold up a caller longer than the caller is ready to wait. When the queue is
+    full the oldest event is dropped and counted. After a fork the child begins with an empty queue
+    and a thread of its own; what was queued belongs to the parent. At exit of the interpreter what
+    waits is passed on, for two seconds at most.
+
+    Args:
+        exporter: receives the events, always from one thread.
+        capacity: how many events may wait; at least 1.
+        on_error: told of each exception the exporter raises, and None at the next success.
+        on_drop: told how many events were dropped, each time the queue is empty again.
+
+    Raises:
+        ConfigError: the capacity is less than 1.
+    """
+
+    def __init__(
+        self,
+        exporter: Exporter,
+        *,
+        capacity: int = DEFAULT_CAPACITY,
+        on_error: Callable[[BaseException | None], None] | None = None,
+        on_drop: Callable[[int], None] | None = None,
+    ) -> None:
+        if capacity < 1:
+            raise ConfigError(
+                ReasonCode.OPTION_INVALID,
+                f"the queue of exporter {exporter.name!r} cannot hold {capacity} events",
+                hint="pass a capacity of at least 1",
+                capacity=capacity,
+            )
+        self._exporter = exporter
+        self._capacity = capacity
+        self.on_error = on_error
+        self.on_drop = on_drop
+        self.name = exporter.name
+        self.interests = exporter.interests
+        self.inline = True
+        self.begin_in_child()
+        renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with an empty queue, no thread and a free lock, as in a forked child."""
+        self._waiting: deque[tuple[Event, Path]] = deque()
+        self._flushes: deque[_Flush] = deque()
+        self._changed = threading.Condition(threading.Lock())
+        self._thread: threading.Thread | None = None
+        self._idle = False
+        self._failing = False
+        self._stopping = False
+        self._closing = False
+        self._closed = False
+        self._ended = False
+        self._queued = 0
+        self._delivered = 0
+        self._failed = 0
+        self._dropped = 0
+        self._dropped_told = 0
+
+    @property
+    def exporter(self) -> Exporter:
+        """The exporter behind the queue."""
+        return self._exporter
+
+    @property
+    def dropped(self) -> int:
+        """Events lost because the queue was full or was stopped."""
+        return self._dropped
+
+    def export(self, event: Event, /) -> None:
+        """Queue one event; never waits for the exporter behind."""
+        with self._changed:
+            self._queued += 1
+            if self._stopping:
+                self._dropped += 1
+                return
+            if len(self._waiting) >= self._capacity:
+                self._waiting.popleft()
+                self._dropped += 1
+            self._waiting.append((event, here.path))
+            if self._thread is None:
+                self._start()
+            elif self._idle:
+                self._changed.notify_all()
+
+    def flush(self, timeout_s: float) -> FlushResult:
+        """Wait for the events queued so far and for the exporter's own flush.
+
+        Never takes longer than ``timeout_s`` seconds, whatever the exporter does; the answer
+        tells what had become of the events by then.
+        """
+        wait_s = min(max(0.0, timeout_s), threading.TIMEOUT_MAX)
+        flush = _Flush(self._queued, now_ns() + int(wait_s * 1e9))
+        with self._changed:
+            if self._stopping or threading.current_thread() is self._thread:
+                return self._counts(flush.target)
+            self._flushes.append(flush)
+            if self._thread is None:
+                self._start()
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: flush.answer is not None, wait_s)
+            if flush in self._flushes:
+                self._flushes.remove(flush)
+            if flush.answer is None:
+                flush.answer = self._counts(flush.target, timed_out=True)
+            return flush.answer
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S, *, discard: bool = False) -> None:
+        """Pass on what waits, for ``timeout_s`` at most, and end the thread.
+
+        Args:
+            timeout_s: what still waits after it is dropped and counted.
+            discard: drop what waits at once.
+        """
+        self._ask_to_stop(discard=discard)
+        self._join(timeout_s)
+
+    def close(self) -> None:
+        """Stop, and close the exporter behind. May be called more than once."""
+        with self._changed:
+            if self._closed:
+                return
+            self._closed = True
+            self._closing = self._thread is not None and not self._ended
+            closes_itself = self._closing
+        self.stop()
+        if not closes_itself:
+            self._exporter.close()
+
+    def _start(self) -> None:
+        thread = threading.Thread(target=self._run, name=f"smallmind-{self.name}", daemon=True)
+        thread.start()
+        self._thread = thread
+        _stop_at_exit(self)
+
+    def _ask_to_stop(self, *, discard: bool = False) -> None:
+        with self._changed:
+            self._stopping = True
+            if discard:
+                self._discard()
+            self._changed.notify_all()
+
+    def _join(self, timeout_s: float) -> None:
+        thread = self._thread
+        if thread is None or thread is threading.current_thread():
+            return
+        thread.join(max(0.0, timeout_s))
+        if thread.is_alive():
+            with self._changed:
+                self._discard()
+
+    def _discard(self) -> None:
+        self._dropped += len(self._waiting)
+        self._waiting.clear()
+
+    def _run(self) -> None:
+        while self._work_once():
+            pass
+
+    def _work_once(self) -> bool:
+        """Do the next thing there is to do; False when the thread shall end."""
+        flush, entry, dropped = None, None, 0
+        with self._changed:
+            if self._thread is not threading.current_thread():
+                return False  # forked inside the exporter: the child's queue gets its own thread
+            self._idle = True
+            while not (self._waiting or self._flushes or self._stopping or self._drops_to_tell()):
+                self._changed.wait()
+            self._idle = False
+            if self._flushes and self._done >= self._flushes[0].target:
+                flush = self._flushes.popleft()
+            elif self._waiting:
+                entry = self._waiting.popleft()
+            elif self._drops_to_tell():
+                dropped = self._dropped - self._dropped_told
+                self._dropped_told = self._dropped
+            else:
+                self._ended = True
+        if flush is not None:
+            self._answer(flush)
+        elif entry is not None:
+            self._pass_on(*entry)
+        elif dropped:
+            self._tell_drops(dropped)
+        elif self._closing:
+            self._try(self._exporter.close)
+        return not self._ended
+
+    def _drops_to_tell(self) -> bool:
+        return self._dropped > self._dropped_told and not (self._waiting or self._stopping)
+
+    def _pass_on(self, event: Event, path: Path) -> None:
+        succeeded = self._try(lambda: self._exporter.export(event), path)
+        with self._changed:
+            self._delivered += succeeded
+            self._failed += not succeeded
+
+    def _answer(self, flush: _Flush) -> None:
+        behind = FlushResult(failed=1)
+        remaining_s = max(0.0, (flush.deadline_ns - now_ns()) / 1e9)
+
+        def flush_exporter() -> None:
+            nonlocal behind
+            behind = self._exporter.flush(remaining_s)
+
+        self._try(flush_exporter)
+        with self._changed:
+            if flush.answer is None:
+                flush.answer = self._counts(flush.target, behind)
+            self._changed.notify_all()
+
+    def _try(self, call: Callable[[], None], path: Path = ()) -> bool:
+        """Whether the call into the exporter succeeded; its errors are told and end here."""
+        here.path = (*path, self._exporter)
+        try:
+            call()
+        except BaseException as error:  # noqa: BLE001 - this thread has no one above it to tell
+            failure: BaseException | None = error
+        else:
+            failure = None
+        here.path = ()
+        if self._failing or failure is not None:
+            self._failing = failure is not None
+            self._tell(failure)
+        return failure is None
+
+    def _tell(self, error: BaseException | None) -> None:
+        if self.on_error is not None:
+            with contextlib.suppress(Exception):
+                self.on_error(error)
+
+    def _tell_drops(self, dropped: int) -> None:
+        if self.on_drop is not None:
+            with contextlib.suppress(Exception):
+                self.on_drop(dropped)
+
+    @property
+    def _done(self) -> int:
+        return self._delivered + self._failed + self._dropped
+
+    def _counts(
+        self, target: int, behind: FlushResult | None = None, *, timed_out: bool = False
+    ) -> FlushResult:
+        """What became of the first ``target`` events; what the exporter holds is pending."""
+        held = behind or FlushResult()
+        return FlushResult(
+            delivered=max(0, self._delivered - held.pending - held.failed - held.dropped),
+            failed=self._failed + held.failed,
+            dropped=self._dropped + held.dropped,
+            pending=max(0, target - self._done) + held.pending,
+            timed_out=timed_out or held.timed_out,
+        )
+
+
+def stop_together(queues: Iterable[QueuedExporter], timeout_s: float = STOP_TIMEOUT_S) -> None:
+    """Stop several queues, sharing ``timeout_s`` seconds."""
+    stopping = tuple(queues)
+    for queue in stopping:
+        queue._ask_to_stop()  # noqa: SLF001 - of this module
+    deadline_ns = now_ns() + int(timeout_s * 1e9)
+    for queue in stopping:
+        queue._join((deadline_ns - now_ns()) / 1e9)  # noqa: SLF001 - of this module
+
+
+_started: Final[WeakSet[QueuedExporter]] = WeakSet()
+
+
+def _stop_at_exit(queue: QueuedExporter) -> None:
+    """Have the queue emptied at exit.
+
+    Registered when a first thread starts rather than on import: exit handlers run in reverse
+    order, so the sinks that were set up before (``logging``, say) are still open then.
+    """
+    if not _started:
+        atexit.unregister(_stop_started)
+        atexit.register(_stop_started)
+    _started.add(queue)
+
+
+def _stop_started() -> None:
+    stop_together(list(_started))

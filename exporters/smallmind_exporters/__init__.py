@@ -1,0 +1,1 @@
+"""Exporters: each subscribes to the engine's event bus and shows what it hears elsewhere."""

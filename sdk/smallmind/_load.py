@@ -1,0 +1,159 @@
+"""Loading a model: from a name or path to an engine with its exporters attached."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypedDict, Unpack
+
+from smallmind._engine import Engine
+from smallmind._exporters import create_exporter, requested
+from smallmind._registry import PullProgress, resolve
+from smallmind_engine.control import CancellationToken, WorkLimit
+from smallmind_engine.kernels import WeightsMode
+from smallmind_engine.memory import BudgetEnforcer, MemoryBudgetMode
+from smallmind_engine.model import LoadOptions, load_model
+from smallmind_engine.runtime import EngineCore, EngineOptions
+from smallmind_engine.telemetry import (
+    EventBus,
+    Exporter,
+    LoggerExporter,
+    MetricsExporter,
+    RuntimeLogger,
+    RuntimeMetrics,
+    correlated,
+    new_correlation,
+)
+from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.reasons import ReasonCode
+from smallmind_engine.tokenizers import TokenizerMode
+
+
+class EngineKwargs(TypedDict, total=False):
+    """The fields of ``EngineOptions`` as keyword arguments; see there."""
+
+    backend: str
+    weights: WeightsMode | str | None
+    context_length: int | None
+    tokenizer_mode: TokenizerMode | str
+    strict_tokenizer: bool
+    max_memory_bytes: int | None
+    memory_budget_mode: MemoryBudgetMode | str
+    max_concurrent_requests: int
+    max_queue_depth: int
+    capture_content: bool
+
+
+def load(
+    path_or_name: str | Path,
+    *,
+    exporters: Iterable[Exporter | str] | None = None,
+    logger: RuntimeLogger | None = None,
+    metrics: RuntimeMetrics | None = None,
+    options: EngineOptions | None = None,
+    name: str | None = None,
+    cancellation: CancellationToken | None = None,
+    timeout: float | None = None,
+    traceparent: str | None = None,
+    on_progress: Callable[[str, int, int], None] | None = None,
+    **kwargs: Unpack[EngineKwargs],
+) -> Engine:
+    """Load a model.
+
+    Args:
+        path_or_name: a GGUF file, or a name of the registry (fetched once, then cached).
+        exporters: names of installed exporters (made here, closed with the engine) or
+            exporters of your own (left open); None for those that the environment variable
+            ``SMALLMIND_EXPORTERS`` names, separated by commas.
+        logger: receives the log events.
+        metrics: receives the life of the model and of each request.
+        options: see ``EngineOptions``.
+        name: of the model in metrics and log lines; the file's or registry's name when None.
+        cancellation: stops the loading.
+        timeout: seconds until the loading is stopped.
+        traceparent: W3C trace context of the caller.
+        on_progress: told of the phase, the bytes done and the bytes in all.
+        kwargs: fields of ``EngineOptions``, one by one; they win over ``options``.
+
+    Raises:
+        RegistryError: the name is unknown, or the download failed.
+        ModelFileError: the file is damaged or incomplete.
+        UnsupportedModelError: it is sound, but does not run here.
+        MemoryBudgetError: the weights do not fit the budget.
+        ExporterError: there is no exporter of that name.
+        MissingExtraError: an exporter needs a package that is not installed.
+        OperationCancelledError: cancelled, or out of time.
+    """
+    chosen = _merged(options, kwargs)
+    limit = WorkLimit.within(timeout, cancellation)
+    bus = EventBus()
+    owned: dict[str, Exporter] = {}
+    attached: dict[str, Exporter] = {}
+    try:
+        for exporter in requested(exporters):
+            if isinstance(exporter, str):
+                owned[exporter] = create_exporter(exporter)
+            else:
+                attached[exporter.name] = exporter
+        helpers: list[Exporter] = []
+        if logger is not None:
+            helpers.append(LoggerExporter(logger))
+        if metrics is not None:
+            helpers.append(MetricsExporter(metrics))
+        for each in (*owned.values(), *attached.values(), *helpers):
+            bus.subscribe(each)
+        with correlated(new_correlation(traceparent=traceparent)) as correlation:
+            path = resolve(path_or_name, on_progress=_pull_progress(on_progress), limit=limit)
+            known = name or _model_name(path_or_name, path)
+            budget = BudgetEnforcer(chosen.max_memory_bytes, chosen.memory_budget_mode, known)
+            model = load_model(
+                path,
+                LoadOptions(
+                    backend=chosen.backend,
+                    weights=chosen.weights,
+                    context_length=chosen.context_length,
+                    tokenizer_mode=chosen.tokenizer_mode,
+                    strict_tokenizer=chosen.strict_tokenizer,
+                ),
+                budget,
+                bus.emitter(correlation),
+                name=known,
+                limit=limit,
+                on_progress=on_progress,
+            )
+        return Engine(EngineCore(model, chosen, budget, bus), owned, attached)
+    except BaseException:
+        bus.close()
+        for mine in owned.values():
+            mine.close()
+        raise
+
+
+def _merged(options: EngineOptions | None, kwargs: EngineKwargs) -> EngineOptions:
+    names = tuple(field.name for field in dataclasses.fields(EngineOptions))
+    unknown = sorted(set(kwargs) - set(names))
+    if unknown:
+        raise ConfigError(
+            ReasonCode.OPTION_INVALID,
+            f"unknown option {unknown[0]!r}; known: {', '.join(names)}",
+            option=unknown[0],
+        )
+    base = options if options is not None else EngineOptions()
+    return dataclasses.replace(base, **kwargs) if kwargs else base  # type: ignore[arg-type]  # __post_init__ turns strings into enums
+
+
+def _model_name(path_or_name: str | Path, path: Path) -> str:
+    return path.stem if Path(path_or_name).exists() else str(path_or_name)
+
+
+def _pull_progress(
+    on_progress: Callable[[str, int, int], None] | None,
+) -> Callable[[PullProgress], None] | None:
+    if on_progress is None:
+        return None
+
+    def tell(progress: PullProgress) -> None:
+        on_progress(progress.stage, progress.done_bytes, progress.total_bytes)
+
+    return tell
