@@ -1,19 +1,49 @@
-"""Fixtures that every kind of test shares."""
+"""Fixtures that every kind of test shares: real models, golden files, reproducible properties."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
-DEV = Path.home() / ".cache" / "smallmind-dev"
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+settings.register_profile(
+    "smallmind",
+    derandomize=True,
+    deadline=None,  # shared machines are slow at times; pytest's own limits hold
+    max_examples=60,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("smallmind")
+
+
+def _model(name: str) -> Path:
+    try:
+        from smallmind._registry import resolve
+    except ImportError:  # TEMPORARY until all packages are there
+        return Path.home() / ".cache/smallmind-dev" / (name.partition("-")[0] + ".gguf")
+    return resolve(name)
 
 
 @pytest.fixture(scope="session")
 def smollm2_path() -> Path:
-    return DEV / "smollm2.gguf"
+    """SmolLM2 135M Instruct, Q4_1: fetched once into the user's cache, its SHA-256 checked."""
+    return _model("smollm2")
 
 
 @pytest.fixture(scope="session")
 def gemma3_path() -> Path:
-    return DEV / "gemma3.gguf"
+    """Gemma 3 270M, Q4_K_M: fetched once into the user's cache, its SHA-256 checked."""
+    return _model("gemma3-270m")
+
+
+@pytest.fixture(scope="session")
+def golden_dir() -> Path:
+    """The golden files: in $SMALLMIND_GOLDEN_DIR, else in ``shared/golden`` beside the clone."""
+    folder = Path(os.environ.get("SMALLMIND_GOLDEN_DIR", REPOSITORY.parent / "shared" / "golden"))
+    if not folder.is_dir():
+        pytest.skip(f"no golden files at {folder}; set SMALLMIND_GOLDEN_DIR")
+    return folder

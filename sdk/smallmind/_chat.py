@@ -8,7 +8,7 @@ from typing import Final, Self, Unpack
 
 from smallmind._chat_template import render_chat
 from smallmind._guard import SingleUseGuard
-from smallmind._guarded_stream import GuardedStream
+from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind_engine.runtime import (
@@ -119,9 +119,7 @@ class ChatClient:
         try:
             asked = self._asked(text)
             run = self._run(asked, chosen, streaming=True)
-            return GuardedStream(
-                run, open_stream(run, chosen), lambda: self._end_stream(asked, run)
-            )
+            return guarded(run, open_stream(run, chosen), lambda: self._end_stream(asked, run))
         except BaseException:
             self._guard.leave()
             raise

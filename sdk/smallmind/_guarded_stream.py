@@ -7,34 +7,32 @@ from collections.abc import Callable, Iterator
 from smallmind_engine.runtime import GenerationRun, StreamChunk, TokenStream
 
 
-class GuardedStream(TokenStream):
-    """Calls ``on_end`` exactly once: at the end, at ``close``, or when it is dropped.
+def guarded(run: GenerationRun, inner: TokenStream, on_end: Callable[[], None]) -> TokenStream:
+    """Wrap ``inner`` so that ``on_end`` is called exactly once.
+
+    That is at the end, at ``close``, or when the stream is dropped. Nothing here refers back to
+    the stream, so that dropping it takes effect at once.
 
     Args:
         run: the request.
         inner: its stream.
         on_end: lets go of what is held.
     """
+    pending = [on_end]
 
-    def __init__(self, run: GenerationRun, inner: TokenStream, on_end: Callable[[], None]) -> None:
-        super().__init__(run, self._until_end(inner), self._close)
-        self._inner = inner
-        self._on_end: Callable[[], None] | None = on_end
+    def end() -> None:
+        if pending:
+            pending.pop()()
 
-    def _until_end(self, inner: TokenStream) -> Iterator[StreamChunk]:
-        try:
-            yield from inner
-        finally:
-            self._end()
+    def close() -> None:
+        inner.close()
+        end()
 
-    def _end(self) -> None:
-        on_end, self._on_end = self._on_end, None
-        if on_end is not None:
-            on_end()
+    return TokenStream(run, _until_end(inner, end), close)
 
-    def _close(self) -> None:
-        self._inner.close()
-        self._end()
 
-    def __del__(self) -> None:
-        self._close()
+def _until_end(inner: TokenStream, end: Callable[[], None]) -> Iterator[StreamChunk]:
+    try:
+        yield from inner
+    finally:
+        end()

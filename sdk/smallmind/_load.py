@@ -18,6 +18,7 @@ from smallmind_engine.runtime import EngineCore, EngineOptions
 from smallmind_engine.telemetry import (
     EventBus,
     Exporter,
+    HealthAware,
     LoggerExporter,
     MetricsExporter,
     RuntimeLogger,
@@ -103,6 +104,8 @@ def load(
             helpers.append(MetricsExporter(metrics))
         for each in (*owned.values(), *attached.values(), *helpers):
             bus.subscribe(each)
+            if isinstance(each, HealthAware):
+                each.bind_health(bus.health)
         with correlated(new_correlation(traceparent=traceparent)) as correlation:
             path = resolve(path_or_name, on_progress=_pull_progress(on_progress), limit=limit)
             known = name or _model_name(path_or_name, path)

@@ -9,7 +9,7 @@ from typing import Self, Unpack
 
 from smallmind._async import acollect, astream_chunks
 from smallmind._guard import SingleUseGuard
-from smallmind._guarded_stream import GuardedStream
+from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind_engine.runtime import (
     TEXT_COMPLETION,
@@ -92,7 +92,7 @@ class Session:
         self._guard.enter()
         try:
             run = self.new_run(prompt, chosen, streaming=True)
-            return GuardedStream(run, open_stream(run, chosen), lambda: self._end_stream(run))
+            return guarded(run, open_stream(run, chosen), lambda: self._end_stream(run))
         except BaseException:
             self._guard.leave()
             raise

@@ -80,7 +80,7 @@ class Hyperparameters:
 
     def flag(self, name: str, *, default: bool) -> bool:
         """A boolean with a default."""
-        return get_bool(self.metadata, self.key(name), default)
+        return get_bool(self.metadata, self.key(name), default=default)
 
     def has(self, name: str) -> bool:
         """Whether the key is there."""

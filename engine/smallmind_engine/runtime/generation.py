@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -138,7 +138,7 @@ class GenerationRun:
         )
         self._completion.abandoned = True
 
-    def steps(self) -> Iterator[StreamChunk]:
+    def steps(self) -> Generator[StreamChunk, None, None]:
         """Run the request; yields what is ready to be shown.
 
         Raises:

@@ -61,6 +61,9 @@ class TokenStream:
     ) -> None:
         self.close()
 
+    def __del__(self) -> None:
+        self.close()
+
 
 def pulled(run: GenerationRun) -> TokenStream:
     """A stream that works in the reader's thread, one step for each chunk it takes."""

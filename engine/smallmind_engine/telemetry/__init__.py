@@ -1,6 +1,6 @@
 """Telemetry: reason codes, errors, events, the bus that carries them, and the exporter protocol."""
 
-from smallmind_engine.telemetry.bus import Emitter, EventBus, ExporterHealth, Subscription
+from smallmind_engine.telemetry.bus import Emitter, EventBus, Subscription
 from smallmind_engine.telemetry.clock import ANCHOR, ClockAnchor, now_ns
 from smallmind_engine.telemetry.console_logger import ConsoleRuntimeLogger
 from smallmind_engine.telemetry.correlation import (
@@ -56,8 +56,9 @@ from smallmind_engine.telemetry.events import (
     TokenGenerated,
     TokenizerDiagnosed,
 )
-from smallmind_engine.telemetry.exporter import Exporter, FlushResult
+from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
+from smallmind_engine.telemetry.health import HealthAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
 from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
 from smallmind_engine.telemetry.log_rendering import as_log_event
@@ -105,6 +106,7 @@ __all__ = [
     "FirstToken",
     "FlushResult",
     "GgufFormatError",
+    "HealthAware",
     "InMemoryRuntimeMetrics",
     "InferenceError",
     "InferenceStarted",

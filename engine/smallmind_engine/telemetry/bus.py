@@ -11,7 +11,6 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self
 
@@ -23,8 +22,16 @@ from smallmind_engine.telemetry.correlation import (
 )
 from smallmind_engine.telemetry.errors import ExporterError
 from smallmind_engine.telemetry.events import Degraded, Event, LogLevel, RuntimeLogEvent
-from smallmind_engine.telemetry.exporter import Exporter, FlushResult
-from smallmind_engine.telemetry.exporting import here, is_inside, tell
+from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
+from smallmind_engine.telemetry.exporting import (
+    MAX_VISITS,
+    Path,
+    defer,
+    deliver_deferred,
+    here,
+    tell,
+    visits,
+)
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.kinds import NO_KINDS, EventKind
 from smallmind_engine.telemetry.queued import STOP_TIMEOUT_S, QueuedExporter, stop_together
@@ -35,25 +42,6 @@ _next_sequence: Final[Callable[[], int]] = itertools.count(1).__next__
 
 FAILURES_BEFORE_DETACH: Final = 5
 DETACHED_REMEMBERED: Final = 64
-
-
-@dataclass(frozen=True, slots=True)
-class ExporterHealth:
-    """How an exporter fares.
-
-    Attributes:
-        name: the exporter's name.
-        attached: whether it still receives events.
-        errors: exceptions it raised.
-        dropped: events lost because its queue was full.
-        last_error: the last exception, as ``Type: message``; empty when there was none.
-    """
-
-    name: str
-    attached: bool
-    errors: int
-    dropped: int
-    last_error: str
 
 
 class Subscription:
@@ -102,13 +90,25 @@ class Subscription:
 
     def begin_in_child(self) -> None:
         """Begin with a free lock, as in a forked child."""
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
+        self._lock = threading.RLock()
 
     def deliver(self, event: Event) -> None:
         """Hand one event over; whatever goes wrong stays here."""
         path = here.path
-        if path and is_inside(self._target, path):
-            return
+        if path:
+            visited = visits(self._target, path)
+            if visited >= MAX_VISITS:
+                return
+            if visited and self._queue is None:
+                defer(lambda: self._export(event, path) if self.active else None)
+                return
+        self._export(event, path)
+        if here.deferred and not path:
+            deliver_deferred()
+
+    def _export(self, event: Event, path: Path) -> None:
+        before = here.path
         try:
             if self._queue is not None:
                 self._queue.export(event)
@@ -117,7 +117,7 @@ class Subscription:
             try:
                 self.exporter.export(event)
             finally:
-                here.path = path
+                here.path = before
         except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
             self.failed(error)
         else:
@@ -142,6 +142,10 @@ class Subscription:
             tell(lambda: self._bus.report_failure(self, error))
         if detach:
             tell(lambda: self._bus.detach(self))
+
+    def is_outside(self, path: Path) -> bool:
+        """Whether its exporter is not on ``path``."""
+        return not visits(self._target, path)
 
     def _dropped(self, count: int) -> None:
         tell(lambda: self._bus.report_drops(self, count))
@@ -245,7 +249,8 @@ class EventBus:
 
     def begin_in_child(self) -> None:
         """Begin with a free lock, as in a forked child."""
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
+        self._lock = threading.RLock()
 
     @property
     def wants(self) -> int:
@@ -286,8 +291,14 @@ class EventBus:
 
         Args:
             correlation: its ids; the current ones, or fresh ones, when None.
+
+        Returns:
+            The view. Made inside an exporter it leaves that exporter out.
         """
         subscriptions, wants = self._state
+        path = here.path
+        if path:
+            subscriptions, wants = _state_of(tuple(s for s in subscriptions if s.is_outside(path)))
         return Emitter(
             correlation or current_correlation() or new_correlation(), subscriptions, wants
         )

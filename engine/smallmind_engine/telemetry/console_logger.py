@@ -32,7 +32,8 @@ class ConsoleRuntimeLogger:
 
     def begin_in_child(self) -> None:
         """Begin with a free lock, as in a forked child."""
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
+        self._lock = threading.RLock()
 
     def is_enabled(self, level: LogLevel, /) -> bool:
         """Whether ``level`` is at least the lowest one to be shown."""

@@ -66,10 +66,15 @@ class DurationSamples:
 
     def add(self, seconds: float) -> None:
         """Add one duration, finite and not negative."""
+        nanoseconds = round(seconds * _NS_PER_S)
+        # No call stands between the reading of a number and its writing: another addition may
+        # come in at a call, when the garbage collector closes a stream there.
         self._count += 1
-        self._sum_ns += round(seconds * _NS_PER_S)
-        self._min_s = min(self._min_s, seconds)
-        self._max_s = max(self._max_s, seconds)
+        self._sum_ns += nanoseconds
+        if seconds < self._min_s:  # noqa: PLR1730 - min() is a call
+            self._min_s = seconds
+        if seconds > self._max_s:  # noqa: PLR1730 - max() is a call
+            self._max_s = seconds
         if self._buckets is not None:
             self._buckets[_bucket(seconds)] += 1
         elif self._values is not None:

@@ -42,6 +42,25 @@ class FlushResult:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class ExporterHealth:
+    """How an exporter fares.
+
+    Attributes:
+        name: the exporter's name.
+        attached: whether it still receives events.
+        errors: exceptions it raised.
+        dropped: events lost because its queue was full.
+        last_error: the last exception, as ``Type: message``; empty when there was none.
+    """
+
+    name: str
+    attached: bool
+    errors: int
+    dropped: int
+    last_error: str
+
+
 class Exporter(Protocol):
     """Where events go.
 

@@ -1,14 +1,21 @@
-"""Which exporters this thread is inside of, so that none is fed with what it causes itself.
+"""Which exporters this thread is inside of, so that none is fed for ever with what it causes.
 
-An exporter may publish while it exports: a logging handler it uses, a model it asks. Its events
-reach the others, never itself, whether directly, through another exporter or through a queue:
-the path of exporters that led to an event travels with it. So every chain of events ends.
+An exporter may publish while it exports: a logging handler it uses, a model it asks. An emitter
+made inside an exporter leaves that exporter out. The path of exporters that led to an event goes
+with it through queues, so that this holds across threads.
+
+An emitter that was made before is another matter: the garbage collector may close a request's
+abandoned stream at any moment, also inside an exporter, and that exporter must learn of the
+request's end. So such an event is kept until the exporter is free, and is delivered then; and so
+for what it causes in turn, up to four visits in a chain. Thus every chain of events ends, and no
+exporter is entered twice at once.
 """
 
 from __future__ import annotations
 
 import contextlib
 import threading
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -16,25 +23,43 @@ from smallmind_engine.telemetry.exporter import Exporter
 
 Path = tuple[Exporter, ...]
 
+MAX_VISITS: Final = 4
+
 
 class _Exporting(threading.local):
     """State of one thread.
 
     Attributes:
         path: the exporters that the thread is inside of, outermost first.
+        deferred: what is to be delivered when the outermost of them returns; None before there
+            was any. (No ``__init__`` makes it: the collector may publish in the middle of that.)
         notices: what the bus still has to tell its exporters; None while nothing is told.
     """
 
     path: Path = ()
+    deferred: deque[Callable[[], None]] | None = None
     notices: list[Callable[[], None]] | None = None
 
 
 here: Final = _Exporting()
 
 
-def is_inside(exporter: Exporter, path: Path) -> bool:
-    """Whether ``exporter`` is on ``path``, by identity."""
-    return any(entered is exporter for entered in path)
+def visits(exporter: Exporter, path: Path) -> int:
+    """How often ``exporter`` is on ``path``, by identity."""
+    return sum(entered is exporter for entered in path)
+
+
+def defer(delivery: Callable[[], None]) -> None:
+    """Keep a delivery until the thread has left the exporters it is inside of."""
+    if here.deferred is None:
+        here.deferred = deque()
+    here.deferred.append(delivery)
+
+
+def deliver_deferred() -> None:
+    """Deliver what was kept while this thread was inside an exporter."""
+    while here.deferred:
+        here.deferred.popleft()()
 
 
 def tell(notice: Callable[[], None]) -> None:

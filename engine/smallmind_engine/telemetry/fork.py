@@ -27,10 +27,10 @@ def renew_in_child(owner: Renewable) -> None:
     _renewables.add(owner)
 
 
-def _renew_all() -> None:
+def _renew_all() -> None:  # pragma: no cover - runs in forked children, which are not measured
     for owner in list(_renewables):
         owner.begin_in_child()
 
 
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - a matter of the system
     os.register_at_fork(after_in_child=_renew_all)

@@ -169,7 +169,8 @@ class InMemoryRuntimeMetrics:
 
     def begin_in_child(self) -> None:
         """Begin at zero with a free lock, as in a forked child."""
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
+        self._lock = threading.RLock()
         self._tally = _Tally()
 
     def snapshot(self) -> MetricsSnapshot:
@@ -235,8 +236,9 @@ class InMemoryRuntimeMetrics:
         """Keep it for the average."""
         with self._lock:
             if 0.0 <= rate < math.inf:
+                units = round(rate * _RATE_UNITS)
                 self._tally.rate_count += 1
-                self._tally.rate_sum += round(rate * _RATE_UNITS)
+                self._tally.rate_sum += units
             else:
                 self._tally.invalid_values += 1
 
@@ -259,4 +261,5 @@ class InMemoryRuntimeMetrics:
         """Keep the largest."""
         with self._lock:
             tally = self._tally
-            tally.memory_high_water_bytes = max(tally.memory_high_water_bytes, high_water_bytes)
+            if high_water_bytes > tally.memory_high_water_bytes:  # noqa: PLR1730 - no call here
+                tally.memory_high_water_bytes = high_water_bytes

@@ -18,6 +18,8 @@ from smallmind_engine.telemetry.text import safe_str
 
 PROPERTY_SLOTS: Final = 4
 
+_LOG: Final = int(EventKind.LOG)
+
 
 class RuntimeLogger(Protocol):
     """Takes log events: to a console, a file, another logging library."""
@@ -63,7 +65,7 @@ class RuntimeLoggerAdapter:
 
     def is_enabled(self, level: LogLevel, /) -> bool:  # noqa: ARG002 - sinks choose among levels
         """Whether someone wants log events now; worth asking before a property is worked out."""
-        return self._source.wants & EventKind.LOG != 0
+        return self._source.wants & _LOG != 0
 
     def log_event(self, event: RuntimeLogEvent, /) -> None:
         """Publish an event made elsewhere, as it is."""
@@ -89,7 +91,7 @@ class RuntimeLoggerAdapter:
             **properties: values by name. An event has four slots: of more, the last slot,
                 ``more``, takes all those that are left.
         """
-        if not self._source.wants & EventKind.LOG:
+        if not self._source.wants & _LOG:
             return
         if error is not None:
             properties.setdefault("detail", safe_str(error))
@@ -113,17 +115,17 @@ class RuntimeLoggerAdapter:
 
     def trace(self, message: str, /, **properties: object) -> None:
         """Log what only its developer wants to see."""
-        if self._source.wants & EventKind.LOG:
+        if self._source.wants & _LOG:
             self.log(LogLevel.TRACE, message, **properties)  # type: ignore[arg-type]  # never reason, error
 
     def debug(self, message: str, /, **properties: object) -> None:
         """Log what helps to find a fault."""
-        if self._source.wants & EventKind.LOG:
+        if self._source.wants & _LOG:
             self.log(LogLevel.DEBUG, message, **properties)  # type: ignore[arg-type]  # as in trace
 
     def info(self, message: str, /, **properties: object) -> None:
         """Log what an operator likes to know."""
-        if self._source.wants & EventKind.LOG:
+        if self._source.wants & _LOG:
             self.log(LogLevel.INFO, message, **properties)  # type: ignore[arg-type]  # as in trace
 
     def warn(

@@ -7,6 +7,8 @@ import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import partial
+from queue import Empty, SimpleQueue
 from typing import Final
 from weakref import WeakSet
 
@@ -14,7 +16,7 @@ from smallmind_engine.telemetry.clock import now_ns
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.events import Event
 from smallmind_engine.telemetry.exporter import Exporter, FlushResult
-from smallmind_engine.telemetry.exporting import Path, here
+from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -30,7 +32,7 @@ class _Flush:
     def __init__(self, target: int, deadline_ns: int) -> None:
         self.target = target
         self.deadline_ns = deadline_ns
-        self.answer: FlushResult | None = None
+        self.answer: SimpleQueue[FlushResult] = SimpleQueue()
 
 
 class QueuedExporter:
@@ -81,9 +83,11 @@ class QueuedExporter:
         """Begin with an empty queue, no thread and a free lock, as in a forked child."""
         self._waiting: deque[tuple[Event, Path]] = deque()
         self._flushes: deque[_Flush] = deque()
-        self._changed = threading.Condition(threading.Lock())
+        # Re-entrant, both: the garbage collector may close a stream, which publishes, at any
+        # moment. With a condition variable such an event could fall between test and wait.
+        self._lock = threading.RLock()
+        self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._idle = False
         self._failing = False
         self._stopping = False
         self._closing = False
@@ -107,7 +111,7 @@ class QueuedExporter:
 
     def export(self, event: Event, /) -> None:
         """Queue one event; never waits for the exporter behind."""
-        with self._changed:
+        with self._lock:
             self._queued += 1
             if self._stopping:
                 self._dropped += 1
@@ -116,10 +120,7 @@ class QueuedExporter:
                 self._waiting.popleft()
                 self._dropped += 1
             self._waiting.append((event, here.path))
-            if self._thread is None:
-                self._start()
-            elif self._idle:
-                self._changed.notify_all()
+            self._wake_thread()
 
     def flush(self, timeout_s: float) -> FlushResult:
         """Wait for the events queued so far and for the exporter's own flush.
@@ -129,19 +130,18 @@ class QueuedExporter:
         """
         wait_s = min(max(0.0, timeout_s), threading.TIMEOUT_MAX)
         flush = _Flush(self._queued, now_ns() + int(wait_s * 1e9))
-        with self._changed:
+        with self._lock:
             if self._stopping or threading.current_thread() is self._thread:
                 return self._counts(flush.target)
             self._flushes.append(flush)
-            if self._thread is None:
-                self._start()
-            self._changed.notify_all()
-            self._changed.wait_for(lambda: flush.answer is not None, wait_s)
-            if flush in self._flushes:
-                self._flushes.remove(flush)
-            if flush.answer is None:
-                flush.answer = self._counts(flush.target, timed_out=True)
-            return flush.answer
+            self._wake_thread()
+        try:
+            return flush.answer.get(timeout=wait_s)
+        except Empty:
+            with self._lock:
+                if flush in self._flushes:
+                    self._flushes.remove(flush)
+                return self._counts(flush.target, timed_out=True)
 
     def stop(self, timeout_s: float = STOP_TIMEOUT_S, *, discard: bool = False) -> None:
         """Pass on what waits, for ``timeout_s`` at most, and end the thread.
@@ -155,7 +155,7 @@ class QueuedExporter:
 
     def close(self) -> None:
         """Stop, and close the exporter behind. May be called more than once."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
@@ -165,6 +165,12 @@ class QueuedExporter:
         if not closes_itself:
             self._exporter.close()
 
+    def _wake_thread(self) -> None:
+        if self._thread is None:
+            self._start()
+        if self._wake.empty():
+            self._wake.put(None)
+
     def _start(self) -> None:
         thread = threading.Thread(target=self._run, name=f"smallmind-{self.name}", daemon=True)
         thread.start()
@@ -172,11 +178,11 @@ class QueuedExporter:
         _stop_at_exit(self)
 
     def _ask_to_stop(self, *, discard: bool = False) -> None:
-        with self._changed:
+        with self._lock:
             self._stopping = True
             if discard:
                 self._discard()
-            self._changed.notify_all()
+            self._wake.put(None)
 
     def _join(self, timeout_s: float) -> None:
         thread = self._thread
@@ -184,7 +190,7 @@ class QueuedExporter:
             return
         thread.join(max(0.0, timeout_s))
         if thread.is_alive():
-            with self._changed:
+            with self._lock:
                 self._discard()
 
     def _discard(self) -> None:
@@ -192,44 +198,30 @@ class QueuedExporter:
         self._waiting.clear()
 
     def _run(self) -> None:
-        while self._work_once():
-            pass
-
-    def _work_once(self) -> bool:
-        """Do the next thing there is to do; False when the thread shall end."""
-        flush, entry, dropped = None, None, 0
-        with self._changed:
-            if self._thread is not threading.current_thread():
-                return False  # forked inside the exporter: the child's queue gets its own thread
-            self._idle = True
-            while not (self._waiting or self._flushes or self._stopping or self._drops_to_tell()):
-                self._changed.wait()
-            self._idle = False
-            if self._flushes and self._done >= self._flushes[0].target:
-                flush = self._flushes.popleft()
-            elif self._waiting:
-                entry = self._waiting.popleft()
-            elif self._drops_to_tell():
-                dropped = self._dropped - self._dropped_told
-                self._dropped_told = self._dropped
-            else:
-                self._ended = True
-        if flush is not None:
-            self._answer(flush)
-        elif entry is not None:
-            self._pass_on(*entry)
-        elif dropped:
-            self._tell_drops(dropped)
-        elif self._closing:
+        while (work := self._next_work()) is not None:
+            work()
+        if self._closing:
             self._try(self._exporter.close)
-        return not self._ended
 
-    def _drops_to_tell(self) -> bool:
-        return self._dropped > self._dropped_told and not (self._waiting or self._stopping)
+    def _next_work(self) -> Callable[[], object] | None:
+        """What the thread shall do next; None when it shall end."""
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return None  # forked inside the exporter: the child's queue gets its own thread
+            if self._flushes and self._done >= self._flushes[0].target:
+                return partial(self._answer, self._flushes.popleft())
+            if self._waiting:
+                return partial(self._pass_on, *self._waiting.popleft())
+            if self._stopping:
+                self._ended = True
+                return None
+            newly_dropped = self._dropped - self._dropped_told
+            self._dropped_told = self._dropped
+            return partial(self._tell_drops, newly_dropped) if newly_dropped else self._wake.get
 
     def _pass_on(self, event: Event, path: Path) -> None:
-        succeeded = self._try(lambda: self._exporter.export(event), path)
-        with self._changed:
+        succeeded = self._try(partial(self._exporter.export, event), path)
+        with self._lock:
             self._delivered += succeeded
             self._failed += not succeeded
 
@@ -242,10 +234,8 @@ class QueuedExporter:
             behind = self._exporter.flush(remaining_s)
 
         self._try(flush_exporter)
-        with self._changed:
-            if flush.answer is None:
-                flush.answer = self._counts(flush.target, behind)
-            self._changed.notify_all()
+        with self._lock:
+            flush.answer.put(self._counts(flush.target, behind))
 
     def _try(self, call: Callable[[], None], path: Path = ()) -> bool:
         """Whether the call into the exporter succeeded; its errors are told and end here."""
@@ -257,6 +247,7 @@ class QueuedExporter:
         else:
             failure = None
         here.path = ()
+        deliver_deferred()
         if self._failing or failure is not None:
             self._failing = failure is not None
             self._tell(failure)

@@ -1,0 +1,227 @@
+"""A GGUF model as a memory-mapped file, or as several when it is split."""
+
+from __future__ import annotations
+
+import hashlib
+import mmap
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from smallmind_engine.control import NO_LIMIT, WorkLimit
+from smallmind_engine.gguf.header import Header, read_header
+from smallmind_engine.gguf.metadata import MetadataValue
+from smallmind_engine.gguf.quants import dequantize, swap_bytes
+from smallmind_engine.gguf.split import merged_tensors, part_paths
+from smallmind_engine.gguf.tensors import TensorInfo
+from smallmind_engine.telemetry.errors import ClosedError, ModelFileError
+from smallmind_engine.telemetry.reasons import ReasonCode
+
+Progress = Callable[[int, int], None]
+
+_SAMPLE_BYTES: Final = 4096
+_SAMPLES: Final = 64
+_HASH_BYTES: Final = 1 << 22
+
+
+class GgufFile:
+    """An open model. Reading is thread-safe; the weights stay on disk until they are used.
+
+    Made by ``open``. Arrays that ``data`` gave out must be dropped before ``close``.
+
+    Attributes:
+        path: as opened.
+        paths: all parts, in order.
+        version: of the format.
+        byte_order: ``little`` or ``big``.
+        file_bytes: of all parts.
+        metadata: of the first part.
+        tensors: of all parts, by name.
+    """
+
+    def __init__(
+        self, path: Path, paths: tuple[Path, ...], maps: list[mmap.mmap], headers: list[Header]
+    ) -> None:
+        first = headers[0]
+        self.path = path
+        self.paths = paths
+        self.version = first.version
+        self.byte_order = first.byte_order
+        self.metadata: Mapping[str, MetadataValue] = first.metadata
+        self.tensors: Mapping[str, TensorInfo] = merged_tensors(paths, headers)
+        self.file_bytes = sum(len(each) for each in maps)
+        self._headers = headers
+        self._maps: list[mmap.mmap] | None = maps
+
+    @classmethod
+    def open(
+        cls,
+        path: Path | str,
+        *,
+        limit: WorkLimit = NO_LIMIT,
+        on_progress: Progress | None = None,
+    ) -> Self:
+        """Map a file (or all parts of a split model) and read everything but the weights.
+
+        Args:
+            path: of the file, or of any part.
+            limit: stops the work.
+            on_progress: told of bytes of headers read, and bytes of files in all.
+
+        Raises:
+            ModelFileError: it cannot be opened.
+            GgufFormatError: its bytes break the format.
+            OperationCancelledError: ``limit`` was exceeded.
+        """
+        path = Path(path)
+        maps: dict[Path, mmap.mmap] = {}
+        try:
+            maps[path] = _map(path)
+            first = read_header(maps[path], path, limit)
+            paths = part_paths(path, first)
+            for part in paths:
+                if part not in maps:
+                    maps[part] = _map(part)
+            headers = (
+                [first]
+                if len(paths) == 1
+                else [read_header(maps[p], p, limit, index) for index, p in enumerate(paths)]
+            )
+            file = cls(path, paths, [maps[part] for part in paths], headers)
+        except BaseException:
+            for each in maps.values():
+                each.close()
+            raise
+        if on_progress is not None:
+            on_progress(sum(header.header_bytes for header in headers), file.file_bytes)
+        return file
+
+    def _map_of(self, tensor: TensorInfo) -> mmap.mmap:
+        if self._maps is None:
+            raise ClosedError(ReasonCode.CLOSED, f"{self.path} is closed")
+        return self._maps[tensor.part]
+
+    def data(self, name: str) -> npt.NDArray[np.uint8]:
+        """The bytes of a tensor, as a read-only view of the file.
+
+        Raises:
+            ModelFileError: there is no tensor of that name.
+            ClosedError: the file is closed.
+        """
+        tensor = self._tensor(name)
+        return np.frombuffer(self._map_of(tensor), np.uint8, tensor.n_bytes, tensor.byte_start)
+
+    def floats(
+        self,
+        name: str,
+        *,
+        rows: slice | None = None,
+        out: npt.NDArray[np.float32] | None = None,
+        limit: WorkLimit = NO_LIMIT,
+    ) -> npt.NDArray[np.float32]:
+        """A tensor as float32.
+
+        Args:
+            name: of the tensor.
+            rows: only these of the outermost dimension, in steps of one; None for all.
+            out: receives the result; C-contiguous.
+            limit: stops the work.
+
+        Raises:
+            ModelFileError: there is no tensor of that name.
+            UnsupportedModelError: its type cannot be decoded.
+            OperationCancelledError: ``limit`` was exceeded.
+        """
+        tensor = self._tensor(name)
+        data, shape = self.data(name), tensor.shape
+        if rows is not None:
+            begin, end, _ = rows.indices(shape[0])
+            row_bytes = tensor.n_bytes // shape[0]
+            data = data[begin * row_bytes : end * row_bytes]
+            shape = (end - begin, *shape[1:])
+        if self.byte_order == "big":
+            data = swap_bytes(data, tensor.qtype)
+        return dequantize(data, tensor.qtype, shape, out, limit)
+
+    def _tensor(self, name: str) -> TensorInfo:
+        tensor = self.tensors.get(name)
+        if tensor is None:
+            raise ModelFileError(
+                ReasonCode.MODEL_TENSOR_MISSING,
+                f"{self.path}: there is no tensor {name!r}",
+                tensor=name,
+            )
+        return tensor
+
+    def fingerprint(self) -> str:
+        """A cheap identity of the content: 32 hex digits.
+
+        Hashes all headers, and up to 64 samples of 4 KiB spread evenly over each file; so files
+        of the same headers that differ in a few bytes of weights only may share it. ``sha256``
+        tells for sure.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for each, header in zip(self._open_maps(), self._headers, strict=True):
+            size = len(each)
+            digest.update(size.to_bytes(8, "little"))
+            digest.update(each[: header.header_bytes])
+            step = max(_SAMPLE_BYTES, (size - header.header_bytes) // _SAMPLES)
+            for begin in range(header.header_bytes, size, step):
+                digest.update(each[begin : begin + _SAMPLE_BYTES])
+        return digest.hexdigest()
+
+    def sha256(self, *, limit: WorkLimit = NO_LIMIT, on_progress: Progress | None = None) -> str:
+        """SHA-256 of the file, or of all parts one after the other: 64 hex digits."""
+        digest = hashlib.sha256()
+        done = 0
+        for each in self._open_maps():
+            for begin in range(0, len(each), _HASH_BYTES):
+                limit.check("hashing the model file")
+                piece = each[begin : begin + _HASH_BYTES]
+                digest.update(piece)
+                done += len(piece)
+                if on_progress is not None:
+                    on_progress(done, self.file_bytes)
+        return digest.hexdigest()
+
+    def _open_maps(self) -> list[mmap.mmap]:
+        if self._maps is None:
+            raise ClosedError(ReasonCode.CLOSED, f"{self.path} is closed")
+        return self._maps
+
+    def close(self) -> None:
+        """Unmap the file. May be called again."""
+        maps, self._maps = self._maps, None
+        for each in maps or ():
+            try:
+                each.close()
+            except BufferError:
+                # Somebody still holds a view; the map goes when the view goes.
+                continue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _map(path: Path) -> mmap.mmap:
+    try:
+        with path.open("rb") as file:
+            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
+        raise ModelFileError(
+            ReasonCode.MODEL_FILE_UNREADABLE,
+            f"{path} cannot be read as a model: {error}",
+            path=path,
+        ) from error

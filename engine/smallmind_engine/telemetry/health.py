@@ -1,0 +1,17 @@
+"""Exporters that can show how all exporters of a bus fare."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol, runtime_checkable
+
+from smallmind_engine.telemetry.exporter import ExporterHealth
+
+
+@runtime_checkable
+class HealthAware(Protocol):
+    """An exporter with this method is given the bus's ``health`` when it is attached."""
+
+    def bind_health(self, health: Callable[[], tuple[ExporterHealth, ...]], /) -> None:
+        """Take a function that answers how each exporter fares."""
+        ...

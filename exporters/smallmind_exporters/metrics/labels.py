@@ -1,0 +1,94 @@
+"""The labels of the metrics: bounded sets of values only, never an id."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from smallmind_engine.telemetry import (
+    DegradeReason,
+    LogLevel,
+    Phase,
+    ReasonCode,
+    RequestStatus,
+    StopReason,
+)
+from smallmind_exporters.metrics.family import Label
+
+FEW: Final = 16
+
+# Which status goes with which stop reason; other pairs appear when they occur.
+OUTCOMES: Final[tuple[tuple[RequestStatus, StopReason], ...]] = (
+    (RequestStatus.COMPLETED, StopReason.COMPLETED),
+    (RequestStatus.COMPLETED, StopReason.MAX_TOKENS),
+    (RequestStatus.COMPLETED, StopReason.STOP_SEQUENCE),
+    (RequestStatus.COMPLETED, StopReason.CONTEXT_FULL),
+    (RequestStatus.COMPLETED, StopReason.MEMORY_BUDGET_SOFT_LIMIT),
+    (RequestStatus.CANCELLED, StopReason.CANCELLED_BY_CALLER),
+    (RequestStatus.CANCELLED, StopReason.CANCELLED_BY_TIMEOUT),
+    (RequestStatus.CANCELLED, StopReason.BACKPRESSURE_BUFFER_FULL),
+    (RequestStatus.REJECTED, StopReason.BACKPRESSURE_QUEUE_FULL),
+    (RequestStatus.REJECTED, StopReason.MEMORY_BUDGET_EXCEEDED),
+    (RequestStatus.FAILED, StopReason.ERROR),
+)
+
+MODEL: Final = Label("model", "name under which the model was loaded", limit=50)
+OPERATION: Final = Label("operation", "what was asked for", ("text_completion", "chat"), limit=FEW)
+STATUS: Final = Label("status", "how it ended", tuple(RequestStatus))
+STOP_REASON: Final = Label("reason", "why the request stopped", tuple(StopReason))
+LOAD_STATUS: Final = Label(
+    "status",
+    "how the load ended",
+    (RequestStatus.COMPLETED, RequestStatus.CANCELLED, RequestStatus.FAILED),
+)
+REJECT_REASON: Final = Label(
+    "reason",
+    "why it was turned away",
+    (
+        ReasonCode.BACKPRESSURE_QUEUE_FULL,
+        ReasonCode.MEMORY_BUDGET_EXCEEDED,
+        ReasonCode.CLOSED,
+    ),
+)
+BACKPRESSURE_REASON: Final = Label(
+    "reason",
+    "what was full",
+    (ReasonCode.BACKPRESSURE_BUFFER_FULL, ReasonCode.BACKPRESSURE_QUEUE_FULL),
+)
+POLICY: Final = Label("policy", "what was done about it", limit=FEW)
+# The policies of the stream's buffer, and the one of the queue.
+BACKPRESSURE_POLICIES: Final[tuple[tuple[ReasonCode, str], ...]] = (
+    (ReasonCode.BACKPRESSURE_BUFFER_FULL, "block"),
+    (ReasonCode.BACKPRESSURE_BUFFER_FULL, "cancel"),
+    (ReasonCode.BACKPRESSURE_QUEUE_FULL, "reject"),
+)
+BUDGET_REASON: Final = Label(
+    "reason",
+    "whether less was given, or nothing",
+    (ReasonCode.MEMORY_BUDGET_SOFT_LIMIT, ReasonCode.MEMORY_BUDGET_EXCEEDED),
+)
+CATEGORY: Final = Label("category", "what the memory is for", ("weights", "kv_cache"), limit=FEW)
+EVICTION_REASON: Final = Label(
+    "reason",
+    "why it was dropped",
+    (DegradeReason.KV_CACHE_EVICTION, DegradeReason.MEMORY_BUDGET_SOFT_LIMIT),
+)
+DEGRADE_REASON: Final = Label("reason", "what works less well", tuple(DegradeReason))
+TOKENIZER_REASON: Final = Label(
+    "reason",
+    "what the tokenizer lacks, or which fallback it took",
+    tuple(reason for reason in DegradeReason if reason.startswith("TOKENIZER_")),
+)
+PHASE: Final = Label("phase", "where the request's time went", tuple(Phase))
+LOAD_PHASE: Final = Label("phase", "the step of loading", limit=FEW)
+SOURCE: Final = Label(
+    "source", "whether prefill computed them or found them cached", ("computed", "cached")
+)
+RESULT: Final = Label("result", "whether any token could be reused", ("hit", "miss"))
+LEVEL: Final = Label("level", "severity", tuple(level.name.lower() for level in LogLevel))
+EXPORTER: Final = Label("exporter", "name of the exporter", limit=FEW)
+ARCHITECTURE: Final = Label("architecture", "model family", limit=FEW)
+QUANTIZATION: Final = Label("quantization", "type of most weights", limit=FEW)
+BACKEND: Final = Label("backend", "kernels that run it", limit=FEW)
+PARAMETERS: Final = Label("parameters", "number of weights", limit=50)
+CONTEXT_LENGTH: Final = Label("context_length", "tokens of the context window", limit=50)
+FINGERPRINT: Final = Label("fingerprint", "identifies the model file", limit=50)

@@ -1,0 +1,105 @@
+"""How events are read: the functions behind the table of families that say more than a field."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from smallmind_engine.telemetry import (
+    InferenceStopped,
+    KVCacheLookup,
+    ModelLoadEnded,
+    Phase,
+    PrefillEnded,
+    RequestStatus,
+    TokenGenerated,
+    TokenizerDiagnosed,
+)
+
+Rows = Iterable[tuple[tuple[str, ...], float]]
+
+
+def time_to_first_token(event: InferenceStopped) -> float | None:
+    """Of successful requests only: a failure's short time would flatter the figure."""
+    return event.time_to_first_token_s if event.status is RequestStatus.COMPLETED else None
+
+
+def time_per_output_token(event: InferenceStopped) -> float | None:
+    """Mean over the tokens after the first, without the time that the reader held it up."""
+    after_first = event.completion_tokens - 1
+    if (
+        event.status is not RequestStatus.COMPLETED
+        or event.time_to_first_token_s is None
+        or after_first < 1
+    ):
+        return None
+    waited = phase_seconds(event, Phase.CONSUMER) or 0.0
+    return max(0.0, event.duration_s - event.time_to_first_token_s - waited) / after_first
+
+
+def decode_seconds(event: InferenceStopped) -> float | None:
+    """The decode row of the ledger, of requests that decoded at all."""
+    return phase_seconds(event, Phase.DECODE) if event.completion_tokens > 1 else None
+
+
+def phase_seconds(event: InferenceStopped, phase: Phase) -> float | None:
+    """A row of the request's ledger; None when it is not there."""
+    for name, seconds in event.ledger:
+        if name == phase:
+            return seconds
+    return None
+
+
+def ledger_rows(event: InferenceStopped) -> Rows:
+    """The whole ledger."""
+    return [((phase,), seconds) for phase, seconds in event.ledger]
+
+
+def inter_token_seconds(event: TokenGenerated) -> float | None:
+    """Engine time since the previous token; the first one has no previous."""
+    return event.engine_s if event.index else None
+
+
+def consumer_wait_seconds(event: TokenGenerated) -> float | None:
+    """Only a stream has a reader to wait for; without one the time is exactly zero."""
+    return event.consumer_s or None
+
+
+def prompt_token_rows(event: PrefillEnded) -> Rows:
+    """Prompt tokens by where their keys and values came from."""
+    return ((("computed",), event.computed_tokens), (("cached",), event.cached_tokens))
+
+
+def lookup_rows(event: KVCacheLookup) -> Rows:
+    """One lookup, by result."""
+    return ((("hit" if event.hit else "miss",), 1),)
+
+
+def issue_rows(event: TokenizerDiagnosed) -> Rows:
+    """One row for each issue of the tokenizer."""
+    return [((issue,), 1) for issue in event.issues]
+
+
+def load_phase_rows(event: ModelLoadEnded) -> Iterator[tuple[tuple[str, ...], float]]:
+    """Phases of a successful load, and the rest, so that they add up to the whole."""
+    if event.status is not RequestStatus.COMPLETED:
+        return
+    rest = event.duration_s
+    for phase, seconds in event.phases:
+        rest -= seconds
+        yield (phase,), seconds
+    yield ("unattributed",), max(0.0, rest)
+
+
+def info_rows(event: ModelLoadEnded) -> Rows:
+    """What is loaded, once it is."""
+    if event.status is not RequestStatus.COMPLETED:
+        return ()
+    facts = (
+        event.architecture,
+        event.quantization,
+        event.backend,
+        str(event.parameters),
+        str(event.context_length),
+        event.fingerprint,
+    )
+    return ((facts, 1),)

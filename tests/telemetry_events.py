@@ -1,0 +1,314 @@
+"""Realistic streams of events, as the engine publishes them.
+
+Each builder takes a ``header``: what gives the first three fields of an event. ``headers()``
+counts by itself, so that a stream is the same in every run; ``Emitter.header`` is that of a bus.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from smallmind_engine.telemetry import (
+    BackpressureApplied,
+    Correlation,
+    Degraded,
+    DegradeReason,
+    Event,
+    EventBus,
+    FirstToken,
+    InferenceStarted,
+    InferenceStopped,
+    KVCacheEvicted,
+    KVCacheLookup,
+    KVCacheUsage,
+    LogLevel,
+    MemoryBudgetEvent,
+    MemoryHighWater,
+    ModelLoadEnded,
+    ModelLoadProgress,
+    ModelLoadStarted,
+    Phase,
+    PrefillEnded,
+    ReasonCode,
+    RequestAdmitted,
+    RequestQueued,
+    RequestRejected,
+    RequestStatus,
+    RuntimeLogEvent,
+    StopReason,
+    TokenGenerated,
+    TokenizerDiagnosed,
+)
+
+MODEL = "tiny"
+BACKEND = "numpy"
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+SPAN_ID = "00f067aa0ba902b7"
+
+Header = Callable[[], tuple[int, int, Correlation]]
+Builder = Callable[..., Iterator[Event]]
+
+
+def correlation(request_id: str = "req-1", **changes: object) -> Correlation:
+    fields: dict[str, object] = {
+        "request_id": request_id,
+        "session_id": None,
+        "trace_id": TRACE_ID,
+        "span_id": SPAN_ID,
+        "trace_flags": 1,
+        "has_parent": True,
+    }
+    return Correlation(**{**fields, **changes})  # type: ignore[arg-type]
+
+
+def headers(ids: Correlation | str = "req-1", *, first: int = 1) -> Header:
+    """Counts sequence numbers from ``first``, a millisecond apart."""
+    known = correlation(ids) if isinstance(ids, str) else ids
+    last = first - 1
+
+    def header() -> tuple[int, int, Correlation]:
+        nonlocal last
+        last += 1
+        return last, last * 1_000_000, known
+
+    return header
+
+
+def publish(
+    bus: EventBus, build: Builder, ids: Correlation | None = None, **options: object
+) -> int:
+    """Publish a built stream as one request or operation; answers the number of events."""
+    emitter = bus.emitter(ids)
+    count = 0
+    for event in build(emitter.header, **options):
+        if emitter.wants & event.kind:
+            emitter.publish(event)
+            count += 1
+    return count
+
+
+def model_load(
+    header: Header,
+    *,
+    model: str = MODEL,
+    status: RequestStatus = RequestStatus.COMPLETED,
+    issues: tuple[DegradeReason, ...] = (),
+) -> Iterator[Event]:
+    yield ModelLoadStarted(*header(), model=model, file_bytes=1_000_000)
+    yield ModelLoadProgress(*header(), model=model, phase="read", done=500_000, total=1_000_000)
+    if status is not RequestStatus.COMPLETED:
+        yield ModelLoadEnded(
+            *header(), model=model, status=status, duration_s=0.25, reason=ReasonCode.GGUF_TRUNCATED
+        )
+        return
+    yield TokenizerDiagnosed(
+        *header(),
+        model=model,
+        tokenizer_type="gpt2",
+        tokenizer_kind="bpe",
+        vocab_size=49152,
+        merge_count=48900,
+        issues=issues,
+    )
+    yield MemoryHighWater(*header(), model=model, category="weights", high_water_bytes=750_000)
+    yield ModelLoadEnded(
+        *header(),
+        model=model,
+        status=status,
+        duration_s=0.75,
+        architecture="llama",
+        quantization="Q4_1",
+        backend=BACKEND,
+        parameters=135_000_000,
+        weight_bytes=750_000,
+        context_length=2048,
+        fingerprint="sha256:0123456789ab",
+        phases=(("read", 0.125), ("weights", 0.5)),
+    )
+
+
+def request(
+    header: Header,
+    *,
+    model: str = MODEL,
+    operation: str = "text_completion",
+    streaming: bool = True,
+    reason: StopReason = StopReason.MAX_TOKENS,
+    prompt_tokens: int = 12,
+    cached_tokens: int = 4,
+    tokens: int = 4,
+    token_s: float = 0.03125,
+    wait_s: float = 0.0078125,
+) -> Iterator[Event]:
+    """A request that is admitted and generates ``tokens`` tokens before it stops for ``reason``.
+
+    All times are sums of powers of two, so that floating point adds them up exactly.
+    """
+    queue_s, prefill_s, rest_s = 0.0625, 0.25, 0.015625
+    waited = wait_s if streaming else 0.0
+    after_first = max(0, tokens - 1)
+    first_token_s = queue_s + prefill_s + rest_s if tokens else None
+    ledger = (
+        (Phase.QUEUE.value, queue_s),
+        (Phase.PREFILL.value, prefill_s),
+        (Phase.DECODE.value, after_first * token_s),
+        (Phase.CONSUMER.value, after_first * waited),
+        (Phase.UNATTRIBUTED.value, rest_s),
+    )
+    yield RequestQueued(*header(), model=model, queue_depth=1)
+    yield RequestAdmitted(*header(), model=model, queue_s=queue_s, queue_depth=0, in_flight=1)
+    yield KVCacheLookup(
+        *header(),
+        model=model,
+        hit=cached_tokens > 0,
+        prompt_tokens=prompt_tokens,
+        reused_tokens=cached_tokens,
+    )
+    yield InferenceStarted(
+        *header(),
+        model=model,
+        backend=BACKEND,
+        operation=operation,
+        streaming=streaming,
+        prompt_tokens=prompt_tokens,
+        max_tokens=tokens,
+    )
+    yield PrefillEnded(
+        *header(),
+        model=model,
+        computed_tokens=prompt_tokens - cached_tokens,
+        cached_tokens=cached_tokens,
+        duration_s=prefill_s,
+    )
+    if first_token_s is not None:
+        yield FirstToken(*header(), model=model, time_to_first_token_s=first_token_s)
+    for index in range(tokens):
+        yield TokenGenerated(
+            *header(),
+            model=model,
+            index=index,
+            engine_s=token_s if index else prefill_s,
+            consumer_s=waited if index else 0.0,
+        )
+    yield KVCacheUsage(
+        *header(),
+        model=model,
+        used_tokens=prompt_tokens + tokens,
+        capacity_tokens=2048,
+        used_bytes=(prompt_tokens + tokens) * 1024,
+    )
+    yield InferenceStopped(
+        *header(),
+        model=model,
+        backend=BACKEND,
+        operation=operation,
+        streaming=streaming,
+        status=STATUS_OF.get(reason, RequestStatus.COMPLETED),
+        reason=reason,
+        error_type="InferenceError" if reason is StopReason.ERROR else "",
+        prompt_tokens=prompt_tokens,
+        cached_tokens=cached_tokens,
+        completion_tokens=tokens,
+        duration_s=sum(seconds for _, seconds in ledger),
+        time_to_first_token_s=first_token_s,
+        ledger=ledger,
+        kv_tokens=prompt_tokens + tokens,
+        kv_bytes=(prompt_tokens + tokens) * 1024,
+    )
+
+
+STATUS_OF = {
+    StopReason.CANCELLED_BY_CALLER: RequestStatus.CANCELLED,
+    StopReason.CANCELLED_BY_TIMEOUT: RequestStatus.CANCELLED,
+    StopReason.BACKPRESSURE_BUFFER_FULL: RequestStatus.CANCELLED,
+    StopReason.BACKPRESSURE_QUEUE_FULL: RequestStatus.REJECTED,
+    StopReason.MEMORY_BUDGET_EXCEEDED: RequestStatus.REJECTED,
+    StopReason.ERROR: RequestStatus.FAILED,
+}
+
+
+def rejected_request(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """A request that found the queue full."""
+    yield RequestQueued(*header(), model=model, queue_depth=5)
+    yield RequestRejected(
+        *header(),
+        model=model,
+        reason=ReasonCode.BACKPRESSURE_QUEUE_FULL,
+        queue_depth=4,
+        limit=4,
+    )
+    yield BackpressureApplied(
+        *header(),
+        model=model,
+        reason=ReasonCode.BACKPRESSURE_QUEUE_FULL,
+        policy="reject",
+        depth=4,
+        limit=4,
+    )
+    yield _ended_in_queue(
+        header, model, StopReason.BACKPRESSURE_QUEUE_FULL, error_type="BackpressureError"
+    )
+
+
+def cancelled_in_queue(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """A request whose caller gave up while it waited."""
+    yield RequestQueued(*header(), model=model, queue_depth=1)
+    yield _ended_in_queue(header, model, StopReason.CANCELLED_BY_CALLER)
+
+
+def _ended_in_queue(
+    header: Header, model: str, reason: StopReason, *, error_type: str = ""
+) -> InferenceStopped:
+    return InferenceStopped(
+        *header(),
+        model=model,
+        backend=BACKEND,
+        operation="chat",
+        streaming=False,
+        status=STATUS_OF[reason],
+        reason=reason,
+        error_type=error_type,
+        prompt_tokens=12,
+        cached_tokens=0,
+        completion_tokens=0,
+        duration_s=0.125,
+        time_to_first_token_s=None,
+        ledger=((Phase.QUEUE.value, 0.125),),
+    )
+
+
+def troubles(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """What happens outside of a request's normal life."""
+    yield KVCacheEvicted(
+        *header(),
+        model=model,
+        tokens=128,
+        freed_bytes=131_072,
+        reason=DegradeReason.KV_CACHE_EVICTION,
+    )
+    yield MemoryBudgetEvent(
+        *header(),
+        model=model,
+        reason=ReasonCode.MEMORY_BUDGET_SOFT_LIMIT,
+        category="kv_cache",
+        wanted_bytes=2_000_000,
+        granted_bytes=1_000_000,
+        limit_bytes=1_500_000,
+    )
+    yield Degraded(
+        *header(),
+        component="runtime",
+        reason=DegradeReason.CONTEXT_TRUNCATION,
+        message="10 of 100 prompt tokens were left out of the middle",
+    )
+    yield RuntimeLogEvent(
+        *header(), level=LogLevel.WARN, component="runtime", message="something to look at"
+    )
+
+
+def every_kind(header: Header) -> Iterator[Event]:
+    """At least one event of each kind, as of one process from load to end."""
+    yield from model_load(header, issues=(DegradeReason.TOKENIZER_MERGES_MISSING,))
+    yield from request(header)
+    yield from rejected_request(header)
+    yield from troubles(header)
