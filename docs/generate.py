@@ -1,8 +1,8 @@
-"""Make the reference pages that are tables of the code: reason codes and events.
+"""Make the reference pages that are tables of the code: reason codes, events and metrics.
 
 Run ``python docs/generate.py`` after a change; ``--check`` writes nothing and exits with 1 when a
 page is out of date.
-"""  # noqa: INP001 - a script, not a package
+"""
 
 from __future__ import annotations
 
@@ -94,9 +94,17 @@ def _page(title: str, *parts: str) -> str:
     return "\n\n".join((f"# {title}", NOTE, *parts)) + "\n"
 
 
+def metrics() -> str:
+    """The page of all metrics, from the exporters' table of families."""
+    from pages.metrics_page import render_metrics_page
+
+    return render_metrics_page()
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "reason-codes.md": reason_codes,
     "events.md": event_types,
+    "metrics.md": metrics,
 }
 
 

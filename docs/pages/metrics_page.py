@@ -1,4 +1,4 @@
-"""Writes the reference page of the metrics from the table of families."""  # noqa: INP001 - a script, not a package
+"""Writes the reference page of the metrics from the table of families."""
 
 from __future__ import annotations
 

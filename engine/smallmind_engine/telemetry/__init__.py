@@ -67,10 +67,9 @@ from smallmind_engine.telemetry.logger_exporter import LoggerExporter
 from smallmind_engine.telemetry.metrics import MetricsExporter, NullRuntimeMetrics, RuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
 from smallmind_engine.telemetry.queued import QueuedExporter
+from smallmind_engine.telemetry.reason_table import REASONS, Reason
 from smallmind_engine.telemetry.reasons import (
-    REASONS,
     DegradeReason,
-    Reason,
     ReasonCode,
     RequestStatus,
     StopReason,

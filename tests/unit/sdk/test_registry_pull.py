@@ -403,7 +403,9 @@ def test_two_processes_that_pull_at_once_do_one_download(cache: Path, index: Pat
     with ExitStack() as stack:
         runs = [stack.enter_context(started(command)) for _ in range(2)]
         first_lines = [run.stdout.readline() for run in runs if run.stdout is not None]
-        answers = [run.communicate("go\n", timeout=120)[0].split() for run in runs]
+        for run in runs:
+            print("go", file=run.stdin, flush=True)
+        answers = [run.communicate(timeout=120)[0].split() for run in runs]
     assert first_lines == ["ready\n", "ready\n"]
     assert [answer[0] for answer in answers] == ["True", "True"]
     assert sorted(answer[1] for answer in answers) == ["False", "True"]
