@@ -126,7 +126,7 @@ def test_an_import_brings_no_optional_package(python: Path, statement: str) -> N
 def test_telemetry_stands_on_the_standard_library(python: Path) -> None:
     foreign = modules_after(python, "import smallmind_engine.telemetry") - sys.stdlib_module_names
     # What the interpreter of a virtual environment loads by itself at its start.
-    own = {"smallmind_engine", "_distutils_hack", "sitecustomize", "usercustomize"}
+    own = {"__main__", "smallmind_engine", "_distutils_hack", "sitecustomize", "usercustomize"}
     assert foreign - own == set()
 
 

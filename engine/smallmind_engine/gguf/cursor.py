@@ -12,6 +12,9 @@ from smallmind_engine.telemetry.reasons import ReasonCode
 
 Buffer = bytes | mmap.mmap
 
+MAX_NAME_BYTES: Final = (1 << 16) - 1
+"""Of metadata keys by the specification; tensor names, which are shorter, share it."""
+
 _INCOMPLETE: Final = "the file is damaged or incomplete: compare its size and SHA-256"
 
 
@@ -22,7 +25,6 @@ class Cursor:
         buffer: all bytes of the file.
         path: for errors.
         order: ``<`` for little-endian values, ``>`` for big-endian ones.
-        length_bytes: size of counts and string lengths.
     """
 
     __slots__ = ("_count", "_u32", "buffer", "offset", "order", "path", "size")
@@ -89,9 +91,23 @@ class Cursor:
             )
         return count
 
-    def string(self, what: str) -> str:
-        """The next string; bytes that are no UTF-8 are kept as surrogate escapes."""
+    def string(self, what: str, most_bytes: int | None = None) -> str:
+        """The next string; bytes that are no UTF-8 are kept as surrogate escapes.
+
+        Raises:
+            GgufFormatError: the file ends before the string does, or it is longer than
+                ``most_bytes``.
+        """
+        at = self.offset
         length = self.count(1, f"the length of {what}")
+        if most_bytes is not None and length > most_bytes:
+            raise format_error(
+                ReasonCode.GGUF_VALUE_OUT_OF_RANGE,
+                self.path,
+                at,
+                f"{what} takes {length} bytes; at most {most_bytes} are possible",
+                value=length,
+            )
         begin = self.offset
         self.offset += length
         return bytes(self.buffer[begin : self.offset]).decode("utf-8", "surrogateescape")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import mmap
-from collections.abc import Callable, Mapping
+import stat
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -15,10 +17,10 @@ import numpy.typing as npt
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf.header import Header, read_header
 from smallmind_engine.gguf.metadata import MetadataValue
-from smallmind_engine.gguf.quants import dequantize, swap_bytes
+from smallmind_engine.gguf.quants import LAYOUTS, dequantize, swap_bytes
 from smallmind_engine.gguf.split import merged_tensors, part_paths
 from smallmind_engine.gguf.tensors import TensorInfo
-from smallmind_engine.telemetry.errors import ClosedError, ModelFileError
+from smallmind_engine.telemetry.errors import ClosedError, ConfigError, ModelFileError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 Progress = Callable[[int, int], None]
@@ -93,17 +95,14 @@ class GgufFile:
             )
             file = cls(path, paths, [maps[part] for part in paths], headers)
         except BaseException:
-            for each in maps.values():
-                each.close()
+            _unmap(maps.values())
             raise
         if on_progress is not None:
             on_progress(sum(header.header_bytes for header in headers), file.file_bytes)
         return file
 
     def _map_of(self, tensor: TensorInfo) -> mmap.mmap:
-        if self._maps is None:
-            raise ClosedError(ReasonCode.CLOSED, f"{self.path} is closed")
-        return self._maps[tensor.part]
+        return self._open_maps()[tensor.part]
 
     def data(self, name: str) -> npt.NDArray[np.uint8]:
         """The bytes of a tensor, as a read-only view of the file.
@@ -127,19 +126,22 @@ class GgufFile:
 
         Args:
             name: of the tensor.
-            rows: only these of the outermost dimension, in steps of one; None for all.
+            rows: only these of the outermost dimension, in steps of one; None for all. Not for
+                vectors of a type that packs several numbers into a block.
             out: receives the result; C-contiguous.
             limit: stops the work.
 
         Raises:
             ModelFileError: there is no tensor of that name.
             UnsupportedModelError: its type cannot be decoded.
+            ConfigError: ``rows`` cannot be cut out.
+            ClosedError: the file is closed.
             OperationCancelledError: ``limit`` was exceeded.
         """
         tensor = self._tensor(name)
         data, shape = self.data(name), tensor.shape
         if rows is not None:
-            begin, end, _ = rows.indices(shape[0])
+            begin, end = _row_range(tensor, rows)
             row_bytes = tensor.n_bytes // shape[0]
             data = data[begin * row_bytes : end * row_bytes]
             shape = (end - begin, *shape[1:])
@@ -196,12 +198,7 @@ class GgufFile:
     def close(self) -> None:
         """Unmap the file. May be called again."""
         maps, self._maps = self._maps, None
-        for each in maps or ():
-            try:
-                each.close()
-            except BufferError:
-                # Somebody still holds a view; the map goes when the view goes.
-                continue
+        _unmap(maps or ())
 
     def __enter__(self) -> Self:
         return self
@@ -215,13 +212,44 @@ class GgufFile:
         self.close()
 
 
+def _row_range(tensor: TensorInfo, rows: slice) -> tuple[int, int]:
+    """First row, and the one after the last."""
+    begin, end, step = rows.indices(tensor.shape[0])
+    packed_vector = len(tensor.shape) == 1 and LAYOUTS[tensor.qtype].block_elements > 1
+    if step != 1 or packed_vector:
+        raise ConfigError(
+            ReasonCode.OPTION_INVALID,
+            f"rows {rows} of the tensor {tensor.name!r} cannot be cut out: {tensor.qtype.name},"
+            f" shape {tensor.shape}",
+            hint="take rows of a matrix, in steps of one",
+            option="rows",
+            value=rows,
+        )
+    return begin, max(begin, end)
+
+
+def _unmap(maps: Iterable[mmap.mmap]) -> None:
+    for each in maps:
+        # BufferError: somebody still holds a view; the map goes when the view goes.
+        with suppress(BufferError):
+            each.close()
+
+
 def _map(path: Path) -> mmap.mmap:
     try:
-        with path.open("rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        # Asked first: opening a pipe would wait for somebody to write into it.
+        if stat.S_ISREG(path.stat().st_mode):
+            with path.open("rb") as file:
+                return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
-        raise ModelFileError(
-            ReasonCode.MODEL_FILE_UNREADABLE,
-            f"{path} cannot be read as a model: {error}",
-            path=path,
-        ) from error
+        raise _unreadable(path, str(error)) from error
+    raise _unreadable(path, "it is no regular file")
+
+
+def _unreadable(path: Path, why: str) -> ModelFileError:
+    return ModelFileError(
+        ReasonCode.MODEL_FILE_UNREADABLE,
+        f"{path} cannot be read as a model: {why}",
+        hint="pass the path of a .gguf file",
+        path=path,
+    )

@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+import reprlib
 from pathlib import Path
+from typing import Final
 
 from smallmind_engine.telemetry.errors import GgufFormatError
 from smallmind_engine.telemetry.reasons import ReasonCode
+
+_SHORT: Final = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 80
+
+
+def shown(value: object) -> str:
+    """``repr`` of a value that came from a file, cut short before it is built, not after."""
+    return _SHORT.repr(value)
 
 
 def format_error(

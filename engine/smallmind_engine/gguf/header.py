@@ -9,8 +9,8 @@ from typing import Final
 
 from smallmind_engine.control import WorkLimit
 from smallmind_engine.gguf.cursor import Buffer, Cursor
-from smallmind_engine.gguf.format_errors import format_error
-from smallmind_engine.gguf.metadata import MetadataValue, read_metadata
+from smallmind_engine.gguf.format_errors import format_error, shown
+from smallmind_engine.gguf.metadata import Metadata, MetadataValue, read_metadata
 from smallmind_engine.gguf.tensors import TensorInfo, least_entry_bytes, read_tensors
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -100,7 +100,8 @@ def _version(cursor: Cursor) -> tuple[int, str]:
     )
 
 
-def _alignment(cursor: Cursor, metadata: Mapping[str, MetadataValue]) -> int:
+def _alignment(cursor: Cursor, metadata: Metadata) -> int:
+    """What tensors' places are multiples of."""
     value = metadata.get("general.alignment", DEFAULT_ALIGNMENT)
     power_of_two = (
         isinstance(value, int)
@@ -112,8 +113,9 @@ def _alignment(cursor: Cursor, metadata: Mapping[str, MetadataValue]) -> int:
         raise format_error(
             ReasonCode.GGUF_METADATA_INVALID,
             cursor.path,
-            cursor.offset,
-            f"general.alignment is {value!r}; it must be a power of two up to {_MAX_ALIGNMENT}",
+            metadata.offsets["general.alignment"],
+            f"general.alignment is {shown(value)}; it must be a power of two up to"
+            f" {_MAX_ALIGNMENT}",
             key="general.alignment",
             value=value,
         )

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from smallmind_engine.control import WorkLimit
-from smallmind_engine.gguf.cursor import Cursor
-from smallmind_engine.gguf.format_errors import format_error
+from smallmind_engine.gguf.cursor import MAX_NAME_BYTES, Cursor
+from smallmind_engine.gguf.format_errors import format_error, shown
 from smallmind_engine.telemetry.errors import GgufFormatError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -53,7 +53,7 @@ _DTYPES: Final[Mapping[ValueType, str]] = {
     ValueType.INT64: "i8",
     ValueType.FLOAT64: "f8",
 }
-_FORMATS: Final[Mapping[ValueType, str]] = {
+_CODES: Final[Mapping[ValueType, str]] = {
     ValueType.UINT8: "B",
     ValueType.INT8: "b",
     ValueType.UINT16: "H",
@@ -66,35 +66,53 @@ _FORMATS: Final[Mapping[ValueType, str]] = {
     ValueType.INT64: "q",
     ValueType.FLOAT64: "d",
 }
+_SCALARS: Final[Mapping[tuple[str, ValueType], struct.Struct]] = {
+    (order, kind): struct.Struct(order + code) for order in "<>" for kind, code in _CODES.items()
+}
 
 
-def read_metadata(cursor: Cursor, count: int, limit: WorkLimit) -> dict[str, MetadataValue]:
+class Metadata(dict[str, MetadataValue]):
+    """Values by key, in the order of the file.
+
+    Attributes:
+        offsets: byte at which each key begins, for errors about its value.
+    """
+
+    __slots__ = ("offsets",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offsets: dict[str, int] = {}
+
+
+def read_metadata(cursor: Cursor, count: int, limit: WorkLimit) -> Metadata:
     """The next ``count`` keys with their values.
 
     Raises:
         GgufFormatError: the bytes break the format.
         OperationCancelledError: ``limit`` was exceeded.
     """
-    metadata: dict[str, MetadataValue] = {}
+    metadata = Metadata()
     for _ in range(count):
         limit.check("reading metadata")
         at = cursor.offset
-        key = cursor.string("a metadata key")
+        key = cursor.string("a metadata key", MAX_NAME_BYTES)
         if key in metadata:
             raise format_error(
                 ReasonCode.GGUF_DUPLICATE_NAME,
                 cursor.path,
                 at,
-                f"the metadata key {key!r} stands there twice",
+                f"the metadata key {shown(key)} stands there twice",
                 key=key,
             )
+        metadata.offsets[key] = at
         metadata[key] = _value(cursor, _type(cursor, key), key, limit, 0)
     return metadata
 
 
 def _type(cursor: Cursor, key: str) -> ValueType:
     at = cursor.offset
-    number = cursor.u32(f"the type of {key!r}")
+    number = cursor.u32(f"the type of {shown(key)}")
     try:
         return ValueType(number)
     except ValueError:
@@ -102,7 +120,7 @@ def _type(cursor: Cursor, key: str) -> ValueType:
             ReasonCode.GGUF_TYPE_UNKNOWN,
             cursor.path,
             at,
-            f"{key!r} has the value type {number}; known are 0 to {max(ValueType)}",
+            f"{shown(key)} has the value type {number}; known are 0 to {max(ValueType)}",
             key=key,
             value=number,
         ) from None
@@ -112,11 +130,27 @@ def _value(
     cursor: Cursor, kind: ValueType, key: str, limit: WorkLimit, depth: int
 ) -> MetadataValue:
     if kind is ValueType.STRING:
-        return cursor.string(f"the value of {key!r}")
+        return cursor.string(f"the value of {shown(key)}")
     if kind is ValueType.ARRAY:
         return _array(cursor, key, limit, depth)
-    number = cursor.number(struct.Struct(cursor.order + _FORMATS[kind]), f"the value of {key!r}")
-    return bool(number) if kind is ValueType.BOOL else number
+    at = cursor.offset
+    number = cursor.number(_SCALARS[cursor.order, kind], f"the value of {shown(key)}")
+    if kind is not ValueType.BOOL:
+        return number
+    if number > 1:
+        raise _no_bool(cursor, at, key, int(number))
+    return bool(number)
+
+
+def _no_bool(cursor: Cursor, at: int, key: str, value: int) -> GgufFormatError:
+    return format_error(
+        ReasonCode.GGUF_VALUE_OUT_OF_RANGE,
+        cursor.path,
+        at,
+        f"{shown(key)} holds the boolean {value}; only 0 and 1 are possible",
+        key=key,
+        value=value,
+    )
 
 
 def _array(cursor: Cursor, key: str, limit: WorkLimit, depth: int) -> MetadataValue:
@@ -125,17 +159,17 @@ def _array(cursor: Cursor, key: str, limit: WorkLimit, depth: int) -> MetadataVa
             ReasonCode.GGUF_VALUE_OUT_OF_RANGE,
             cursor.path,
             cursor.offset,
-            f"{key!r} nests arrays more than {_MAX_NESTING} deep",
+            f"{shown(key)} nests arrays more than {_MAX_NESTING} deep",
             key=key,
         )
     kind = _type(cursor, key)
-    what = f"the number of elements of {key!r}"
+    what = f"the number of elements of {shown(key)}"
     if kind is ValueType.STRING:
         count = cursor.count(8, what)
         strings: list[str] = []
         while len(strings) < count:
             limit.check("reading metadata")
-            strings += cursor.strings(min(_STRINGS_AT_ONCE, count - len(strings)), repr(key))
+            strings += cursor.strings(min(_STRINGS_AT_ONCE, count - len(strings)), shown(key))
         return strings
     if kind is ValueType.ARRAY:
         count = cursor.count(12, what)
@@ -146,8 +180,12 @@ def _array(cursor: Cursor, key: str, limit: WorkLimit, depth: int) -> MetadataVa
         return nested
     dtype = np.dtype(cursor.order + _DTYPES[kind])
     count = cursor.count(dtype.itemsize, what)
-    values = np.frombuffer(cursor.buffer, dtype, count, cursor.offset)
+    at = cursor.offset
+    values = np.frombuffer(cursor.buffer, dtype, count, at)
     cursor.offset += values.nbytes
+    if kind is ValueType.BOOL and values.max(initial=0) > 1:
+        index = int(np.argmax(values > 1))
+        raise _no_bool(cursor, at + index, key, int(values[index]))
     # A copy: a view would keep the file mapped, and may have the other byte order.
     return values.astype(bool if kind is ValueType.BOOL else dtype.newbyteorder("="), copy=True)
 
@@ -155,14 +193,17 @@ def _array(cursor: Cursor, key: str, limit: WorkLimit, depth: int) -> MetadataVa
 # -- asking for values ------------------------------------------------------------------------
 
 
-def _wrong(key: str, value: object, wanted: str) -> GgufFormatError:
-    shown = repr(value)
-    shown = shown if len(shown) <= 60 else shown[:57] + "..."
+def _wrong(
+    metadata: Mapping[str, MetadataValue], key: str, value: object, wanted: str
+) -> GgufFormatError:
+    offsets = metadata.offsets if isinstance(metadata, Metadata) else {}
+    at = f" at byte {offsets[key]}" if key in offsets else ""
     return GgufFormatError(
         ReasonCode.GGUF_METADATA_INVALID,
-        f"metadata key {key!r} is {shown}; it must be {wanted}",
+        f"metadata key {shown(key)}{at} is {shown(value)}; it must be {wanted}",
         key=key,
         value=value,
+        offset=offsets.get(key),
     )
 
 
@@ -180,7 +221,7 @@ def get_int(metadata: Mapping[str, MetadataValue], key: str, default: int) -> in
     """
     value = metadata.get(key, default)
     if not isinstance(value, int) or isinstance(value, bool):
-        raise _wrong(key, value, "an integer")
+        raise _wrong(metadata, key, value, "an integer")
     return value
 
 
@@ -203,7 +244,7 @@ def get_float(metadata: Mapping[str, MetadataValue], key: str, default: float) -
     """
     value = metadata.get(key, default)
     if not isinstance(value, int | float) or isinstance(value, bool) or not np.isfinite(value):
-        raise _wrong(key, value, "a finite number")
+        raise _wrong(metadata, key, value, "a finite number")
     return float(value)
 
 
@@ -215,7 +256,7 @@ def get_bool(metadata: Mapping[str, MetadataValue], key: str, *, default: bool) 
     """
     value = metadata.get(key, default)
     if not isinstance(value, bool):
-        raise _wrong(key, value, "a boolean")
+        raise _wrong(metadata, key, value, "a boolean")
     return value
 
 
@@ -227,7 +268,7 @@ def get_str(metadata: Mapping[str, MetadataValue], key: str, default: str) -> st
     """
     value = metadata.get(key, default)
     if not isinstance(value, str):
-        raise _wrong(key, value, "a string")
+        raise _wrong(metadata, key, value, "a string")
     return value
 
 

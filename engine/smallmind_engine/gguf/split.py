@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from smallmind_engine.gguf.format_errors import shown
 from smallmind_engine.gguf.header import Header
-from smallmind_engine.gguf.metadata import get_int
+from smallmind_engine.gguf.metadata import get_int, require_int
 from smallmind_engine.gguf.tensors import TensorInfo
 from smallmind_engine.telemetry.errors import GgufFormatError, ModelFileError
 from smallmind_engine.telemetry.reasons import ReasonCode
@@ -27,10 +28,12 @@ def part_paths(path: Path, header: Header) -> tuple[Path, ...]:
     if count <= 1:
         return (path,)
     match = _PART.fullmatch(path.name)
-    if match is None or int(match["count"]) != count or count > _MAX_PARTS:
+    fits = match is not None and int(match["count"]) == count <= _MAX_PARTS
+    if match is None or not fits or not 1 <= int(match["number"]) <= count:
         raise ModelFileError(
             ReasonCode.GGUF_SPLIT_INCOMPLETE,
-            f"{path} is one of {count} parts; its name must end in -00001-of-{count:05}.gguf",
+            f"{path} is one of {count} parts; its name must end in"
+            f" -00001-of-{count:05}.gguf, with its own number",
             hint="give the parts the names that they had",
             path=path,
             parts=count,
@@ -60,10 +63,10 @@ def merged_tensors(paths: Sequence[Path], headers: Sequence[Header]) -> dict[str
     tensors: dict[str, TensorInfo] = {}
     for index, (path, header) in enumerate(zip(paths, headers, strict=True)):
         if len(headers) > 1:
-            _check_part(path, header, index, len(headers))
+            _check_part(path, header, index, len(headers), headers[0].byte_order)
         twice = tensors.keys() & header.tensors.keys()
         if twice:
-            raise _contradiction(path, f"it repeats the tensor {min(twice)!r}")
+            raise _contradiction(path, f"it repeats the tensor {shown(min(twice))}")
         tensors.update(header.tensors)
     if len(headers) > 1:
         expected = get_int(headers[0].metadata, "split.tensors.count", len(tensors))
@@ -74,12 +77,17 @@ def merged_tensors(paths: Sequence[Path], headers: Sequence[Header]) -> dict[str
     return tensors
 
 
-def _check_part(path: Path, header: Header, index: int, count: int) -> None:
-    number = get_int(header.metadata, "split.no", index)
-    total = get_int(header.metadata, "split.count", count)
-    if (number, total) != (index, count):
+def _check_part(path: Path, header: Header, index: int, count: int, byte_order: str) -> None:
+    """Compare what a part says of itself with its name; ``split.no`` counts from 0."""
+    number = require_int(header.metadata, "split.no") + 1
+    total = require_int(header.metadata, "split.count")
+    if (number, total) != (index + 1, count):
         raise _contradiction(
-            path, f"it says to be part {number} of {total}; its name says {index} of {count}"
+            path, f"it says to be part {number} of {total}; its name says {index + 1} of {count}"
+        )
+    if header.byte_order != byte_order:
+        raise _contradiction(
+            path, f"it is {header.byte_order}-endian; the first part is {byte_order}-endian"
         )
 
 

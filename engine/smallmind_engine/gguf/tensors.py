@@ -8,8 +8,8 @@ from itertools import pairwise
 from typing import Final
 
 from smallmind_engine.control import WorkLimit
-from smallmind_engine.gguf.cursor import Cursor
-from smallmind_engine.gguf.format_errors import format_error
+from smallmind_engine.gguf.cursor import MAX_NAME_BYTES, Cursor
+from smallmind_engine.gguf.format_errors import format_error, shown
 from smallmind_engine.gguf.quants import LAYOUTS, QuantType
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -56,13 +56,13 @@ def read_tensors(
     for _ in range(count):
         limit.check("reading the tensor table")
         at = cursor.offset
-        name = cursor.string("a tensor's name")
+        name = cursor.string("a tensor's name", MAX_NAME_BYTES)
         if name in entries:
             raise format_error(
                 ReasonCode.GGUF_DUPLICATE_NAME,
                 cursor.path,
                 at,
-                f"the tensor {name!r} stands there twice",
+                f"the tensor {shown(name)} stands there twice",
                 tensor=name,
             )
         entries[name] = (at, *_entry(cursor, name))
@@ -77,38 +77,42 @@ def read_tensors(
 
 def _entry(cursor: Cursor, name: str) -> tuple[tuple[int, ...], QuantType, int]:
     at = cursor.offset
-    rank = cursor.u32(f"the rank of {name!r}")
+    rank = cursor.u32(f"the rank of {shown(name)}")
     if not 1 <= rank <= _MAX_DIMS:
         raise format_error(
             ReasonCode.GGUF_TENSOR_SHAPE,
             cursor.path,
             at,
-            f"the tensor {name!r} has {rank} dimensions; 1 to {_MAX_DIMS} are possible",
+            f"the tensor {shown(name)} has {rank} dimensions; 1 to {_MAX_DIMS} are possible",
             tensor=name,
         )
-    inner_first = [cursor.u64(f"a dimension of {name!r}") for _ in range(rank)]
+    inner_first = [cursor.u64(f"a dimension of {shown(name)}") for _ in range(rank)]
     if min(inner_first) < 1:
         raise format_error(
             ReasonCode.GGUF_TENSOR_SHAPE,
             cursor.path,
             at,
-            f"the tensor {name!r} has the shape {inner_first}; dimensions begin at 1",
+            f"the tensor {shown(name)} has the shape {inner_first}; dimensions begin at 1",
             tensor=name,
         )
     at = cursor.offset
-    number = cursor.u32(f"the type of {name!r}")
+    number = cursor.u32(f"the type of {shown(name)}")
     if number not in LAYOUTS:
         known = ", ".join(qtype.name for qtype in LAYOUTS)
         raise format_error(
             ReasonCode.GGUF_TYPE_UNKNOWN,
             cursor.path,
             at,
-            f"the tensor {name!r} has the type {number}; known: {known}",
+            f"the tensor {shown(name)} has the type {number}; known: {known}",
             hint="convert the model to one of these types",
             tensor=name,
             value=number,
         )
-    return tuple(reversed(inner_first)), QuantType(number), cursor.u64(f"the place of {name!r}")
+    return (
+        tuple(reversed(inner_first)),
+        QuantType(number),
+        cursor.u64(f"the place of {shown(name)}"),
+    )
 
 
 def _placed(
@@ -126,7 +130,7 @@ def _placed(
             ReasonCode.GGUF_TENSOR_SHAPE,
             cursor.path,
             at,
-            f"the tensor {name!r} has rows of {shape[-1]} numbers; {qtype.name} needs"
+            f"the tensor {shown(name)} has rows of {shape[-1]} numbers; {qtype.name} needs"
             f" multiples of {layout.block_elements}",
             tensor=name,
         )
@@ -136,7 +140,7 @@ def _placed(
             ReasonCode.GGUF_TENSOR_MISALIGNED,
             cursor.path,
             at,
-            f"the tensor {name!r} begins at {relative}, which is no multiple of {alignment}",
+            f"the tensor {shown(name)} begins at {relative}, which is no multiple of {alignment}",
             tensor=name,
             value=relative,
         )
@@ -146,7 +150,7 @@ def _placed(
             ReasonCode.GGUF_TENSOR_OUT_OF_FILE,
             cursor.path,
             at,
-            f"the tensor {name!r} needs bytes {start} to {start + n_bytes}; the file ends at"
+            f"the tensor {shown(name)} needs bytes {start} to {start + n_bytes}; the file ends at"
             f" {cursor.size}",
             hint="the download is probably incomplete: compare its size and SHA-256",
             tensor=name,
@@ -166,7 +170,7 @@ def _refuse_overlaps(
                 ReasonCode.GGUF_TENSOR_OVERLAP,
                 cursor.path,
                 entries[after.name][0],
-                f"the tensors {before.name!r} and {after.name!r} claim the same bytes",
+                f"the tensors {shown(before.name)} and {shown(after.name)} claim the same bytes",
                 tensor=after.name,
             )
 

@@ -179,7 +179,7 @@ class Assembly:
 
 def _sync_folder(folder: Path) -> None:
     """Make a rename survive a power cut, where folders can be synced."""
-    if os.name == "posix":
+    if os.name == "posix":  # pragma: no branch - the other platforms cannot
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             os.fsync(descriptor)

@@ -79,3 +79,17 @@ def tail_of(log: Path) -> str:
     errors = [line for line in lines if line.lower().startswith("error")]
     text = " | ".join(line for line in errors or lines if line)
     return text[-_LOG_TAIL_CHARS:] or "it said nothing"
+
+
+def largest_file_bytes(folder: Path, suffix: str = "") -> int:
+    """Size of the largest file below ``folder`` whose name ends in ``suffix``; 0 without one.
+
+    The child goes on creating, moving and deleting files meanwhile; what is gone does not count.
+    """
+    sizes = [0]
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.endswith(suffix):
+                with contextlib.suppress(FileNotFoundError):
+                    sizes.append(Path(parent, name).stat().st_size)
+    return max(sizes)

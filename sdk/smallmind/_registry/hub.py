@@ -91,7 +91,7 @@ def fetch(
         if on_progress is not None:
             total = _facts(log).get("size_bytes")
             size = total if isinstance(total, int) else 0
-            done = _largest_file_bytes(staging)
+            done = child.largest_file_bytes(staging)
             on_progress(PullProgress(PullStage.DOWNLOAD, min(done, size or done), size))
 
     program = str(Path(__file__).with_name("hub_child.py"))
@@ -146,13 +146,3 @@ def _facts(log: Path) -> dict[str, object]:
             except ValueError:
                 continue
     return facts
-
-
-def _largest_file_bytes(folder: Path) -> int:
-    largest = 0
-    for path in folder.rglob("*"):
-        try:
-            largest = max(largest, path.stat().st_size if path.is_file() else 0)
-        except FileNotFoundError:  # moved by the child since it was listed
-            continue
-    return largest

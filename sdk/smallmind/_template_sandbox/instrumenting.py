@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jinja2 import nodes
+from jinja2 import Environment, nodes
 from jinja2.ext import Extension
 from jinja2.parser import Parser
 from jinja2.visitor import NodeTransformer
@@ -25,11 +25,10 @@ class GenerationExtension(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def instrumented(tree: nodes.Template) -> nodes.Template:
+def instrumented(tree: nodes.Template, environment: Environment) -> nodes.Template:
     """Weave the counting into a parsed template, in place."""
     _Weaver().visit(tree)
-    if tree.environment is not None:
-        tree.set_environment(tree.environment)  # the new nodes do not have one yet
+    tree.set_environment(environment)  # the new nodes do not have one yet
     return tree
 
 

@@ -1,0 +1,5 @@
+"""The command line: ``smallmind``, and ``python -m smallmind``."""
+
+from smallmind._cli.entry import main
+
+__all__ = ["main"]

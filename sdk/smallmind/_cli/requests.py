@@ -1,0 +1,54 @@
+"""Loading a model and running a request, the way several commands do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from smallmind._cli.progress import Bars
+from smallmind._cli.screen import Screen
+from smallmind._engine import Engine
+from smallmind._load import load
+from smallmind_engine.control import CancellationToken
+from smallmind_engine.runtime import EngineOptions, GenerationResult, TokenStream
+from smallmind_engine.telemetry import Exporter
+
+
+def load_with_bars(
+    screen: Screen,
+    model: str,
+    *,
+    options: EngineOptions,
+    exporters: Iterable[Exporter | str] | None,
+    cancellation: CancellationToken,
+    keep: bool = False,
+) -> Engine:
+    """Load a model while bars show how far it is; errors as of ``smallmind.load``.
+
+    Args:
+        screen: shows the bars.
+        model: a path or a name.
+        options: of the engine.
+        exporters: as for ``load``.
+        cancellation: stops it.
+        keep: leave the finished bars where they are.
+    """
+    with Bars(screen, keep=keep) as bars:
+        return load(
+            model,
+            options=options,
+            exporters=exporters,
+            cancellation=cancellation,
+            on_progress=bars.update,
+        )
+
+
+def finished(stream: TokenStream, screen: Screen | None = None) -> GenerationResult:
+    """Read a stream to its end, showing the text as it comes when there is a screen."""
+    with stream:
+        for chunk in stream:
+            if screen is not None and chunk.text:
+                screen.write(chunk.text)
+        result = stream.result
+    if result is None:  # pragma: no cover - a stream that ended has a result or raised
+        raise RuntimeError
+    return result
