@@ -26,6 +26,7 @@ lint: $(VENV)/.dev  ## ruff, mypy, and the layering contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy tests/typing/api.py
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.dev  ## the benchmarks

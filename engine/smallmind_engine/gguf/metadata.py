@@ -17,6 +17,7 @@ from smallmind_engine.telemetry.errors import GgufFormatError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 MetadataValue = int | float | bool | str | npt.NDArray[Any] | list[Any]
+"""Arrays of numbers and booleans are NumPy arrays; of strings, lists; of arrays, lists of lists."""
 
 _MAX_NESTING: Final = 8
 _STRINGS_AT_ONCE: Final = 16384
@@ -186,6 +187,10 @@ def _array(cursor: Cursor, key: str, limit: WorkLimit, depth: int) -> MetadataVa
     if kind is ValueType.BOOL and values.max(initial=0) > 1:
         index = int(np.argmax(values > 1))
         raise _no_bool(cursor, at + index, key, int(values[index]))
+    if depth:
+        # Lists inside of lists: an array object is many times the size of a short array.
+        numbers: list[Any] = values.tolist()
+        return [number == 1 for number in numbers] if kind is ValueType.BOOL else numbers
     # A copy: a view would keep the file mapped, and may have the other byte order.
     return values.astype(bool if kind is ValueType.BOOL else dtype.newbyteorder("="), copy=True)
 

@@ -20,13 +20,17 @@ from smallmind_engine.kernels import (
     WeightSource,
 )
 from smallmind_engine.model.hyperparameters import Hyperparameters
-from smallmind_engine.model.rope import DEFAULT_BASE, plain_speeds, rope_table
+from smallmind_engine.model.rope import DEFAULT_BASE, plain_speeds, rope_base, rope_table
 from smallmind_engine.telemetry.errors import GgufFormatError, UnsupportedModelError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 _EMBEDDING: Final = "token_embd.weight"
 _GEMMA2_27B_LAYERS: Final = 46
 _GEMMA3_27B_LAYERS: Final = 62
+
+# Far above any model; they keep a damaged file from asking for tables without end.
+_MAX_LAYERS: Final = 1 << 14
+_MAX_HEAD_DIM: Final = 1 << 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,17 +114,18 @@ def transformer_spec(
             supported=tuple(ARCHITECTURES),
         )
     hyper = Hyperparameters(metadata, architecture)
-    if hyper.integer("expert_count", 0) > 0:
+    experts = hyper.integer("expert_count", 0)
+    if experts > 0:
         raise UnsupportedModelError(
             ReasonCode.MODEL_ARCHITECTURE_UNSUPPORTED,
-            f"{architecture!r} models with a mixture of experts are not supported",
+            f"{hyper.key('expert_count')} is {experts}: a mixture of experts is not supported",
             architecture=architecture,
         )
-    n_layers = hyper.size("block_count")
+    n_layers = hyper.size("block_count", most=_MAX_LAYERS)
     n_heads = hyper.size("attention.head_count")
     n_kv_heads = hyper.size("attention.head_count_kv", n_heads)
     width = hyper.size("embedding_length")
-    head_dim = hyper.size("attention.key_length", max(1, width // n_heads))
+    head_dim = hyper.size("attention.key_length", max(1, width // n_heads), most=_MAX_HEAD_DIM)
     trained = hyper.size("context_length")
     _require_multiple(hyper, "attention.head_count", n_heads, n_kv_heads)
     wide = family.wide_scale_layers == n_layers
@@ -131,7 +136,7 @@ def transformer_spec(
         n_heads=n_heads,
         n_kv_heads=n_kv_heads,
         head_dim=head_dim,
-        value_dim=hyper.size("attention.value_length", head_dim),
+        value_dim=hyper.size("attention.value_length", head_dim, most=_MAX_HEAD_DIM),
         ffn_width=hyper.size("feed_forward_length"),
         vocab_size=embedding_shape[0],
         context_length=trained,
@@ -171,7 +176,7 @@ def _layers(
         rope = rope_table(hyper, source, n_dims, context_length)
         local_rope = rope
         if family.local_rope_base is not None:
-            base = hyper.number("rope.freq_base_swa", family.local_rope_base)
+            base = rope_base(hyper, "rope.freq_base_swa", family.local_rope_base)
             local_rope = RopeTable(tuple(plain_speeds(base, n_dims).tolist()))
     window = hyper.integer("attention.sliding_window", 0)
     windowed = LayerSpec(window, local_rope) if window > 0 else LayerSpec(None, rope)
@@ -193,7 +198,7 @@ def _window_pattern(hyper: Hyperparameters, family: Family, n_layers: int) -> Ca
 
 def _norm_eps(hyper: Hyperparameters, norm: NormKind) -> float:
     name = "layer_norm_rms_epsilon" if norm is NormKind.RMS else "layer_norm_epsilon"
-    return hyper.number(f"attention.{name}", 1e-5)
+    return hyper.positive(f"attention.{name}", 1e-5)
 
 
 def _optional(hyper: Hyperparameters, name: str) -> float | None:

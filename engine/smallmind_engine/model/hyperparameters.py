@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -17,6 +18,8 @@ from smallmind_engine.gguf import (
 )
 from smallmind_engine.telemetry.errors import GgufFormatError, UnsupportedModelError
 from smallmind_engine.telemetry.reasons import ReasonCode
+
+_MAX_SIZE: Final = (1 << 31) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,35 +38,30 @@ class Hyperparameters:
         """The full key."""
         return f"{self.architecture}.{name}"
 
-    def size(self, name: str, default: int | None = None) -> int:
+    def size(self, name: str, default: int | None = None, *, most: int = _MAX_SIZE) -> int:
         """A positive integer; the same for all layers when the file lists one for each.
 
         Raises:
-            GgufFormatError: missing, not an integer, or not positive.
+            GgufFormatError: missing, not an integer, not positive, or more than ``most``.
             UnsupportedModelError: layers differ.
         """
         key = self.key(name)
         value = self.metadata.get(key)
-        if isinstance(value, np.ndarray):
-            sizes = sorted({int(size) for size in value})
-            if len(sizes) != 1:
+        if isinstance(value, np.ndarray) and value.dtype.kind in "iu" and value.size:
+            size, largest = int(value.min()), int(value.max())
+            if size != largest:
                 raise UnsupportedModelError(
                     ReasonCode.MODEL_ARCHITECTURE_UNSUPPORTED,
-                    f"{key} differs from layer to layer ({sizes}); only one value is supported",
+                    f"{key} differs from layer to layer ({size} to {largest});"
+                    f" only one value is supported",
                     key=key,
                 )
-            size = sizes[0]
         elif default is not None:
             size = get_int(self.metadata, key, default)
         else:
             size = require_int(self.metadata, key)
-        if size <= 0:
-            raise GgufFormatError(
-                ReasonCode.GGUF_METADATA_INVALID,
-                f"{key} is {size}; it must be positive",
-                key=key,
-                value=size,
-            )
+        if not 1 <= size <= most:
+            raise self._invalid(key, size, f"from 1 to {most}")
         return size
 
     def integer(self, name: str, default: int) -> int:
@@ -73,6 +71,26 @@ class Hyperparameters:
     def number(self, name: str, default: float) -> float:
         """A float with a default."""
         return get_float(self.metadata, self.key(name), default)
+
+    def positive(self, name: str, default: float) -> float:
+        """A float above zero, with a default.
+
+        Raises:
+            GgufFormatError: it is something else.
+        """
+        value = self.number(name, default)
+        if value <= 0.0:
+            raise self._invalid(self.key(name), value, "positive")
+        return value
+
+    @staticmethod
+    def _invalid(key: str, value: float, wanted: str) -> GgufFormatError:
+        return GgufFormatError(
+            ReasonCode.GGUF_METADATA_INVALID,
+            f"{key} is {value}; it must be {wanted}",
+            key=key,
+            value=value,
+        )
 
     def text(self, name: str, default: str) -> str:
         """A string with a default."""

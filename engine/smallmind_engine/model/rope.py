@@ -37,9 +37,9 @@ def rope_table(
 
     Raises:
         UnsupportedModelError: an unknown way of scaling.
-        GgufFormatError: factors of the wrong number.
+        GgufFormatError: factors of the wrong number, or parameters that give no finite speeds.
     """
-    base = hyper.number("rope.freq_base", DEFAULT_BASE)
+    base = rope_base(hyper, "rope.freq_base", DEFAULT_BASE)
     speeds = plain_speeds(base, n_dims)
     scaling = hyper.text("rope.scaling.type", "none")
     if scaling not in _SCALINGS:
@@ -56,18 +56,47 @@ def rope_table(
             speeds,
             base=base,
             factor=factor,
-            original_context=original,
-            beta_fast=hyper.number("rope.scaling.yarn_beta_fast", 32.0),
-            beta_slow=hyper.number("rope.scaling.yarn_beta_slow", 1.0),
+            original_context=hyper.size("rope.scaling.original_context_length", context_length),
+            beta_fast=hyper.positive("rope.scaling.yarn_beta_fast", 32.0),
+            beta_slow=hyper.positive("rope.scaling.yarn_beta_slow", 1.0),
             magnitude=magnitude,
         )
     elif factor > 0.0:
-        speeds = speeds / factor
+        speeds = _divided(speeds, factor)
     long = _LONG_FACTORS if context_length > original else _SHORT_FACTORS
     for name in (_LLAMA3_FACTORS, long):
         if source.has(name):
-            speeds = speeds / _factors(source, name, len(speeds))
+            speeds = _divided(speeds, _factors(source, name, len(speeds)))
+    if not (np.isfinite(speeds).all() and math.isfinite(magnitude)):
+        raise GgufFormatError(
+            ReasonCode.GGUF_METADATA_INVALID,
+            f"the {hyper.key('rope')} keys give rotation speeds that are not finite",
+            key=hyper.key("rope.scaling.factor"),
+            value=factor,
+        )
     return RopeTable(tuple(speeds.tolist()), magnitude)
+
+
+def rope_base(hyper: Hyperparameters, name: str, default: float) -> float:
+    """The base of the rotation speeds; above 1, so that speeds fall from pair to pair.
+
+    Raises:
+        GgufFormatError: it is something else.
+    """
+    base = hyper.number(name, default)
+    if base <= 1.0:
+        raise GgufFormatError(
+            ReasonCode.GGUF_METADATA_INVALID,
+            f"{hyper.key(name)} is {base}; it must be more than 1",
+            key=hyper.key(name),
+            value=base,
+        )
+    return base
+
+
+def _divided(speeds: Speeds, by: float | Speeds) -> Speeds:
+    with np.errstate(over="ignore"):  # the caller looks at whether all is finite
+        return speeds / by
 
 
 def plain_speeds(base: float, n_dims: int) -> Speeds:
@@ -115,7 +144,8 @@ def yarn(
     high = min(n_dims - 1.0, math.ceil(pair_with_turns(beta_slow)))
     ramp = (np.arange(n_pairs) - low) / max(0.001, high - low)
     keep = 1.0 - np.clip(ramp, 0.0, 1.0)
-    mixed = speeds / factor * (1.0 - keep) + speeds * keep
+    with np.errstate(over="ignore", invalid="ignore"):  # rope_table refuses what is not finite
+        mixed = speeds / factor * (1.0 - keep) + speeds * keep
     return mixed, magnitude * (1.0 + 0.1 * math.log(factor))
 
 

@@ -67,10 +67,14 @@ def seconds_text(seconds: float | None) -> str:
     if seconds is None:
         return "-"
     if seconds >= 0.9995:
-        return f"{seconds:.3g} s" if seconds < 999.5 else f"{seconds:,.0f} s"
+        return f"{_three_digits(seconds)} s"
     if seconds >= 0.0009995:
-        return f"{seconds * 1e3:.3g} ms"
+        return f"{_three_digits(seconds * 1e3)} ms"
     return f"{seconds * 1e6:.0f} µs"
+
+
+def _three_digits(amount: float) -> str:
+    return f"{amount:#.3g}".rstrip(".") if amount < 999.5 else f"{amount:,.0f}"
 
 
 def rate_text(tokens_per_second: float | None) -> str:
@@ -82,13 +86,13 @@ def rate_text(tokens_per_second: float | None) -> str:
     return "-" if tokens_per_second is None else f"{tokens_per_second:,.1f} tok/s"
 
 
-def share_text(share: float) -> str:
+def share_text(share: float, digits: int = 1) -> str:
     """A share of one as percent.
 
     >>> share_text(0.4567)
     '45.7 %'
     """
-    return f"{share * 100:.1f} %"
+    return f"{share * 100:.{digits}f} %"
 
 
 def count_text(count: int) -> str:

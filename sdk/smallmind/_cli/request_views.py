@@ -76,7 +76,7 @@ def request_facts(result: GenerationResult, *further: tuple[tuple[str, Cell], ..
         ("time to first token", seconds_text(timings.time_to_first_token_s)),
         ("prefill", rate_text(timings.prefill_tokens_per_second)),
         ("decode", rate_text(timings.tokens_per_second)),
-        ("time attributed", share_text(timings.attributed_share)),
+        ("time attributed", share_text(timings.attributed_share, 2)),
     )
     identity: tuple[tuple[str, Cell], ...] = (
         ("backend, seed", f"{result.backend}, {result.seed}"),

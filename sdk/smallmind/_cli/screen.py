@@ -55,6 +55,10 @@ class Screen:
         else:
             console.file.write(plain_grid(grid))
 
+    def flush(self) -> None:
+        """Put out what is buffered."""
+        self.out.file.flush()
+
     def show_all(self, grids: Sequence[Grid]) -> None:
         """Show tables, one below the other."""
         for index, grid in enumerate(grids):

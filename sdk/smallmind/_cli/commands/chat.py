@@ -164,5 +164,5 @@ class Conversation:
         if self._last is None:
             self._screen.note("there was no answer yet")
             return
-        self._screen.show(ledger_grid(self._last.timings), diagnostic=True)
-        self._screen.show(request_facts(self._last), diagnostic=True)
+        self._screen.show(ledger_grid(self._last.timings))
+        self._screen.show(request_facts(self._last))

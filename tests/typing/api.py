@@ -1,0 +1,52 @@
+"""The API as users write it; run by the type checker, not by pytest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import assert_type
+
+import smallmind
+from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult
+
+
+class CountingExporter:
+    """An exporter of a third party: no base class, just the protocol."""
+
+    name = "counting"
+    interests = ALL_KINDS
+    inline = True
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def export(self, event: Event, /) -> None:
+        self.count += 1
+
+    def flush(self, timeout_s: float) -> FlushResult:
+        return FlushResult(delivered=self.count)
+
+    def close(self) -> None:
+        pass
+
+
+def use(path: Path) -> None:
+    token = smallmind.CancellationToken()
+    with smallmind.load(path, exporters=["memory", CountingExporter()], backend="numpy") as engine:
+        assert_type(engine, smallmind.Engine)
+        result = engine.generate("Hi", max_tokens=4, stop="\n", cancellation=token)
+        assert_type(result.text, str)
+        assert_type(result.stop_reason, smallmind.StopReason)
+        assert_type(result.timings.tokens_per_second, float | None)
+        with engine.stream("Hi", options=smallmind.GenerationOptions(temperature=0.0)) as stream:
+            for chunk in stream:
+                assert_type(chunk, smallmind.StreamChunk)
+        with engine.session(session_id="alice") as session:
+            assert_type(session.generate([1, 2, 3]), smallmind.GenerationResult)
+        chat = engine.chat(system="Be brief.")
+        assert_type(chat.send("Hello", request_timeout=1.0), smallmind.GenerationResult)
+
+
+async def use_async(engine: smallmind.Engine) -> None:
+    assert_type(await engine.agenerate("Hi"), smallmind.GenerationResult)
+    async for chunk in engine.astream("Hi", seed=1):
+        assert_type(chunk, smallmind.StreamChunk)
