@@ -40,10 +40,10 @@ class InMemoryExporter:
         ConfigError: the capacity is less than one.
 
     Example:
-        >>> with InMemoryExporter() as record:
+        >>> with InMemoryExporter() as record:  # doctest: +SKIP
         ...     subscription = bus.subscribe(record)  # or: exporters=[record] when loading
         ...     ...
-        >>> record.assert_completed()
+        >>> record.assert_completed()  # doctest: +SKIP
     """
 
     name: Final = "memory"
