@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from smallmind._registry import resolve
+
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 settings.register_profile(
@@ -20,24 +22,16 @@ settings.register_profile(
 settings.load_profile("smallmind")
 
 
-def _model(name: str) -> Path:
-    try:
-        from smallmind._registry import resolve
-    except ImportError:  # TEMPORARY until all packages are there
-        return Path.home() / ".cache/smallmind-dev" / (name.partition("-")[0] + ".gguf")
-    return resolve(name)
-
-
 @pytest.fixture(scope="session")
 def smollm2_path() -> Path:
     """SmolLM2 135M Instruct, Q4_1: fetched once into the user's cache, its SHA-256 checked."""
-    return _model("smollm2")
+    return resolve("smollm2")
 
 
 @pytest.fixture(scope="session")
 def gemma3_path() -> Path:
     """Gemma 3 270M, Q4_K_M: fetched once into the user's cache, its SHA-256 checked."""
-    return _model("gemma3-270m")
+    return resolve("gemma3-270m")
 
 
 @pytest.fixture(scope="session")

@@ -137,8 +137,9 @@ def yarn(
     n_dims = 2 * n_pairs
 
     def pair_with_turns(turns: float) -> float:
-        ratio = original_context / (turns * 2.0 * math.pi)
-        return n_dims * math.log(ratio) / (2.0 * math.log(base))
+        # The logarithm of a quotient, as a difference: no quotient that can overflow.
+        log_ratio = math.log(original_context) - math.log(turns) - math.log(2.0 * math.pi)
+        return n_dims * log_ratio / (2.0 * math.log(base))
 
     low = max(0.0, math.floor(pair_with_turns(beta_fast)))
     high = min(n_dims - 1.0, math.ceil(pair_with_turns(beta_slow)))

@@ -6,8 +6,8 @@ import contextlib
 import io
 import os
 import sys
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final
 
 import typer
 
@@ -27,7 +27,7 @@ from smallmind._cli.exit_codes import ExitCode
 from smallmind._cli.failures import reported
 from smallmind._cli.settings import DEBUG
 
-_COMMANDS = {
+_COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
     "demo": demo.demo,
     "list": list_models.list_models,
     "pull": pull.pull,

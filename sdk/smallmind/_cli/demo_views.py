@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, Protocol
 
-from smallmind._cli.blocks import Bar, Cell, Column, Grid, facts
+from smallmind._cli.blocks import Bar, Column, Grid, facts
 from smallmind._cli.formatting import bytes_text, count_text, seconds_text, share_text
 from smallmind._engine import Engine
 from smallmind._registry import cached_path, entries
@@ -38,9 +38,7 @@ def model_grid(engine: Engine) -> Grid:
     model = engine.model
     weights = model.runner.weights_mode.value.replace("_", " ")
     checksum = tuple(
-        ("SHA-256", f"{entry.sha256}, checked")
-        for entry in entries()
-        if cached_path(entry) == model.path
+        ("SHA-256 ok", entry.sha256) for entry in entries() if cached_path(entry) == model.path
     )
     return facts(
         "",
@@ -54,23 +52,24 @@ def model_grid(engine: Engine) -> Grid:
     )
 
 
-def memory_section(engine: Engine) -> tuple[tuple[str, Cell], ...]:
-    """KV cache and memory, as facts."""
+def memory_grid(engine: Engine) -> Grid:
+    """KV cache and memory."""
     used, capacity = engine.kv_tokens
     share = used / capacity if capacity else 0.0
     high = {usage.category: usage.high_water_bytes for usage in engine.memory}
-    peak = peak_rss_bytes()
-    of_peak = "" if peak is None else f", at most {bytes_text(peak)}"
-    return (
-        ("KV cache", f"{used} of {capacity} tokens ({share_text(share)})"),
-        ("weights", bytes_text(engine.model.runner.weight_bytes)),
-        ("scratch", bytes_text(engine.model.runner.scratch_bytes)),
+    return facts(
+        "Memory",
         (
-            "budget, high water",
-            f"weights {bytes_text(high[MemoryCategory.WEIGHTS])},"
-            f" KV cache {bytes_text(high[MemoryCategory.KV_CACHE])}",
+            ("KV cache", f"{used} of {capacity} tokens ({share_text(share)})"),
+            ("weights", bytes_text(engine.model.runner.weight_bytes)),
+            ("scratch", bytes_text(engine.model.runner.scratch_bytes)),
         ),
-        ("process (RSS)", f"{bytes_text(rss_bytes())}{of_peak}"),
+        (
+            ("budgeted for weights", f"at most {bytes_text(high[MemoryCategory.WEIGHTS])}"),
+            ("budgeted for KV cache", f"at most {bytes_text(high[MemoryCategory.KV_CACHE])}"),
+            ("process (RSS)", bytes_text(rss_bytes())),
+            ("process (peak)", bytes_text(peak_rss_bytes())),
+        ),
     )
 
 
@@ -94,7 +93,7 @@ def event_grid(record: EventRecord) -> Grid:
         for kind in counts
     )
     return Grid(
-        title=f"Events: {len(events)} in the order of their first",
+        title=f"Events ({len(events)})",
         columns=(
             Column("kind"),
             Column("count", right=True),

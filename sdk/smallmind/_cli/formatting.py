@@ -11,20 +11,20 @@ _COUNT_UNITS: Final = ((1e9, "B"), (1e6, "M"))
 
 
 def harmless(text: str) -> str:
-    """Text that a terminal only shows: control characters but tab and line feed are escaped.
+    r"""Text that a terminal only shows: control characters but tab and line feed are escaped.
 
     What a model says and what a file holds may be written by a stranger.
 
-    >>> harmless("a\\x1b[31mb")
-    'a\\\\x1b[31mb'
+    >>> harmless("a\x1b[31mb")
+    'a\\x1b[31mb'
     """
     return _CONTROL.sub(lambda match: match[0].encode("unicode_escape").decode("ascii"), text)
 
 
 def one_line(text: str) -> str:
-    """Harmless text without line breaks.
+    r"""Harmless text without line breaks.
 
-    >>> one_line("a\\nb")
+    >>> one_line("a\nb")
     'a b'
     """
     return harmless(" ".join(text.splitlines()))

@@ -71,7 +71,9 @@ def value_text(value: MetadataValue, *, full: bool) -> str:
     return text if full else shortened(text, _LONG_TEXT)
 
 
-def _items(value: Sequence[object] | np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> list[object]:
+def _items(
+    value: Sequence[object] | np.ndarray[tuple[int, ...], np.dtype[np.generic]],
+) -> list[object]:
     return list(value.tolist()) if isinstance(value, np.ndarray) else list(value)
 
 
@@ -80,7 +82,7 @@ def tensor_grid(tensors: Sequence[TensorInfo]) -> Grid:
     rows = tuple(
         (
             tensor.name,
-            " × ".join(map(str, tensor.shape)),
+            " x ".join(map(str, tensor.shape)),
             tensor.qtype.name,
             bytes_text(tensor.n_bytes),
         )
@@ -139,6 +141,9 @@ def tokenizer_grid(tokenizer: TokenizerDiagnostics) -> Grid:
         ("issue", Styled(f"{issue.reason.value}: {issue.message}", "yellow"))
         for issue in tokenizer.issues
     )
+    lossy: tuple[tuple[str, Cell], ...] = ()
+    if tokenizer.missing_bytes:
+        lossy = (("bytes without a token", f"{tokenizer.missing_bytes} of 256"),)
     return facts(
         "Tokenizer",
         (
@@ -150,6 +155,7 @@ def tokenizer_grid(tokenizer: TokenizerDiagnostics) -> Grid:
             ("special ids", ", ".join(f"{k} {v}" for k, v in special.items() if v is not None)),
             ("ends a text", ends),
             ("added to a prompt", " and ".join(adds) or "nothing"),
+            *lossy,
             *issues,
         ),
     )

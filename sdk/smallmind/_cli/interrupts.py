@@ -23,7 +23,7 @@ def interruptible() -> Iterator[CancellationToken]:
     if threading.current_thread() is not threading.main_thread():
         yield token  # signals reach the main thread only
         return
-    notes: queue.SimpleQueue[bool] = queue.SimpleQueue()
+    notes: queue.SimpleQueue[str] = queue.SimpleQueue()
     pressed = 0
 
     def watch() -> None:
@@ -35,7 +35,7 @@ def interruptible() -> Iterator[CancellationToken]:
         pressed += 1
         if pressed > 1:
             raise KeyboardInterrupt
-        notes.put(True)
+        notes.put("interrupted")
 
     watcher = threading.Thread(target=watch, name="smallmind-interrupt", daemon=True)
     watcher.start()
@@ -44,5 +44,5 @@ def interruptible() -> Iterator[CancellationToken]:
         yield token
     finally:
         signal.signal(signal.SIGINT, before)
-        notes.put(False)
+        notes.put("")
         watcher.join()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import sys
-from collections.abc import Mapping
-from enum import Enum
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -24,32 +24,47 @@ def emit(document: object) -> None:
     sys.stdout.flush()
 
 
+@functools.singledispatch
 def plain(value: object) -> object:
     """The value in terms of JSON; infinities and not-a-number become null."""
-    match value:
-        case Enum():
-            return plain(value.value)
-        case None | bool() | int() | str():
-            return value
-        case float():
-            return value if math.isfinite(value) else None
-        case np.generic():
-            return plain(value.item())
-        case np.ndarray():
-            return plain(value.tolist())
-        case Path():
-            return str(value)
-        case Mapping():
-            return {str(plain(key)): plain(each) for key, each in value.items()}
-        case list() | tuple():
-            return [plain(each) for each in value]
-        case set() | frozenset():
-            return sorted((plain(each) for each in value), key=str)
-        case _ if dataclasses.is_dataclass(value):
-            names = (field.name for field in dataclasses.fields(value))
-            return {name: plain(getattr(value, name)) for name in names}
-        case _:
-            return str(value)
+    if dataclasses.is_dataclass(value):
+        names = (field.name for field in dataclasses.fields(value))
+        return {name: plain(getattr(value, name)) for name in names}
+    return str(value)
+
+
+@plain.register(type(None))
+@plain.register(str)
+@plain.register(int)
+def _as_it_is(value: object) -> object:
+    return value
+
+
+@plain.register
+def _number(value: float) -> object:
+    return value if math.isfinite(value) else None
+
+
+@plain.register(np.generic)
+@plain.register(np.ndarray)
+def _of_numpy(value: np.generic | np.ndarray[Any, Any]) -> object:
+    return plain(value.tolist())
+
+
+@plain.register
+def _object(value: Mapping) -> object:  # type: ignore[type-arg]  # singledispatch takes bare types
+    return {str(key): plain(each) for key, each in value.items()}
+
+
+@plain.register(list)
+@plain.register(tuple)
+def _array(value: Iterable[object]) -> object:
+    return [plain(each) for each in value]
+
+
+@plain.register(frozenset)
+def _sorted(value: frozenset[object]) -> object:
+    return sorted((plain(each) for each in value), key=str)
 
 
 def result_document(result: GenerationResult) -> Json:

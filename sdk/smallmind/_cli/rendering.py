@@ -11,7 +11,7 @@ from rich.text import Text
 from smallmind._cli.blocks import Bar, Cell, Column, Grid, Styled
 from smallmind._cli.formatting import harmless, one_line
 
-_BAR_WIDTH: Final = 28
+_BAR_WIDTH: Final = 20
 _EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 _GAP: Final = "  "
 
@@ -26,6 +26,7 @@ def rich_grid(grid: Grid) -> Table:
         show_header=headed,
         header_style="bold",
         pad_edge=False,
+        padding=(0, 1, 0, 0),
         show_edge=False,
     )
     for column in grid.columns:

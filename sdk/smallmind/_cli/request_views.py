@@ -8,10 +8,9 @@ from typing import Final
 
 from smallmind._cli.blocks import Bar, Cell, Column, Grid, Styled, facts
 from smallmind._cli.formatting import rate_text, seconds_text, share_text
-from smallmind_engine.runtime import GenerationResult, Timings
-from smallmind_engine.telemetry import Phase, RequestStatus, StopReason
-from smallmind_engine.runtime import status_of
+from smallmind_engine.runtime import GenerationResult, Timings, status_of
 from smallmind_engine.sampling import TokenLogprob
+from smallmind_engine.telemetry import Phase, RequestStatus, StopReason
 
 _STATUS_STYLES: Final = {
     RequestStatus.COMPLETED: "green",
@@ -65,8 +64,8 @@ def stop_cell(reason: StopReason) -> Styled:
     return Styled(reason.value, _STATUS_STYLES.get(status_of(reason), "red"))
 
 
-def request_facts(result: GenerationResult, *further: tuple[tuple[str, Cell], ...]) -> Grid:
-    """The figures of a request, and ``further`` sections."""
+def request_facts(result: GenerationResult) -> Grid:
+    """The figures of a request, and its ids."""
     usage, timings, ids = result.usage, result.timings, result.correlation
     cached = f", {usage.cached_tokens} of them from the KV cache" if usage.cached_tokens else ""
     speed: tuple[tuple[str, Cell], ...] = (
@@ -79,12 +78,13 @@ def request_facts(result: GenerationResult, *further: tuple[tuple[str, Cell], ..
         ("time attributed", share_text(timings.attributed_share, 2)),
     )
     identity: tuple[tuple[str, Cell], ...] = (
-        ("backend, seed", f"{result.backend}, {result.seed}"),
+        ("backend", result.backend),
+        ("seed", str(result.seed)),
         ("request id", ids.request_id),
         ("session id", ids.session_id or "-"),
         ("trace id", ids.trace_id),
     )
-    return facts("Request", speed, *further, identity)
+    return facts("Request", speed, identity)
 
 
 def logprob_grid(logprobs: Iterable[TokenLogprob], text_of: Callable[[int], str]) -> Grid:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from smallmind._cli.progress import Bars
 from smallmind._cli.screen import Screen
@@ -10,7 +10,7 @@ from smallmind._engine import Engine
 from smallmind._load import load
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.runtime import EngineOptions, GenerationResult, TokenStream
-from smallmind_engine.telemetry import Exporter
+from smallmind_engine.telemetry import Exporter, SmallMindError
 
 
 def load_with_bars(
@@ -42,13 +42,25 @@ def load_with_bars(
         )
 
 
-def finished(stream: TokenStream, screen: Screen | None = None) -> GenerationResult:
-    """Read a stream to its end, showing the text as it comes when there is a screen."""
+def finished(stream: TokenStream, write: Callable[[str], None] | None = None) -> GenerationResult:
+    """Read a stream to its end.
+
+    Args:
+        stream: of a request.
+        write: receives the text as it comes, and a line break when the stream fails.
+
+    Raises:
+        SmallMindError: as the request does.
+    """
     with stream:
-        for chunk in stream:
-            if screen is not None and chunk.text:
-                screen.write(chunk.text)
-        result = stream.result
-    if result is None:  # pragma: no cover - a stream that ended has a result or raised
+        try:
+            for chunk in stream:
+                if write is not None and chunk.text:
+                    write(chunk.text)
+        except (SmallMindError, KeyboardInterrupt):
+            if write is not None:
+                write("\n")
+            raise
+    if stream.result is None:  # pragma: no cover - a stream that ended has a result or raised
         raise RuntimeError
-    return result
+    return stream.result

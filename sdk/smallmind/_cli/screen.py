@@ -9,15 +9,19 @@ from dataclasses import dataclass
 from typing import Final, TextIO
 
 from rich.console import Console
+from rich.measure import Measurement
 from rich.rule import Rule
+from rich.table import Table
 from rich.text import Text
 
 from smallmind._cli.blocks import Grid, Styled
 from smallmind._cli.formatting import harmless
 from smallmind._cli.rendering import plain_grid, rich_grid
 
-_WIDEST: Final = 110
+_WIDEST: Final = 120
 """Columns that output takes at most; wider lines are hard to read."""
+_BETWEEN: Final = 4
+_UNBOUNDED: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +70,20 @@ class Screen:
                 self.line()
             self.show(grid)
 
+    def show_pairs(self, *pairs: tuple[Grid, Grid]) -> None:
+        """Show tables side by side where a terminal has the room, else one below the other."""
+        if self.fancy:
+            beside = Table.grid(padding=(0, _BETWEEN), pad_edge=False)
+            for index, (left, right) in enumerate(pairs):
+                if index:
+                    beside.add_row()
+                beside.add_row(rich_grid(left), rich_grid(right))
+            unbounded = self.out.options.update(width=_UNBOUNDED)
+            if Measurement.get(self.out, unbounded, beside).maximum <= self.out.width:
+                self.out.print(beside)
+                return
+        self.show_all([grid for pair in pairs for grid in pair])
+
     def cell(self, cell: Styled) -> None:
         """Show a line in its style."""
         self.line(cell.text, cell.style)
@@ -76,15 +94,6 @@ class Screen:
             self.out.print(Text(harmless(text), style=style))
         else:
             self.out.file.write(harmless(text) + "\n")
-
-    def lines(self, texts: Sequence[str], style: str = "") -> None:
-        """Show lines that are cut rather than wrapped on a terminal."""
-        for text in texts:
-            if self.fancy:
-                whole = Text(harmless(text), style=style, no_wrap=True, overflow="ellipsis")
-                self.out.print(whole)
-            else:
-                self.line(text)
 
     def heading(self, text: str) -> None:
         """Show the heading of a part."""

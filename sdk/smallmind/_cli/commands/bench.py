@@ -43,9 +43,7 @@ def bench(
     options = EngineOptions(backend=backend, weights=weights)
     with (
         interruptible() as token,
-        load_with_bars(
-            screen, model, options=options, exporters=(), cancellation=token
-        ) as engine,
+        load_with_bars(screen, model, options=options, exporters=(), cancellation=token) as engine,
     ):
         results: list[GenerationResult] = []
         for _ in range(repeat + 1):
@@ -96,9 +94,7 @@ def _grid(
     rows = []
     for name, values in series.items():
         label, text = _LABELS[name]
-        rows.append(
-            (label, text(statistics.median(values)), text(min(values)), text(max(values)))
-        )
+        rows.append((label, text(statistics.median(values)), text(min(values)), text(max(values))))
     return Grid(
         title=f"{engine.model.name} on {engine.backend}: {usage.prompt_tokens} prompt tokens,"
         f" {usage.completion_tokens} decoded, {len(measured)} runs",

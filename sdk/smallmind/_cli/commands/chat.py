@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from smallmind._chat import ChatClient
@@ -31,6 +32,7 @@ from smallmind_engine.runtime import EngineOptions, GenerationOptions, Generatio
 from smallmind_engine.telemetry import SmallMindError
 
 _PROMPT: Final = ">>> "
+_LEAVE: Final = frozenset({"/quit", "/exit", "/bye"})
 _HELP: Final = "/stats shows where the time went, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
 
 
@@ -93,11 +95,16 @@ class Conversation:
         self._options = options
         self._interactive = interactive
         self._last: GenerationResult | None = None
+        self._commands: dict[str, Callable[[], None]] = {
+            "/stats": self._show_stats,
+            "/help": self._show_help,
+            "/?": self._show_help,
+        }
 
     def run(self) -> ExitCode:
         """Talk; answers with the exit code."""
         if self._interactive:
-            self._screen.note(_HELP)
+            self._show_help()
             with contextlib.suppress(ImportError):  # not on every platform; gives line editing
                 import readline  # noqa: F401
         interrupted = False
@@ -129,36 +136,37 @@ class Conversation:
 
     def _act(self, text: str) -> ExitCode | None:
         """Do what a line asks for; answers with an exit code when the chat is over."""
-        match text:
-            case "":
-                return None
-            case "/quit" | "/exit" | "/bye":
-                return ExitCode.OK
-            case "/stats":
-                self._show_stats()
-                return None
-            case "/help" | "/?":
-                self._screen.note(_HELP)
-                return None
+        if text in _LEAVE:
+            return ExitCode.OK
+        if text in self._commands:
+            self._commands[text]()
+        elif text:
+            return self._turn(text)
+        return None
+
+    def _turn(self, text: str) -> ExitCode | None:
         try:
-            result = self._answer(text)
+            self._last = result = self._answer(text)
         except SmallMindError as error:
             code = tell(error)
-            return None if self._interactive else code
-        self._last = result
-        code = exit_code_of(result)
-        if code is ExitCode.OK:
-            return None
-        self._screen.note(f"stopped: {result.stop_reason.value}", "yellow")
+        else:
+            code = exit_code_of(result)
+            if code is ExitCode.OK:
+                return None
+            self._screen.note(f"stopped: {result.stop_reason.value}", "yellow")
         return None if self._interactive else code
 
     def _answer(self, text: str) -> GenerationResult:
         with interruptible() as token:
             result = finished(
-                self._client.stream(text, options=self._options, cancellation=token), self._screen
+                self._client.stream(text, options=self._options, cancellation=token),
+                self._screen.write,
             )
         self._screen.write("\n")
         return result
+
+    def _show_help(self) -> None:
+        self._screen.note(_HELP)
 
     def _show_stats(self) -> None:
         if self._last is None:

@@ -11,15 +11,14 @@ from smallmind._cli.demo_views import (
     EventRecord,
     chosen_samples,
     event_grid,
-    memory_section,
+    memory_grid,
     model_grid,
 )
 from smallmind._cli.exit_codes import ExitCode, exit_code_of
-from smallmind._cli.formatting import harmless
 from smallmind._cli.interrupts import interruptible
 from smallmind._cli.parameters import Backend, MaxTokens
 from smallmind._cli.request_views import ledger_grid, request_facts
-from smallmind._cli.requests import load_with_bars
+from smallmind._cli.requests import finished, load_with_bars
 from smallmind._cli.screen import Screen
 from smallmind._cli.wrapping import WordWrap
 from smallmind._engine import Engine
@@ -36,6 +35,8 @@ _EXPORTERS: Final = ("memory", "prometheus")
 _QUESTION: Final = "What is photosynthesis?"
 _BEGINNING: Final = "Photosynthesis is"
 _MAX_TOKENS: Final = 160
+_READABLE: Final = 90
+"""Columns of running text."""
 
 
 class MetricsServer(Protocol):
@@ -131,14 +132,12 @@ def _answered(
 
 
 def _streamed(screen: Screen, stream: TokenStream) -> GenerationResult:
-    wrap = WordWrap(screen.out.width, indent="  ")
-    with stream:
-        for chunk in stream:
-            screen.write(wrap.feed(harmless(chunk.text)) if screen.fancy else chunk.text)
-    screen.write((wrap.end() if screen.fancy else "") + "\n")
-    if stream.result is None:  # pragma: no cover - a stream that ended has a result or raised
-        raise RuntimeError
-    return stream.result
+    """Show the answer as it comes, on a terminal in lines that break between words."""
+    wrap = WordWrap(min(screen.out.width, _READABLE), indent="  ")
+    feed = wrap.feed if screen.fancy else str
+    result = finished(stream, lambda text: screen.write(feed(text)))
+    screen.write(wrap.end() + "\n")
+    return result
 
 
 def _show_observed(
@@ -146,15 +145,14 @@ def _show_observed(
 ) -> None:
     loaded = engine.model
     screen.heading("What was observed")
-    screen.show_all(
-        [
-            ledger_grid(result.timings, loaded.load_phases, loaded.load_s),
-            request_facts(result, memory_section(engine)),
-            event_grid(cast("EventRecord", engine.exporter("memory"))),
-        ]
+    record = cast("EventRecord", engine.exporter("memory"))
+    screen.show_pairs(
+        (ledger_grid(result.timings, loaded.load_phases, loaded.load_s), request_facts(result)),
+        (event_grid(record), memory_grid(engine)),
     )
     screen.heading("What Prometheus scrapes (some of it)")
-    screen.lines(chosen_samples(metrics.render().decode().splitlines()), "dim")
+    for sample in chosen_samples(metrics.render().decode().splitlines()):
+        screen.line(sample, "dim")
 
 
 def _tell_how_to_serve(screen: Screen) -> None:

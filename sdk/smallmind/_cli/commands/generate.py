@@ -41,9 +41,7 @@ from smallmind_engine.telemetry.reasons import ReasonCode
 
 def generate(
     model: Model,
-    prompt: Annotated[
-        str, typer.Argument(metavar="PROMPT", help="text to continue; - reads standard input")
-    ],
+    prompt: Annotated[str, typer.Argument(help="text to continue; - reads standard input")],
     *,
     max_tokens: MaxTokens = DEFAULTS.max_tokens,
     temperature: Temperature = DEFAULTS.temperature,
@@ -73,9 +71,7 @@ def generate(
     Ctrl-C stops within a token and keeps what there is.
     """
     screen = Screen.open()
-    engine_options = EngineOptions(
-        backend=backend, weights=weights, context_length=context_length
-    )
+    engine_options = EngineOptions(backend=backend, weights=weights, context_length=context_length)
     with interruptible() as token:
         options = GenerationOptions(
             max_tokens=max_tokens,
@@ -100,7 +96,7 @@ def generate(
         ) as engine:
             source = engine.chat(system) if chat or system is not None else engine
             result = finished(
-                source.stream(text, options=options), None if as_json else screen
+                source.stream(text, options=options), None if as_json else screen.write
             )
             code = exit_code_of(result)
             if as_json:

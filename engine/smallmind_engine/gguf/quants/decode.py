@@ -1,0 +1,73 @@
+"""Decoding whole tensors, in pieces that stay in the cache of a core."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+
+from smallmind_engine.control import NO_LIMIT, WorkLimit
+from smallmind_engine.gguf.quants.layouts import LAYOUTS
+from smallmind_engine.gguf.quants.quant_types import Bytes, Floats, QuantType
+from smallmind_engine.telemetry.errors import ModelFileError
+from smallmind_engine.telemetry.reasons import ReasonCode
+
+_ELEMENTS_AT_ONCE: Final = 1 << 16
+
+
+def dequantize(
+    data: Bytes,
+    qtype: QuantType,
+    shape: tuple[int, ...],
+    out: Floats | None = None,
+    limit: WorkLimit = NO_LIMIT,
+) -> Floats:
+    """Numbers of a tensor as float32.
+
+    Args:
+        data: its bytes, one-dimensional, little-endian.
+        qtype: how they are stored.
+        shape: of the result.
+        out: receives it; C-contiguous and of that shape.
+        limit: stops the work.
+
+    Returns:
+        ``out``, or a new array.
+
+    Raises:
+        ModelFileError: the bytes are too many or too few for the shape.
+        OperationCancelledError: ``limit`` was exceeded.
+    """
+    layout = LAYOUTS[qtype]
+    n_elements = math.prod(shape)
+    n_blocks, rest = divmod(n_elements, layout.block_elements)
+    if rest or n_blocks * layout.block_bytes != data.size:
+        raise ModelFileError(
+            ReasonCode.GGUF_TENSOR_SHAPE,
+            f"{data.size} bytes of {qtype.name} do not make a tensor of the shape {shape}",
+            shape=shape,
+        )
+    result = np.empty(shape, np.float32) if out is None else out
+    blocks = data.reshape(n_blocks, layout.block_bytes)
+    numbers = result.reshape(n_blocks, layout.block_elements)
+    step = max(1, _ELEMENTS_AT_ONCE // layout.block_elements)
+    # Damaged files may hold any bits as scales: what overflows or is no number stays so.
+    with np.errstate(all="ignore"):
+        for begin in range(0, n_blocks, step):
+            limit.check("dequantising")
+            layout.dequantize(blocks[begin : begin + step], numbers[begin : begin + step])
+    return result
+
+
+def swap_bytes(data: Bytes, qtype: QuantType) -> Bytes:
+    """Bytes of a tensor in the other byte order: a copy, fields wider than a byte turned round."""
+    layout = LAYOUTS[qtype]
+    blocks = data.reshape(-1, layout.block_bytes).copy()
+    at = 0
+    for kind, count in layout.swapped:
+        size = np.dtype(kind).itemsize * count
+        field = np.ascontiguousarray(blocks[:, at : at + size]).view(kind)
+        blocks[:, at : at + size] = field.byteswap().view(np.uint8)
+        at += size
+    return blocks.reshape(-1)
