@@ -30,7 +30,7 @@ from gguf_files import (
     write_valid,
 )
 from smallmind_engine.control import NO_LIMIT
-from smallmind_engine.gguf import LAYOUTS, Header, dequantize, read_header, swap_bytes
+from smallmind_engine.gguf import LAYOUTS, Header, dequantize, get_int, read_header, swap_bytes
 from smallmind_engine.gguf.metadata import Metadata
 from smallmind_engine.model import transformer_spec
 from smallmind_engine.telemetry.errors import (
@@ -71,6 +71,7 @@ class Base:
     header_bytes: int
     counts: tuple[int, ...]
     keys: tuple[tuple[bytes, int], ...]
+    alignment: int
 
 
 def _base(name: str, content: bytes) -> Base:
@@ -87,7 +88,8 @@ def _base(name: str, content: bytes) -> Base:
         (text(key, order), end - begin)
         for key, begin, end in zip(header.metadata, begins, begins[1:], strict=False)
     )
-    return Base(name, content, order, header.header_bytes, counts, keys)
+    alignment = get_int(header.metadata, "general.alignment", 32)
+    return Base(name, content, order, header.header_bytes, counts, keys, alignment)
 
 
 def _every_type() -> bytes:
@@ -102,7 +104,7 @@ def _every_type() -> bytes:
         )
         for qtype, layout in LAYOUTS.items()
     ]
-    return gguf_bytes([("general.architecture", "str", "llama")], tensors)
+    return gguf_bytes([("general.architecture", "str", "llama"), ("a", "u8", 0)], tensors)
 
 
 def _token_table(model: str) -> bytes:
@@ -234,7 +236,7 @@ def _other_value(rng: random.Random, content: bytearray, base: Base, _: Sequence
     """A key gets a sound value of another type or size: what the model makes of it is tested."""
     name, n_bytes = rng.choice(base.keys)
     begin = content.find(name)
-    if begin < 0:
+    if begin < 0:  # another mutation was faster
         return
     kind = rng.choice((*CODES, "str"))
     some = ("", "x", "gpt2", "llama", "none", "linear", b"\xff\xfe", "a b", "▁" * 50)
@@ -250,13 +252,9 @@ def _other_value(rng: random.Random, content: bytearray, base: Base, _: Sequence
         kind = f"[{kind}]"
     entry = name + type_bytes(kind, base.order) + value_bytes(kind, value, base.order)
     content[begin : begin + n_bytes] = entry
-    # The data would begin elsewhere: make up for that where it is known how.
-    at = content.find(text("general.alignment", base.order))
-    if at < 0 and (shift := (len(entry) - n_bytes) % 32):
-        content[base.header_bytes + len(entry) - n_bytes :] = (
-            bytes(-(base.header_bytes + shift) % 32)
-            + base.content[-(-base.header_bytes // 32) * 32 :]
-        )
+    header_bytes = base.header_bytes + len(entry) - n_bytes
+    data = base.content[base.header_bytes + -base.header_bytes % base.alignment :]
+    content[header_bytes:] = bytes(-header_bytes % base.alignment) + data
 
 
 MUTATIONS: tuple[Mutation, ...] = (
