@@ -337,7 +337,7 @@ def outcome(content: bytes, path: Path = SOMEWHERE) -> str:
     except SmallMindError as error:
         spec = error.reason.value
     try:
-        tokenizer = TokenizerFactory.create(header.metadata)
+        tokenizer = TokenizerFactory.create(header.metadata, strict=len(content) % 2 == 1)
         tokenizer.decode(tokenizer.encode(_TEXT))
     except SmallMindError as error:
         tokens = error.reason.value

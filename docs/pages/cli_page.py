@@ -1,4 +1,4 @@
-"""Writes the reference page of the command line from the commands themselves."""  # noqa: INP001 - a script, not a package
+"""Writes the reference page of the command line from the commands themselves."""
 
 from __future__ import annotations
 
@@ -52,9 +52,10 @@ def _command(name: str, command: Any) -> str:
 
 
 def _options(command: Any) -> str:
-    rows = []
-    for parameter in _of_kind(command, "argument"):
-        rows.append(f"| `{_argument_name(parameter)}` | {_sentence(parameter.help)} |  |")
+    rows = [
+        f"| `{_argument_name(parameter)}` | {_sentence(parameter.help)} |  |"
+        for parameter in _of_kind(command, "argument")
+    ]
     for parameter in _of_kind(command, "option"):
         names = ", ".join(f"`{name}`" for name in parameter.opts)
         rows.append(f"| {names} | {_sentence(parameter.help)} | {_default(parameter)} |")

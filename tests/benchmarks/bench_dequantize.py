@@ -9,12 +9,13 @@ import argparse
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from gguf import GGMLQuantizationType
 from gguf.quants import dequantize as oracle
 
-from smallmind_engine.gguf import LAYOUTS, QuantType, dequantize
+from smallmind_engine.gguf import LAYOUTS, dequantize
 
 N_ELEMENTS = 1 << 22
 
@@ -38,18 +39,14 @@ def main() -> None:
     for qtype, layout in LAYOUTS.items():
         n_blocks = N_ELEMENTS // layout.block_elements
         blocks = rng.integers(0, 128, (n_blocks, layout.block_bytes), dtype=np.uint8)
-        flat = blocks.reshape(-1)
-        ours = median_s(lambda: dequantize(flat, qtype, out.shape, out), repeat)  # noqa: B023 - called at once
+        ours = median_s(partial(dequantize, blocks.reshape(-1), qtype, out.shape, out), repeat)
         try:
             with np.errstate(all="ignore"):
-                theirs = median_s(
-                    lambda: oracle(blocks, GGMLQuantizationType(qtype)),
-                    1,  # noqa: B023
-                )
+                theirs = median_s(partial(oracle, blocks, GGMLQuantizationType(qtype)), 1)
             other = f"{N_ELEMENTS / theirs / 1e6:13.0f} {theirs / ours:6.1f}"
         except NotImplementedError:
             other = f"{'-':>13}"
-        print(f"{QuantType(qtype).name:8} {N_ELEMENTS / ours / 1e6:12.0f} {other}")
+        print(f"{qtype.name:8} {N_ELEMENTS / ours / 1e6:12.0f} {other}")
 
 
 if __name__ == "__main__":

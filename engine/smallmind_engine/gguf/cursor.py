@@ -121,13 +121,12 @@ class Cursor:
         try:
             for _ in range(count):
                 (length,) = unpack(buffer, offset)
-                offset += 8
-                end = offset + length
-                if end > size:
-                    self.offset = offset
+                begin = offset + 8
+                offset = begin + length
+                if offset > size:
+                    self.offset = begin
                     self.need(length, f"string {len(found)} of {what}")
-                append(buffer[offset:end].decode("utf-8", "surrogateescape"))
-                offset = end
+                append(str(buffer[begin:offset], "utf-8", "surrogateescape"))
         except struct.error:
             self.offset = offset
             self.need(8, f"the length of string {len(found)} of {what}")

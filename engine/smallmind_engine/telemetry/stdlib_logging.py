@@ -6,12 +6,14 @@ The host's configuration decides: no handler is added, no level set, no level na
 from __future__ import annotations
 
 import logging  # noqa: TID251 - this file is the bridge that the rule speaks of
-from typing import Final
+from types import TracebackType
+from typing import Final, Self
 
 from smallmind_engine.telemetry.bus import EventBus
 from smallmind_engine.telemetry.clock import ANCHOR
 from smallmind_engine.telemetry.events import Event, LogLevel, RuntimeLogEvent
 from smallmind_engine.telemetry.exporter import FlushResult
+from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.kinds import EventKind
 from smallmind_engine.telemetry.log_rendering import NOTABLE_KINDS, as_log_event
 from smallmind_engine.telemetry.text import message_text, pairs_text
@@ -55,10 +57,19 @@ class StdlibLoggingExporter:
         self.name = "logging"
         self.inline = False
         self.interests = EventKind.LOG | (NOTABLE_KINDS if lifecycle else 0)
+        self.begin_in_child()
+        renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Count from zero, as in a forked child."""
+        self._delivered = 0
 
     def export(self, event: Event, /) -> None:
         """Give the event to the host's logger if that is enabled for its level."""
-        log_event = None if self._closed else as_log_event(event)
+        if self._closed:
+            return
+        self._delivered += 1
+        log_event = as_log_event(event)
         if log_event is None or log_event.component.startswith(HOST_PREFIX):
             return
         logger = logging.getLogger(f"{self._root}.{log_event.component}")
@@ -67,11 +78,22 @@ class StdlibLoggingExporter:
 
     def flush(self, timeout_s: float) -> FlushResult:  # noqa: ARG002 - nothing is held back
         """Nothing is held back here; handlers are the host's."""
-        return FlushResult()
+        return FlushResult(delivered=self._delivered)
 
     def close(self) -> None:
         """Log nothing more."""
         self._closed = True
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def _record(logger_name: str, event: RuntimeLogEvent) -> logging.LogRecord:

@@ -39,13 +39,16 @@ def _complete_exporter(incomplete: str) -> list[str]:
 Model = Annotated[
     str,
     typer.Argument(
+        metavar="MODEL",
         help="a .gguf file, a name of `smallmind list`, or hf:owner/repository/file.gguf",
         autocompletion=_complete_model,
     ),
 ]
 Name = Annotated[
     str,
-    typer.Argument(help="a name of `smallmind list`", autocompletion=_complete_name),
+    typer.Argument(
+        metavar="NAME", help="a name of `smallmind list`", autocompletion=_complete_name
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="one JSON document on standard output")]
 Backend = Annotated[

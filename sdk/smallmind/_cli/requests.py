@@ -47,18 +47,20 @@ def finished(stream: TokenStream, write: Callable[[str], None] | None = None) ->
 
     Args:
         stream: of a request.
-        write: receives the text as it comes, and a line break when the stream fails.
+        write: receives the text as it comes, and a line break when it fails midway.
 
     Raises:
         SmallMindError: as the request does.
     """
+    begun = False
     with stream:
         try:
             for chunk in stream:
                 if write is not None and chunk.text:
+                    begun = True
                     write(chunk.text)
         except (SmallMindError, KeyboardInterrupt):
-            if write is not None:
+            if write is not None and begun:
                 write("\n")
             raise
     if stream.result is None:  # pragma: no cover - a stream that ended has a result or raised

@@ -42,7 +42,7 @@ class WordWrap:
                 shown.append("\n")
                 self._column, self._gap = 0, ""
             elif piece.isspace():
-                self._gap = piece if self._column else ""
+                self._gap += piece if self._column else ""
             else:
                 shown.append(self._word(piece))
         return "".join(shown)

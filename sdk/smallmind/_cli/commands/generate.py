@@ -41,7 +41,9 @@ from smallmind_engine.telemetry.reasons import ReasonCode
 
 def generate(
     model: Model,
-    prompt: Annotated[str, typer.Argument(help="text to continue; - reads standard input")],
+    prompt: Annotated[
+        str, typer.Argument(metavar="PROMPT", help="text to continue; - reads standard input")
+    ],
     *,
     max_tokens: MaxTokens = DEFAULTS.max_tokens,
     temperature: Temperature = DEFAULTS.temperature,

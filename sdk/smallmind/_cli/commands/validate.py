@@ -51,6 +51,8 @@ def validate(
         emit(_document(report))
     else:
         screen.cell(verdict(report))
+    if not report.checks:
+        return ExitCode.CANNOT
     return ExitCode.OK if report.passed else ExitCode.FAILED
 
 
