@@ -224,6 +224,13 @@ def swapped(packed: np.ndarray, qtype: GGMLQuantizationType) -> np.ndarray:
     return blocks.reshape(packed.shape)
 
 
+def written(folder: Path, content: bytes, name: str = "model.gguf") -> Path:
+    """Write a file; answers its path."""
+    path = folder / name
+    path.write_bytes(content)
+    return path
+
+
 def split_name(stem: str, number: int, count: int) -> str:
     """The name of a part; parts are counted from 1."""
     return f"{stem}-{number:05}-of-{count:05}.gguf"

@@ -71,13 +71,14 @@ def _argument_name(parameter: Any) -> str:
 
 
 def _sentence(text: str | None) -> str:
-    return (text or "").partition(" [default:")[0].replace("|", "\\|")
+    return (text or "").replace("|", "\\|")
 
 
 def _default(parameter: Any) -> str:
-    told = (parameter.help or "").partition(" [default:")[2].removesuffix("]").strip()
-    if told or parameter.default is None or parameter.default is False:
-        return told
-    if callable(parameter.default) or parameter.default == ():
+    if isinstance(parameter.show_default, str):
+        return parameter.show_default
+    if parameter.default is None and parameter.envvar:
+        return f"${parameter.envvar}"
+    if parameter.default is None or parameter.default is False or callable(parameter.default):
         return ""
     return f"`{parameter.default}`"

@@ -12,6 +12,7 @@ import typer
 
 from smallmind._cli.exit_codes import ExitCode
 from smallmind._cli.formatting import one_line
+from smallmind._cli.screen import Screen
 from smallmind._cli.settings import DEBUG
 from smallmind_engine.telemetry import ReasonCode, SmallMindError
 from smallmind_engine.telemetry.errors import (
@@ -34,7 +35,7 @@ def reported(command: Callable[_P, ExitCode | None]) -> Callable[_P, None]:
             code = command(*args, **kwargs)
             sys.stdout.flush()
         except KeyboardInterrupt:
-            sys.stderr.write("interrupted\n")
+            _say("interrupted")
             code = ExitCode.INTERRUPTED
         except BrokenPipeError:
             code = ExitCode.NO_READER
@@ -54,7 +55,7 @@ def reported(command: Callable[_P, ExitCode | None]) -> Callable[_P, None]:
 def tell(error: SmallMindError) -> ExitCode:
     """Write the error's line; answers with its exit code."""
     _tell_traceback()
-    sys.stderr.write(f"error: {one_line(str(error))}\n")
+    _say(f"error: {one_line(str(error))}")
     if error.reason is ReasonCode.CANCELLED_BY_CALLER:
         return ExitCode.INTERRUPTED
     return ExitCode.FAILED if isinstance(error, _OF_REQUESTS) else ExitCode.CANNOT
@@ -63,8 +64,12 @@ def tell(error: SmallMindError) -> ExitCode:
 def _tell_unforeseen(error: Exception, code: ExitCode) -> ExitCode:
     shown = _tell_traceback()
     hint = "" if shown or code is not ExitCode.BUG else "; smallmind --debug shows where"
-    sys.stderr.write(f"error: {type(error).__name__}: {one_line(str(error))}{hint}\n")
+    _say(f"error: {type(error).__name__}: {one_line(str(error))}{hint}")
     return code
+
+
+def _say(line: str) -> None:
+    Screen.open().note(line, "red")
 
 
 def _tell_traceback() -> bool:

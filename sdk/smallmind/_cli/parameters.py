@@ -56,17 +56,18 @@ Backend = Annotated[
 ]
 Weights = Annotated[
     WeightsMode | None,
-    typer.Option("--weights", help="where dequantised weights live [default: what fits]"),
+    typer.Option("--weights", help="where dequantised weights live", show_default="what fits"),
 ]
 ContextLength = Annotated[
     int | None,
-    typer.Option("--context-length", help="positions to use [default: all the model has]"),
+    typer.Option("--context-length", help="positions to use", show_default="all the model has"),
 ]
 Exporters = Annotated[
     list[str] | None,
     typer.Option(
         "--exporter",
-        help="send events there; may be given again [default: $SMALLMIND_EXPORTERS]",
+        help="send events there; may be given again",
+        show_default="$SMALLMIND_EXPORTERS",
         autocompletion=_complete_exporter,
     ),
 ]
@@ -82,7 +83,7 @@ MinP = Annotated[
     float, typer.Option("--min-p", help="draw among tokens with this share of the best one's")
 ]
 Seed = Annotated[
-    int | None, typer.Option("--seed", help="make the draws repeatable [default: a fresh one]")
+    int | None, typer.Option("--seed", help="make the draws repeatable", show_default="a fresh one")
 ]
 Stop = Annotated[
     list[str] | None, typer.Option("--stop", help="text that ends it; may be given again")

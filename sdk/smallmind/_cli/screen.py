@@ -63,12 +63,14 @@ class Screen:
         """Put out what is buffered."""
         self.out.file.flush()
 
-    def show_all(self, grids: Sequence[Grid]) -> None:
-        """Show tables, one below the other."""
+    def show_all(self, grids: Sequence[Grid], *, diagnostic: bool = False) -> None:
+        """Show tables, one below the other; ``diagnostic`` ones go to the standard error."""
         for index, grid in enumerate(grids):
-            if index:
+            if index and diagnostic:
+                self.note("")
+            elif index:
                 self.line()
-            self.show(grid)
+            self.show(grid, diagnostic=diagnostic)
 
     def show_pairs(self, *pairs: tuple[Grid, Grid]) -> None:
         """Show tables side by side where a terminal has the room, else one below the other."""

@@ -11,7 +11,7 @@ def check_line(check: ValidationCheck) -> Styled:
     """Pass or fail, the figure and its limit."""
     figures = f"{_number(check.figure)} <= {_number(check.limit)} {check.unit}".rstrip()
     verb = "ok  " if check.passed else "FAIL"
-    text = f"{verb}  {check.name:<18}  {figures:<44}  {one_line(check.detail)}".rstrip()
+    text = f"{verb}  {check.name:<12}  {figures:<40}  {one_line(check.detail)}".rstrip()
     return Styled(text, "green" if check.passed else "bold red")
 
 

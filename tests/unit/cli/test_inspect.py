@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,9 +10,13 @@ import pytest
 from gguf import GGUFReader, GGUFWriter
 
 import smallmind
+from smallmind._cli import inspection
 from smallmind._cli.inspection import quantisation_mix
-from smallmind._cli.inspection_views import value_text
+from smallmind._cli.inspection_views import tokenizer_grid, value_text
+from smallmind._cli.rendering import plain_grid
 from smallmind_engine.gguf import QuantType, TensorInfo
+from smallmind_engine.telemetry.errors import TokenizerError
+from smallmind_engine.telemetry.reasons import ReasonCode
 from tiny_models import TinyModel, write_tiny_model
 
 
@@ -119,13 +124,22 @@ def test_tokenizer_issues_are_shown(cli, tmp_path):
     assert "TOKENIZER_MERGES_MISSING" in cli("inspect", str(path)).stdout
 
 
-def test_a_tokenizer_that_cannot_be_built_is_a_problem_of_the_model(cli, tmp_path, tiny_path):
-    path = tmp_path / "x.gguf"
-    path.write_bytes(tiny_path.read_bytes().replace(b"gpt2", b"rwkv"))
-    document = json.loads(cli("inspect", str(path), "--json").stdout)
+def test_a_tokenizer_that_cannot_be_built_is_a_problem_of_the_model(cli, monkeypatch):
+    def refuse(*_, **__):
+        raise TokenizerError(ReasonCode.TOKENIZER_UNSUPPORTED, "of an unknown kind")
+
+    monkeypatch.setattr(inspection.TokenizerFactory, "create", refuse)
+    document = json.loads(cli("inspect", "MODEL", "--json").stdout)
     assert document["tokenizer"] is None
     assert [problem["reason"] for problem in document["problems"]] == ["TOKENIZER_UNSUPPORTED"]
-    assert "Tokenizer\n" not in cli("inspect", str(path)).stdout
+    assert "Tokenizer\n" not in cli("inspect", "MODEL").stdout
+
+
+def test_bytes_that_no_token_stands_for_are_counted(tiny_path):
+    with smallmind.load(tiny_path, exporters=()) as engine:
+        diagnostics = engine.model.tokenizer.diagnostics
+    shown = plain_grid(tokenizer_grid(dataclasses.replace(diagnostics, missing_bytes=21)))
+    assert "bytes without a token  21 of 256" in shown
 
 
 @pytest.mark.parametrize(

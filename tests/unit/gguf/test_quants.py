@@ -9,7 +9,7 @@ from gguf.quants import dequantize as oracle
 
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.gguf import LAYOUTS, QuantType, dequantize, swap_bytes
-from smallmind_engine.telemetry.errors import ModelFileError, OperationCancelledError
+from smallmind_engine.telemetry.errors import ConfigError, ModelFileError, OperationCancelledError
 
 N_BLOCKS = 300
 PLAIN = {
@@ -128,6 +128,16 @@ def test_the_result_goes_into_the_array_that_was_given() -> None:
 def test_bytes_that_do_not_fit_the_shape_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(ModelFileError, match="Q8_0"):
         dequantize(np.zeros(34, np.uint8), QuantType.Q8_0, shape)
+
+
+@pytest.mark.parametrize(
+    "out",
+    [np.zeros((2, 100), np.float32)[:, :64], np.zeros((2, 64)), np.zeros((4, 32), np.float32)],
+    ids=["not contiguous", "float64", "another shape"],
+)
+def test_an_array_that_cannot_take_the_result_is_refused(out: np.ndarray) -> None:
+    with pytest.raises(ConfigError, match="out is"):
+        dequantize(np.zeros(4 * 34, np.uint8), QuantType.Q8_0, (2, 64), out)
 
 
 def test_decoding_can_be_stopped() -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf.quants.layouts import LAYOUTS
 from smallmind_engine.gguf.quants.quant_types import Bytes, Floats, QuantType
-from smallmind_engine.telemetry.errors import ModelFileError
+from smallmind_engine.telemetry.errors import ConfigError, ModelFileError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 _ELEMENTS_AT_ONCE: Final = 1 << 16
@@ -29,7 +29,7 @@ def dequantize(
         data: its bytes, one-dimensional, little-endian.
         qtype: how they are stored.
         shape: of the result.
-        out: receives it; C-contiguous and of that shape.
+        out: receives it; float32, C-contiguous and of that shape.
         limit: stops the work.
 
     Returns:
@@ -37,6 +37,7 @@ def dequantize(
 
     Raises:
         ModelFileError: the bytes are too many or too few for the shape.
+        ConfigError: ``out`` cannot hold the result.
         OperationCancelledError: ``limit`` was exceeded.
     """
     layout = LAYOUTS[qtype]
@@ -49,6 +50,12 @@ def dequantize(
             shape=shape,
         )
     result = np.empty(shape, np.float32) if out is None else out
+    if result.shape != shape or result.dtype != np.float32 or not result.flags.c_contiguous:
+        raise ConfigError(
+            ReasonCode.OPTION_INVALID,
+            f"out is {result.dtype} of shape {result.shape} and strides {result.strides}",
+            hint=f"pass a C-contiguous float32 array of shape {shape}",
+        )
     blocks = data.reshape(n_blocks, layout.block_bytes)
     numbers = result.reshape(n_blocks, layout.block_elements)
     step = max(1, _ELEMENTS_AT_ONCE // layout.block_elements)

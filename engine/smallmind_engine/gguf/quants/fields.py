@@ -15,7 +15,7 @@ from smallmind_engine.gguf.quants.quant_types import Bytes, Floats
 def half(blocks: Bytes, at: int, count: int = 1) -> Floats:
     """``count`` half-precision numbers from byte ``at`` on: shape (B, count)."""
     raw = np.ascontiguousarray(blocks[:, at : at + 2 * count])
-    return raw.view(np.float16).astype(np.float32)
+    return raw.view("<f2").astype(np.float32)
 
 
 def words(blocks: Bytes, at: int, count: int, code: str) -> npt.NDArray[np.uint32]:

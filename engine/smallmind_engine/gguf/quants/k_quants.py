@@ -80,5 +80,5 @@ def q6_k(blocks: Bytes, out: Floats) -> None:
 
 def q8_k(blocks: Bytes, out: Floats) -> None:
     """f32 scale, 256 signed bytes, 16 sums (not needed here)."""
-    scale = np.ascontiguousarray(blocks[:, :4]).view(np.float32)
+    scale = np.ascontiguousarray(blocks[:, :4]).view("<f4")
     np.multiply(blocks[:, 4:260].view(np.int8), scale, out=out)

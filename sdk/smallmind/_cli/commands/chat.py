@@ -172,5 +172,4 @@ class Conversation:
         if self._last is None:
             self._screen.note("there was no answer yet")
             return
-        self._screen.show(ledger_grid(self._last.timings))
-        self._screen.show(request_facts(self._last))
+        self._screen.show_all([ledger_grid(self._last.timings), request_facts(self._last)])

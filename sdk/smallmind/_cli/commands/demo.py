@@ -70,7 +70,7 @@ def demo(
         str, typer.Option("--model", metavar="MODEL", help="a name or a .gguf file")
     ] = "smollm2",
     prompt: Annotated[
-        str | None, typer.Option("--prompt", help="what to say to it [default: a question]")
+        str | None, typer.Option("--prompt", help="what to say to it", show_default="a question")
     ] = None,
     max_tokens: MaxTokens = _MAX_TOKENS,
     backend: Backend = "auto",

@@ -131,10 +131,12 @@ def _close(screen: Screen, result: GenerationResult, code: ExitCode) -> None:
 
 
 def _show_details(screen: Screen, engine: Engine, result: GenerationResult, *, stats: bool) -> None:
+    grids = []
     if result.logprobs is not None:
-        text_of = lambda token: engine.detokenize([token])  # noqa: E731 - the view's reader
-        screen.show(logprob_grid(result.logprobs, text_of), diagnostic=True)
+        grids.append(logprob_grid(result.logprobs, lambda token: engine.detokenize([token])))
     if stats:
         loaded = engine.model
-        screen.show(ledger_grid(result.timings, loaded.load_phases, loaded.load_s), diagnostic=True)
-        screen.show(request_facts(result), diagnostic=True)
+        grids.append(ledger_grid(result.timings, loaded.load_phases, loaded.load_s))
+        grids.append(request_facts(result))
+    screen.note("")
+    screen.show_all(grids, diagnostic=True)
