@@ -8,6 +8,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 ARGS ?=
 # Two workers keep the suite short on small machines and show tests that lean on each other.
 PYTEST_WORKERS ?= 2
+# Each worker computes on one core: threads of two workers would wait for each other.
+TEST_ENVIRONMENT := OPENBLAS_NUM_THREADS=1
 FUZZ_COUNT ?= 100000
 
 .DEFAULT_GOAL := help
@@ -20,7 +22,7 @@ demo: $(VENV)/.demo  ## fetch a small model, stream a completion, show what was 
 	@$(BIN)/smallmind demo $(ARGS)
 
 test: $(VENV)/.dev  ## the default suite, with coverage
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow" --cov --cov-report=term $(ARGS)
+	$(TEST_ENVIRONMENT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -m "not slow" --cov --cov-report=term $(ARGS)
 
 lint: $(VENV)/.dev  ## ruff, mypy, and the layering contracts
 	$(BIN)/ruff check .
