@@ -101,10 +101,18 @@ def metrics() -> str:
     return render_metrics_page()
 
 
+def cli() -> str:
+    """The page of the command line, from its own help."""
+    from pages.cli_page import render_cli_page
+
+    return render_cli_page()
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "reason-codes.md": reason_codes,
     "events.md": event_types,
     "metrics.md": metrics,
+    "cli.md": cli,
 }
 
 

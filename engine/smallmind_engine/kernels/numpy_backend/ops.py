@@ -36,7 +36,7 @@ def rms_norm(x: FloatArray, weight: FloatArray, eps: float, out: FloatArray) -> 
     >>> rms_norm(x, np.ones(2, np.float32), 0.0, np.empty_like(x)).round(2).tolist()
     [[0.8500000238418579, 1.1299999952316284]]
     """
-    scale = np.einsum("...c,...c->...", x, x)
+    scale = np.vecdot(x, x)
     scale /= x.shape[-1]
     scale += eps
     np.sqrt(scale, out=scale)
@@ -63,7 +63,7 @@ def layer_norm(
     Source: Ba, Kiros & Hinton 2016, eq. 4 (arXiv:1607.06450).
     """
     np.subtract(x, x.mean(axis=-1, keepdims=True), out=out)
-    scale = np.einsum("...c,...c->...", out, out)
+    scale = np.vecdot(out, out)
     scale /= x.shape[-1]
     scale += eps
     np.sqrt(scale, out=scale)
