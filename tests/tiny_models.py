@@ -50,6 +50,7 @@ class TinyModel:
         scale: standard deviation of the weights; larger is more decided.
         vocab_size: padded with unused tokens when larger than the vocabulary.
         chat_template: None for a model without one.
+        tokenizer: ``gpt2`` (byte-level BPE) or ``llama`` (token table); both have as many tokens.
     """
 
     architecture: str = "llama"
@@ -60,6 +61,7 @@ class TinyModel:
     tied: bool = True
     qkv_bias: bool = False
     chat_template: str | None = CHATML
+    tokenizer: str = "gpt2"
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
 
 
@@ -131,7 +133,31 @@ def write_tiny_model(path: Path, model: TinyModel | None = None) -> Path:
     return path
 
 
+def token_table() -> list[str]:
+    """A SentencePiece-style vocabulary: specials, bytes, and a few words."""
+    words = ("▁the", "▁and", "▁in", "▁", "a", "b", "c")
+    return ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256)), *words]
+
+
+def _add_token_table(writer: GGUFWriter) -> None:
+    tokens = token_table()
+    writer.add_tokenizer_model("llama")
+    writer.add_token_list(tokens)
+    writer.add_token_scores([0.0] * 259 + [-float(rank) for rank in range(len(tokens) - 259)])
+    writer.add_token_types(
+        [TokenType.UNKNOWN, TokenType.CONTROL, TokenType.CONTROL]
+        + [TokenType.BYTE] * 256
+        + [TokenType.NORMAL] * (len(tokens) - 259)
+    )
+    writer.add_bos_token_id(1)
+    writer.add_eos_token_id(2)
+    writer.add_unk_token_id(0)
+
+
 def _add_tokenizer(writer: GGUFWriter, model: TinyModel) -> None:
+    if model.tokenizer == "llama":
+        _add_token_table(writer)
+        return
     tokens = vocabulary()
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")

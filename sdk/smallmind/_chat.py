@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Final, Self, Unpack
@@ -153,10 +154,13 @@ class ChatClient:
         prompt = self.render(messages)
         tokenizer = self._core.model.tokenizer
         bos = None if tokenizer.bos_id is None else tokenizer.token_text(tokenizer.bos_id)
-        written = bos is not None and prompt.startswith(bos)
-        ids = tokenizer.encode(prompt, add_special=not written, parse_special=True)
         return self._session.new_run(
-            ids, options, streaming=streaming, prefix_ids=(), operation=CHAT
+            prompt,
+            dataclasses.replace(options, parse_special=True),
+            streaming=streaming,
+            prefix_ids=(),
+            add_special=bos is None or not prompt.startswith(bos),
+            operation=CHAT,
         )
 
     def close(self) -> None:

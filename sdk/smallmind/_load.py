@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypedDict, Unpack
 
 from smallmind._engine import Engine
 from smallmind._exporters import create_exporter, requested
+from smallmind._merged_options import merged_options
 from smallmind._registry import PullProgress, resolve
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.kernels import WeightsMode
@@ -26,8 +26,6 @@ from smallmind_engine.telemetry import (
     correlated,
     new_correlation,
 )
-from smallmind_engine.telemetry.errors import ConfigError
-from smallmind_engine.telemetry.reasons import ReasonCode
 from smallmind_engine.tokenizers import TokenizerMode
 
 
@@ -86,7 +84,7 @@ def load(
         MissingExtraError: an exporter needs a package that is not installed.
         OperationCancelledError: cancelled, or out of time.
     """
-    chosen = _merged(options, kwargs)
+    chosen = merged_options(EngineOptions, options, kwargs)
     limit = WorkLimit.within(timeout, cancellation)
     bus = EventBus()
     owned: dict[str, Exporter] = {}
@@ -131,19 +129,6 @@ def load(
         for mine in owned.values():
             mine.close()
         raise
-
-
-def _merged(options: EngineOptions | None, kwargs: EngineKwargs) -> EngineOptions:
-    names = tuple(field.name for field in dataclasses.fields(EngineOptions))
-    unknown = sorted(set(kwargs) - set(names))
-    if unknown:
-        raise ConfigError(
-            ReasonCode.OPTION_INVALID,
-            f"unknown option {unknown[0]!r}; known: {', '.join(names)}",
-            option=unknown[0],
-        )
-    base = options if options is not None else EngineOptions()
-    return dataclasses.replace(base, **kwargs) if kwargs else base  # type: ignore[arg-type]  # __post_init__ turns strings into enums
 
 
 def _model_name(path_or_name: str | Path, path: Path) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypedDict
 
+from smallmind._merged_options import merged_options
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.runtime import (
     BackpressurePolicy,
@@ -13,10 +13,6 @@ from smallmind_engine.runtime import (
     GenerationOptions,
     StreamChunk,
 )
-from smallmind_engine.telemetry.errors import ConfigError
-from smallmind_engine.telemetry.reasons import ReasonCode
-
-_NAMES = tuple(field.name for field in dataclasses.fields(GenerationOptions))
 
 
 class RequestKwargs(TypedDict, total=False):
@@ -49,17 +45,5 @@ class RequestKwargs(TypedDict, total=False):
 
 
 def merged(options: GenerationOptions | None, kwargs: RequestKwargs) -> GenerationOptions:
-    """``options`` (or the defaults) with ``kwargs`` on top.
-
-    Raises:
-        ConfigError: an unknown name, or a value that cannot be used.
-    """
-    unknown = sorted(set(kwargs) - set(_NAMES))
-    if unknown:
-        raise ConfigError(
-            ReasonCode.OPTION_INVALID,
-            f"unknown option {unknown[0]!r}; known: {', '.join(_NAMES)}",
-            option=unknown[0],
-        )
-    base = options if options is not None else GenerationOptions()
-    return dataclasses.replace(base, **kwargs) if kwargs else base  # type: ignore[arg-type]  # __post_init__ turns strings into enums
+    """``options`` (or the defaults) with ``kwargs`` on top; errors as in ``merged_options``."""
+    return merged_options(GenerationOptions, options, kwargs)

@@ -16,7 +16,7 @@ from smallmind_engine.telemetry.reasons import ReasonCode
 
 
 class CancellationToken:
-    """A switch that a caller flips once to stop work. Thread-safe.
+    """A switch that a caller flips once to stop work. Thread-safe, also in a signal handler.
 
     Args:
         parents: tokens whose cancellation also cancels this one.
@@ -25,7 +25,8 @@ class CancellationToken:
     __slots__ = ("_callbacks", "_cancelled", "_links", "_lock")
 
     def __init__(self, *parents: CancellationToken) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: a signal may interrupt the thread that holds it, and cancel.
+        self._lock = threading.RLock()
         self._cancelled = False
         self._callbacks: list[Callable[[], None]] = []
         self._links = [parent.on_cancel(self.cancel) for parent in parents]

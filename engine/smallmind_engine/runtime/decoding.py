@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -81,6 +81,7 @@ class Decoder:
     Args:
         model: does the steps.
         options: of the request.
+        prompt_ids: tokens before the completion; spaces at its beginning depend on them.
         sampler: draws the tokens.
         cache: of the sequence, holding the prompt.
         cached_ids: tokens in the cache; each step's token is added.
@@ -96,6 +97,7 @@ class Decoder:
         *,
         model: LoadedModel,
         options: GenerationOptions,
+        prompt_ids: Sequence[int],
         sampler: Sampler,
         cache: KVCache,
         cached_ids: list[int],
@@ -117,7 +119,9 @@ class Decoder:
         self._ledger = ledger
         self._observer = observer
         self._completion = completion
-        completion.detokenizer = StreamingDetokenizer(model.tokenizer, skip_special=True)
+        completion.detokenizer = StreamingDetokenizer(
+            model.tokenizer, skip_special=True, prompt_ids=prompt_ids
+        )
         completion.stops = StopMatcher(options.stop)
 
     def run(self) -> Generator[StreamChunk, None, StopReason]:

@@ -196,6 +196,7 @@ class GenerationRun:
         return Decoder(
             model=core.model,
             options=self._request.options,
+            prompt_ids=self._prompt_ids,
             sampler=sampler,
             cache=cache,
             cached_ids=self._slot.token_ids,

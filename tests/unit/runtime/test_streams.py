@@ -13,6 +13,7 @@ from engines import Recorder, tiny_engine
 from smallmind import Engine, StopReason
 from smallmind_engine.telemetry import InferenceStopped
 from smallmind_engine.telemetry.errors import ContextOverflowError
+from tiny_models import TinyModel, token_table
 
 SEEDED = {"seed": 7, "temperature": 1.5, "ignore_eos": True, "max_tokens": 30}
 
@@ -67,6 +68,14 @@ def test_no_chunk_holds_half_a_character(engine: Engine) -> None:
         chunks = [chunk.text for chunk in stream]
     assert "".join(chunks) == "éééé"
     assert set(chunks) == {"", "é"}
+
+
+def test_a_completion_keeps_its_first_space(tmp_path: Path) -> None:
+    """A token table's space belongs to the completion, though a text's first one is its own."""
+    word = token_table().index("▁and")
+    with tiny_engine(tmp_path, TinyModel(tokenizer="llama")) as engine:
+        result = engine.generate("the", temperature=0.0, max_tokens=2, logit_bias={word: 1e4})
+    assert result.text == " and and"
 
 
 def test_logprobs_come_with_each_chunk_and_in_the_result(engine: Engine) -> None:
