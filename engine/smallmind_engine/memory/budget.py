@@ -61,7 +61,8 @@ class BudgetEnforcer:
                 f"memory_budget_mode={mode.value!r} needs max_memory_bytes",
                 option="max_memory_bytes",
             )
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
+        self._lock = threading.RLock()
         self._limit = limit_bytes
         self._mode = mode
         self._model = model

@@ -19,7 +19,8 @@ class AdmissionGate:
     """
 
     def __init__(self, max_running: int, max_waiting: int) -> None:
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
+        self._lock = threading.RLock()
         self._max_running = max_running
         self._max_waiting = max_waiting
         self._running = 0

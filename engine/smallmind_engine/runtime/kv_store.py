@@ -74,7 +74,8 @@ class KVStore:
         self._budget = budget
         self._model = model
         self._bytes_per_token = spec.kv_values_per_token * _FLOAT_BYTES
-        self._lock = threading.Lock()
+        # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
+        self._lock = threading.RLock()
         self._slots: set[CacheSlot] = set()
         self._clock = itertools.count(1)
 
@@ -180,7 +181,7 @@ class KVStore:
     def _evict_for(self, wanted: int, emitter: Emitter) -> None:
         """Drop idle caches, least recently used first, until ``wanted`` bytes are free."""
         idle = sorted(
-            (slot for slot in self._slots if not slot.in_use and slot.cache is not None),
+            (slot for slot in tuple(self._slots) if not slot.in_use and slot.cache is not None),
             key=lambda slot: slot.last_use,
         )
         for slot in idle:
@@ -250,7 +251,7 @@ class KVStore:
     def usage(self) -> tuple[int, int]:
         """Tokens in the caches, and tokens that they have room for."""
         with self._lock:
-            caches = [slot.cache for slot in self._slots if slot.cache is not None]
+            caches = [slot.cache for slot in tuple(self._slots) if slot.cache is not None]
             return sum(c.length for c in caches), sum(c.capacity for c in caches)
 
     def give_back(self, slot: CacheSlot, *, keep: bool) -> None:

@@ -10,7 +10,13 @@ import pytest
 
 from engines import Recorder, tiny_engine
 from smallmind import DegradeReason, Engine, StopReason
-from smallmind_engine.telemetry import Degraded, KVCacheEvicted, KVCacheLookup, PrefillEnded
+from smallmind_engine.telemetry import (
+    Degraded,
+    Event,
+    KVCacheEvicted,
+    KVCacheLookup,
+    PrefillEnded,
+)
 from smallmind_engine.telemetry.errors import (
     ClosedError,
     ConcurrentSessionUseError,
@@ -163,6 +169,45 @@ def test_the_least_recently_used_idle_cache_makes_room(tmp_path: Path, recorder:
     assert [expected.usage.total_tokens - 1] == [event.tokens for event in evicted]
     reasons = {event.reason for event in recorder.of(Degraded)}
     assert reasons == {DegradeReason.KV_CACHE_EVICTION}
+
+
+def test_a_stream_may_be_dropped_while_a_cache_is_being_found(tmp_path: Path) -> None:
+    """As the garbage collector does: here an exporter does it, in the midst of an eviction."""
+    dropped: list[object] = []
+
+    class Dropping(Recorder):
+        def export(self, event: Event, /) -> None:
+            super().export(event)
+            if isinstance(event, KVCacheEvicted) and dropped:
+                dropped.clear()
+                assert engine.kv_tokens is not None
+
+    with tiny_engine(tmp_path) as probe:
+        weights = sum(usage.current_bytes for usage in probe.memory)
+        block = probe.model.spec.kv_values_per_token * 4 * 64
+    recorder = Dropping()
+    with tiny_engine(
+        tmp_path,
+        exporters=[recorder],
+        max_memory_bytes=weights + 2 * block,
+        memory_budget_mode="strict",
+    ) as engine:
+        session = engine.session()
+        session.generate("the", **GREEDY)
+        stream = engine.stream("and", **GREEDY)
+        next(stream)
+        dropped.append(stream)
+        del stream
+        results: list[object] = []
+        worker = threading.Thread(
+            target=lambda: results.append(engine.generate("in", **GREEDY)), daemon=True
+        )
+        worker.start()
+        worker.join(30)
+        assert not worker.is_alive()
+        assert len(results) == 1
+        session.close()
+        assert engine.kv_tokens == (0, 0)
 
 
 def test_a_prompt_that_is_too_long_can_lose_its_middle(engine: Engine, recorder: Recorder) -> None:
