@@ -215,12 +215,16 @@ def write_valid(
 def swapped(packed: np.ndarray, qtype: GGMLQuantizationType) -> np.ndarray:
     """Packed bytes as a big-endian file has them; the writer swaps float arrays only.
 
-    The fields of more than a byte are the half floats at the beginning of a block; BF16 is one.
+    A block begins with half floats, of which BF16 is one; in Q5_1 a word of fifth bits follows.
     """
-    halves = {"BF16": 1, "Q4_0": 1, "Q8_0": 1, "Q5_1": 2}[qtype.name]
+    words = {"BF16": ("u2",), "Q4_0": ("u2",), "Q8_0": ("u2",), "Q5_1": ("u2", "u2", "u4")}
     blocks = packed.reshape(-1, gguf.GGML_QUANT_SIZES[qtype][1]).copy()
-    scales = blocks[:, : 2 * halves].copy()
-    blocks[:, : 2 * halves] = scales.view(np.uint16).byteswap().view(np.uint8)
+    at = 0
+    for code in words[qtype.name]:
+        end = at + np.dtype(code).itemsize
+        field = blocks[:, at:end].copy()
+        blocks[:, at:end] = field.view(code).byteswap().view(np.uint8)
+        at = end
     return blocks.reshape(packed.shape)
 
 

@@ -17,7 +17,7 @@ import numpy.typing as npt
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf.header import Header, read_header
 from smallmind_engine.gguf.metadata import MetadataValue
-from smallmind_engine.gguf.quants import LAYOUTS, dequantize, swap_bytes
+from smallmind_engine.gguf.quants import LAYOUTS, dequantize
 from smallmind_engine.gguf.split import merged_tensors, part_paths
 from smallmind_engine.gguf.tensors import TensorInfo
 from smallmind_engine.telemetry.errors import ClosedError, ConfigError, ModelFileError
@@ -88,11 +88,13 @@ class GgufFile:
             for part in paths:
                 if part not in maps:
                     maps[part] = _map(part)
-            headers = (
-                [first]
-                if len(paths) == 1
-                else [read_header(maps[p], p, limit, index) for index, p in enumerate(paths)]
-            )
+            # The first part has the vocabulary: not read again when it is the one that was opened.
+            headers = [
+                first
+                if index == 0 and part == path
+                else read_header(maps[part], part, limit, index)
+                for index, part in enumerate(paths)
+            ]
             file = cls(path, paths, [maps[part] for part in paths], headers)
         except BaseException:
             _unmap(maps.values())
@@ -133,8 +135,7 @@ class GgufFile:
 
         Raises:
             ModelFileError: there is no tensor of that name.
-            UnsupportedModelError: its type cannot be decoded.
-            ConfigError: ``rows`` cannot be cut out.
+            ConfigError: ``rows`` cannot be cut out, or ``out`` cannot hold the result.
             ClosedError: the file is closed.
             OperationCancelledError: ``limit`` was exceeded.
         """
@@ -145,9 +146,8 @@ class GgufFile:
             row_bytes = tensor.n_bytes // shape[0]
             data = data[begin * row_bytes : end * row_bytes]
             shape = (end - begin, *shape[1:])
-        if self.byte_order == "big":
-            data = swap_bytes(data, tensor.qtype)
-        return dequantize(data, tensor.qtype, shape, out, limit)
+        big_endian = self.byte_order == "big"
+        return dequantize(data, tensor.qtype, shape, out, limit, big_endian=big_endian)
 
     def _tensor(self, name: str) -> TensorInfo:
         tensor = self.tensors.get(name)

@@ -67,10 +67,10 @@ def read_tensors(
             )
         entries[name] = (at, *_entry(cursor, name))
     data_start = -(-cursor.offset // alignment) * alignment
-    tensors = {
-        name: _placed(cursor, name, entry, data_start, alignment, part)
-        for name, entry in entries.items()
-    }
+    tensors: dict[str, TensorInfo] = {}
+    for name, entry in entries.items():
+        limit.check("reading the tensor table")
+        tensors[name] = _placed(cursor, name, entry, data_start, alignment, part)
     _refuse_overlaps(cursor, tensors, entries)
     return tensors
 
@@ -95,23 +95,33 @@ def _entry(cursor: Cursor, name: str) -> tuple[tuple[int, ...], QuantType, int]:
             f"the tensor {shown(name)} has the shape {inner_first}; dimensions begin at 1",
             tensor=name,
         )
+    qtype = _qtype(cursor, name)
+    return tuple(reversed(inner_first)), qtype, cursor.u64(f"the place of {shown(name)}")
+
+
+def _qtype(cursor: Cursor, name: str) -> QuantType:
+    """The next type: one of the table that has a form in the byte order of the file."""
     at = cursor.offset
     number = cursor.u32(f"the type of {shown(name)}")
-    if number not in LAYOUTS:
-        known = ", ".join(qtype.name for qtype in LAYOUTS)
-        raise format_error(
-            ReasonCode.GGUF_TYPE_UNKNOWN,
-            cursor.path,
-            at,
-            f"the tensor {shown(name)} has the type {number}; known: {known}",
-            hint="convert the model to one of these types",
-            tensor=name,
-            value=number,
-        )
-    return (
-        tuple(reversed(inner_first)),
-        QuantType(number),
-        cursor.u64(f"the place of {shown(name)}"),
+    little = cursor.order == "<"
+    if number in LAYOUTS:
+        qtype = QuantType(number)
+        if little or LAYOUTS[qtype].swapped is not None:
+            return qtype
+        found = f"{qtype.name}, which has no agreed byte order in big-endian files"
+    else:
+        found = str(number)
+    known = ", ".join(
+        each.name for each, layout in LAYOUTS.items() if little or layout.swapped is not None
+    )
+    raise format_error(
+        ReasonCode.GGUF_TYPE_UNKNOWN,
+        cursor.path,
+        at,
+        f"the tensor {shown(name)} has the type {found}; known: {known}",
+        hint="convert the model to one of these types",
+        tensor=name,
+        value=number,
     )
 
 

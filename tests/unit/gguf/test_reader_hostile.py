@@ -228,6 +228,16 @@ def test_an_unknown_tensor_type_is_refused_with_tensor_and_type(number: int) -> 
     assert f"'w' has the type {number}" in str(error)
 
 
+def test_a_type_without_big_endian_form_is_refused_in_big_endian_files_only() -> None:
+    tensors = [Tensor("w", (256,), 16, bytes(66))]
+
+    error = refused(gguf_bytes([], tensors, order=">"), ReasonCode.GGUF_TYPE_UNKNOWN, KEYS_AT + 21)
+
+    assert "'w' has the type IQ2_XXS" in str(error)
+    assert "IQ2_XXS" not in str(error).partition("known: ")[2]
+    assert read(gguf_bytes([], tensors)).tensors["w"].n_elements == 256
+
+
 def test_a_tensor_that_stands_there_twice_is_refused() -> None:
     content = gguf_bytes([], [Tensor("w"), Tensor("w")])
 

@@ -10,7 +10,8 @@ import pytest
 from gguf import GGUFWriter
 
 from gguf_files import Tensor, gguf_bytes, split_keys, split_name, write_split
-from smallmind_engine.gguf import GgufFile
+from smallmind_engine.control import WorkLimit
+from smallmind_engine.gguf import GgufFile, read_header
 from smallmind_engine.telemetry.errors import GgufFormatError, ModelFileError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -68,6 +69,30 @@ def test_identity_covers_all_parts_and_does_not_depend_on_the_one_opened(tmp_pat
 
     with GgufFile.open(paths[0]) as file:
         assert file.fingerprint() != fingerprint
+
+
+class CountsChecks(WorkLimit):
+    """Tells how often work asked whether to stop."""
+
+    __slots__ = ("checks",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.checks = 0
+
+    def check(self, work: str) -> None:
+        self.checks += 1
+        super().check(work)
+
+
+def test_the_first_part_is_read_once(tmp_path: Path) -> None:
+    paths, opening, reading = write_split(tmp_path), CountsChecks(), CountsChecks()
+    for path in paths:
+        read_header(path.read_bytes(), path, reading)
+
+    GgufFile.open(paths[0], limit=opening).close()
+
+    assert opening.checks == reading.checks
 
 
 def test_progress_counts_all_parts(tmp_path: Path) -> None:

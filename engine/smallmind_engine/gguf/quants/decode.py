@@ -10,7 +10,11 @@ import numpy as np
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf.quants.layouts import LAYOUTS
 from smallmind_engine.gguf.quants.quant_types import Bytes, Floats, QuantType
-from smallmind_engine.telemetry.errors import ConfigError, ModelFileError
+from smallmind_engine.telemetry.errors import (
+    ConfigError,
+    ModelFileError,
+    UnsupportedModelError,
+)
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 _ELEMENTS_AT_ONCE: Final = 1 << 16
@@ -22,15 +26,18 @@ def dequantize(
     shape: tuple[int, ...],
     out: Floats | None = None,
     limit: WorkLimit = NO_LIMIT,
+    *,
+    big_endian: bool = False,
 ) -> Floats:
     """Numbers of a tensor as float32.
 
     Args:
-        data: its bytes, one-dimensional, little-endian.
+        data: its bytes, one-dimensional.
         qtype: how they are stored.
         shape: of the result.
         out: receives it; float32, C-contiguous and of that shape.
         limit: stops the work.
+        big_endian: whether the bytes are from a big-endian file.
 
     Returns:
         ``out``, or a new array.
@@ -38,6 +45,7 @@ def dequantize(
     Raises:
         ModelFileError: the bytes are too many or too few for the shape.
         ConfigError: ``out`` cannot hold the result.
+        UnsupportedModelError: the type has no big-endian form.
         OperationCancelledError: ``limit`` was exceeded.
     """
     layout = LAYOUTS[qtype]
@@ -63,13 +71,30 @@ def dequantize(
     with np.errstate(all="ignore"):
         for begin in range(0, n_blocks, step):
             limit.check("dequantising")
-            layout.dequantize(blocks[begin : begin + step], numbers[begin : begin + step])
+            piece = blocks[begin : begin + step]
+            if big_endian:
+                piece = swap_bytes(piece, qtype).reshape(piece.shape)
+            layout.dequantize(piece, numbers[begin : begin + step])
     return result
 
 
 def swap_bytes(data: Bytes, qtype: QuantType) -> Bytes:
-    """Bytes of a tensor in the other byte order: a copy, fields wider than a byte turned round."""
+    """Bytes of a tensor in the other byte order: a copy, fields wider than a byte turned round.
+
+    Raises:
+        UnsupportedModelError: the type has no big-endian form.
+
+    Source: gguf's gguf_convert_endian.py for Q4_0, Q8_0, Q4_K, Q6_K, MXFP4 and NVFP4; for the other
+    types, the widths with which ggml-quants.c writes and reads the fields.
+    """
     layout = LAYOUTS[qtype]
+    if layout.swapped is None:
+        raise UnsupportedModelError(
+            ReasonCode.GGUF_TYPE_UNKNOWN,
+            f"{qtype.name} has no agreed byte order in big-endian files",
+            hint="convert the model to a little-endian file",
+            value=qtype.name,
+        )
     blocks = data.reshape(-1, layout.block_bytes).copy()
     at = 0
     for kind, count in layout.swapped:

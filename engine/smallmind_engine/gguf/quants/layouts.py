@@ -28,8 +28,8 @@ LAYOUTS: Final[Mapping[QuantType, QuantLayout]] = {
     QuantType.I64: QuantLayout(1, 8, plain.numbers("<i8"), (("u8", 1),)),
     QuantType.Q4_0: QuantLayout(32, 18, legacy.q4_0, (_F16, _bytes(16))),
     QuantType.Q4_1: QuantLayout(32, 20, legacy.q4_1, (("u2", 2), _bytes(16))),
-    QuantType.Q5_0: QuantLayout(32, 22, legacy.q5_0, (_F16, _bytes(20))),
-    QuantType.Q5_1: QuantLayout(32, 24, legacy.q5_1, (("u2", 2), _bytes(20))),
+    QuantType.Q5_0: QuantLayout(32, 22, legacy.q5_0, (_F16, ("u4", 1), _bytes(16))),
+    QuantType.Q5_1: QuantLayout(32, 24, legacy.q5_1, (("u2", 2), ("u4", 1), _bytes(16))),
     QuantType.Q8_0: QuantLayout(32, 34, legacy.q8_0, (_F16, _bytes(32))),
     QuantType.Q8_1: QuantLayout(32, 36, legacy.q8_1, (("u2", 2), _bytes(32))),
     QuantType.Q2_K: QuantLayout(256, 84, k_quants.q2_k, (_bytes(80), ("u2", 2))),
@@ -40,7 +40,8 @@ LAYOUTS: Final[Mapping[QuantType, QuantLayout]] = {
     QuantType.Q8_K: QuantLayout(256, 292, k_quants.q8_k, (("u4", 1), _bytes(256), ("u2", 16))),
     QuantType.IQ1_S: QuantLayout(256, 50, code.iq1_s, (_F16, _bytes(32), ("u2", 8))),
     QuantType.IQ1_M: QuantLayout(256, 56, code.iq1_m, (_bytes(48), ("u2", 4))),
-    QuantType.IQ2_XXS: QuantLayout(256, 66, code.iq2_xxs, (_F16, ("u4", 16))),
+    # ggml stores indices and signs as native 32-bit words, but takes the indices out byte by byte.
+    QuantType.IQ2_XXS: QuantLayout(256, 66, code.iq2_xxs, None),
     QuantType.IQ2_XS: QuantLayout(256, 74, code.iq2_xs, (("u2", 33), _bytes(8))),
     QuantType.IQ2_S: QuantLayout(256, 82, code.iq2_s, (_F16, _bytes(80))),
     QuantType.IQ3_XXS: QuantLayout(256, 98, code.iq3_xxs, (_F16, _bytes(64), ("u4", 8))),
@@ -51,4 +52,6 @@ LAYOUTS: Final[Mapping[QuantType, QuantLayout]] = {
     QuantType.TQ2_0: QuantLayout(256, 66, small.tq2_0, (_bytes(64), _F16)),
     QuantType.MXFP4: QuantLayout(32, 17, small.mxfp4),
     QuantType.NVFP4: QuantLayout(64, 36, small.nvfp4),
+    QuantType.Q1_0: QuantLayout(128, 18, small.q1_0, (_F16, _bytes(16))),
+    QuantType.Q2_0: QuantLayout(64, 18, small.q2_0, (_F16, _bytes(16))),
 }

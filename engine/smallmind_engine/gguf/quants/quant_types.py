@@ -51,6 +51,8 @@ class QuantType(IntEnum):
     TQ2_0 = 35
     MXFP4 = 39
     NVFP4 = 40
+    Q1_0 = 41
+    Q2_0 = 42
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,10 +64,11 @@ class QuantLayout:
         block_bytes: its size.
         dequantize: decodes it.
         swapped: NumPy type of the block's fields in order, as ``(code, count)``, for files of the
-            other byte order; empty when nothing is wider than a byte.
+            other byte order; empty when nothing is wider than a byte, None when ggml writes
+            big-endian blocks in one way and reads them in another.
     """
 
     block_elements: int
     block_bytes: int
     dequantize: Decoder
-    swapped: tuple[tuple[str, int], ...] = ()
+    swapped: tuple[tuple[str, int], ...] | None = ()

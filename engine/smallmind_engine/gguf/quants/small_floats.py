@@ -1,4 +1,4 @@
-"""Types with a table of 16 values or three states for each number.
+"""Types with a table of 16 values, or with two to four states, for each number.
 
 Source: ggml-quants.c; OCP Microscaling Formats 1.0 for MXFP4's values and scale.
 """
@@ -78,3 +78,17 @@ def tq2_0(blocks: Bytes, out: Floats) -> None:
     """256 numbers of three states in 2 bits, f16 scale."""
     states = spread(blocks[:, :64], _PAIRS, 3, 32).view(np.int8) - np.int8(1)
     np.multiply(states, half(blocks, 64), out=out)
+
+
+def q1_0(blocks: Bytes, out: Floats) -> None:
+    """f16 scale, 128 signs of a bit: minus for 0, plus for 1."""
+    signs = np.unpackbits(blocks[:, 2:], axis=1, bitorder="little").view(np.int8)
+    signs <<= np.int8(1)
+    signs -= np.int8(1)
+    np.multiply(signs, half(blocks, 0), out=out)
+
+
+def q2_0(blocks: Bytes, out: Floats) -> None:
+    """f16 scale, 64 numbers of 2 bits around 1, four neighbours to a byte."""
+    states = spread(blocks[:, 2:], _PAIRS, 3, 1).view(np.int8) - np.int8(1)
+    np.multiply(states, half(blocks, 0), out=out)
