@@ -15,10 +15,10 @@ from smallmind_engine.telemetry import (
     ReasonCode,
     RequestStatus,
     StopReason,
+    renew_in_child,
 )
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_exporters import _checks
-from smallmind_exporters._fork import run_in_child
 
 DEFAULT_CAPACITY: Final = 65_536
 
@@ -59,10 +59,10 @@ class InMemoryExporter:
             )
         self.capacity: Final = capacity
         self.interests: Final = interests
-        self._begin()
-        run_in_child(self._begin)
+        self.begin_in_child()
+        renew_in_child(self)
 
-    def _begin(self) -> None:
+    def begin_in_child(self) -> None:
         """Start empty, also in a child process: what was recorded belongs to the parent."""
         # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
         self._lock = threading.RLock()

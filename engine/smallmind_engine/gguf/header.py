@@ -11,7 +11,7 @@ from smallmind_engine.control import WorkLimit
 from smallmind_engine.gguf.cursor import Buffer, Cursor
 from smallmind_engine.gguf.format_errors import format_error, shown
 from smallmind_engine.gguf.metadata import Metadata, MetadataValue, read_metadata
-from smallmind_engine.gguf.tensors import TensorInfo, least_entry_bytes, read_tensors
+from smallmind_engine.gguf.tensors import LEAST_ENTRY_BYTES, TensorInfo, read_tensors
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 MAGIC: Final = b"GGUF"
@@ -67,7 +67,7 @@ def read_header(buffer: Buffer, path: Path, limit: WorkLimit, part: int = 0) -> 
     version, order = _version(cursor)
     cursor = Cursor(buffer, path, order)
     cursor.offset = len(MAGIC) + 4
-    n_tensors = cursor.count(least_entry_bytes(), "the number of tensors")
+    n_tensors = cursor.count(LEAST_ENTRY_BYTES, "the number of tensors")
     n_keys = cursor.count(_LEAST_KEY_BYTES, "the number of metadata keys")
     metadata = read_metadata(cursor, n_keys, limit)
     alignment = _alignment(cursor, metadata)

@@ -14,7 +14,7 @@ from smallmind_engine.gguf.quants import LAYOUTS, QuantType
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 _MAX_DIMS: Final = 4
-_LEAST_ENTRY_BYTES: Final = 8 + 4 + 8 + 4 + 8  # name length, rank, one dimension, type, offset
+LEAST_ENTRY_BYTES: Final = 8 + 4 + 8 + 4 + 8  # name length, rank, one dimension, type, offset
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,8 +183,3 @@ def _refuse_overlaps(
                 f"the tensors {shown(before.name)} and {shown(after.name)} claim the same bytes",
                 tensor=after.name,
             )
-
-
-def least_entry_bytes() -> int:
-    """Fewest bytes that an entry of the table can have."""
-    return _LEAST_ENTRY_BYTES

@@ -30,7 +30,6 @@ class Completion:
         logprobs: one for each token when they were asked for.
         ttft_s: seconds from submission to the first token.
         decode_steps: steps of the model after the prompt.
-        short_of_memory: whether the KV cache is smaller than the request wanted.
         abandoned: set from elsewhere when the reader is too far behind.
         detokenizer: holds incomplete characters; None before the decode began.
         stops: holds text that may become a stop string; None before the decode began.
@@ -41,7 +40,6 @@ class Completion:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     ttft_s: float | None = None
     decode_steps: int = 0
-    short_of_memory: bool = False
     abandoned: bool = False
     detokenizer: StreamingDetokenizer | None = None
     stops: StopMatcher | None = None

@@ -280,7 +280,6 @@ class GenerationRun:
         if self._request.slot is not None:
             core.kv_store.tell_lookup(emitter, len(ids), reused)
         if cache.capacity < wanted:
-            self._completion.short_of_memory = True
             self._observer.degraded(
                 DegradeReason.MEMORY_BUDGET_SOFT_LIMIT,
                 f"the KV cache holds {cache.capacity} of {wanted} tokens",

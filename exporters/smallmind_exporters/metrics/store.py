@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from typing import Any, Final
 
-from smallmind_engine.telemetry import Event, ModelLoadStarted
+from smallmind_engine.telemetry import Event, ModelLoadStarted, renew_in_child
 from smallmind_engine.telemetry.events import (
     InferenceStopped,
     RequestAdmitted,
     RequestQueued,
     RequestRejected,
 )
-from smallmind_exporters._fork import run_in_child
 from smallmind_exporters.metrics.families import FAMILIES, INVALID_VALUES
 from smallmind_exporters.metrics.family import CUMULATIVE, Family, Label, MetricKind
 from smallmind_exporters.metrics.labels import MODEL
@@ -97,7 +96,7 @@ class MetricStore:
         self._taken = 0
         self._invalid = Counter()
         self._rows_of(_NO_MODEL)
-        run_in_child(self._after_fork)
+        renew_in_child(self)
 
     def _event_types(self) -> set[type[Event]]:
         read = {reading.event for family in self._families for reading in family.readings}
@@ -108,7 +107,8 @@ class MetricStore:
         self._lock = threading.RLock()
         self._acquire_release = (self._lock.acquire, self._lock.release)
 
-    def _after_fork(self) -> None:
+    def begin_in_child(self) -> None:
+        """Begin anew, as in a forked child."""
         self._new_lock()
         self._taken = 0
         self._requests.clear()

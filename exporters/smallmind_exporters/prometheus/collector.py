@@ -20,9 +20,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import CollectorRegistry
 
-from smallmind_engine.telemetry import ExporterHealth, ReasonCode
+from smallmind_engine.telemetry import ExporterHealth, ReasonCode, renew_in_child
 from smallmind_engine.telemetry.errors import ExporterError
-from smallmind_exporters._fork import run_in_child
 from smallmind_exporters.metrics import (
     FAMILIES,
     PREFIX,
@@ -59,7 +58,7 @@ class EnginesCollector:
         self._engines: dict[MetricStore, list[HealthSource]] = {}
         self._closed: Snapshot = {}
         self._health_failures = 0
-        run_in_child(self._after_fork)
+        renew_in_child(self)
 
     def attach(self, store: MetricStore) -> None:
         """Show the numbers of one more engine."""
@@ -96,7 +95,8 @@ class EnginesCollector:
             }
             merge(self._closed, counted)
 
-    def _after_fork(self) -> None:
+    def begin_in_child(self) -> None:
+        """Begin anew, as in a forked child."""
         self._lock = threading.RLock()
         self._closed = {}
 
@@ -188,9 +188,10 @@ class _KnownCollectors:
             WeakKeyDictionary()
         )
         self._lock = threading.RLock()
-        run_in_child(self._after_fork)
+        renew_in_child(self)
 
-    def _after_fork(self) -> None:
+    def begin_in_child(self) -> None:
+        """Begin anew, as in a forked child."""
         self._lock = threading.RLock()
 
     def of(self, registry: CollectorRegistry) -> EnginesCollector:

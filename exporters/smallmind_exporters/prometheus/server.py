@@ -9,9 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
-from smallmind_engine.telemetry import ReasonCode
+from smallmind_engine.telemetry import ReasonCode, renew_in_child
 from smallmind_engine.telemetry.errors import ExporterError
-from smallmind_exporters._fork import run_in_child
 
 if TYPE_CHECKING:
     from prometheus_client.registry import CollectorRegistry
@@ -82,7 +81,7 @@ class MetricsServer:
             daemon=True,
         )
         self._thread.start()
-        run_in_child(self._after_fork)
+        renew_in_child(self)
 
     @property
     def url(self) -> str:
@@ -90,7 +89,8 @@ class MetricsServer:
         host = f"[{self.addr}]" if ":" in self.addr else self.addr
         return f"http://{host}:{self.port}/metrics"
 
-    def _after_fork(self) -> None:
+    def begin_in_child(self) -> None:
+        """Begin anew, as in a forked child."""
         if not self._closed:
             self._closed = True
             self._server.socket.close()
