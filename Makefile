@@ -52,7 +52,7 @@ $(VENV)/.created:
 
 $(VENV)/.demo: pyproject.toml | $(VENV)/.created
 	@echo "Installing smallmind into $(VENV) ..."
-	@$(PIP) install --quiet --editable ".[cli,prometheus]"
+	@$(PIP) install --quiet --editable ".[cli,prometheus,fast]"
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.created

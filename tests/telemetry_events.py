@@ -18,6 +18,7 @@ from smallmind_engine.telemetry import (
     FirstToken,
     InferenceStarted,
     InferenceStopped,
+    KernelsPrepared,
     KVCacheEvicted,
     KVCacheLookup,
     KVCacheUsage,
@@ -109,6 +110,15 @@ def model_load(
         vocab_size=49152,
         merge_count=48900,
         issues=issues,
+    )
+    yield KernelsPrepared(
+        *header(),
+        model=model,
+        backend=BACKEND,
+        isa="avx2",
+        compiled=2,
+        cached=3,
+        duration_s=0.0625,
     )
     yield MemoryHighWater(*header(), model=model, category="weights", high_water_bytes=750_000)
     yield ModelLoadEnded(

@@ -23,7 +23,7 @@ _SECTIONS = (
     ),
     ("Tokens", ("prompt_", "generated_")),
     ("KV cache", ("kv_", "prefix_")),
-    ("Models and memory", ("model_", "tokenizer_", "memory_")),
+    ("Models and memory", ("model_", "kernel_", "tokenizer_", "memory_")),
     ("The service and its telemetry", ("degraded", "log_", "telemetry_")),
 )
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,71 @@ def round_up_to_block(tokens: int) -> int:
     return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
 
 
-class KVCache:
-    """Not thread-safe: it belongs to one sequence.
+class KVCache(Protocol):
+    """What the runtime does with the cache of a sequence. Not thread-safe.
+
+    Attributes:
+        length: tokens in the cache.
+    """
+
+    length: int
+
+    @property
+    def capacity(self) -> int:
+        """Tokens that fit without growing."""
+        ...
+
+    @property
+    def bytes_per_token(self) -> int:
+        """Bytes that one token takes over all layers."""
+        ...
+
+    @property
+    def allocated_bytes(self) -> int:
+        """Bytes of the whole cache."""
+        ...
+
+    @property
+    def used_bytes(self) -> int:
+        """Bytes of the tokens in it."""
+        ...
+
+    def reserve(self, capacity: int) -> None:
+        """Make room for ``capacity`` tokens in all, keeping those that are there."""
+        ...
+
+    def check_room(self, tokens: int) -> None:
+        """Raise ``ContextOverflowError`` when ``tokens`` more do not fit."""
+        ...
+
+    def truncate(self, length: int) -> None:
+        """Forget all tokens from position ``length`` on."""
+        ...
+
+    def release(self) -> None:
+        """Give the memory back; the cache must not be used again."""
+        ...
+
+
+def refuse_overflow(length: int, capacity: int, tokens: int) -> None:
+    """Raise when a cache of ``length`` out of ``capacity`` tokens cannot take ``tokens`` more.
+
+    Raises:
+        ContextOverflowError: with the numbers.
+    """
+    if length + tokens > capacity:
+        raise ContextOverflowError(
+            ReasonCode.CONTEXT_OVERFLOW,
+            f"the KV cache holds {length} of {capacity} tokens; {tokens} more do not fit",
+            hint="reserve the room first",
+            length=length,
+            capacity=capacity,
+            wanted=tokens,
+        )
+
+
+class DenseKVCache:
+    """One array for the keys and one for the values of a sequence. Not thread-safe.
 
     Args:
         n_layers: L.
@@ -93,17 +156,14 @@ class KVCache:
         Raises:
             ContextOverflowError: with the numbers.
         """
-        if self.length + tokens > self.capacity:
-            raise ContextOverflowError(
-                ReasonCode.CONTEXT_OVERFLOW,
-                f"the KV cache holds {self.length} of {self.capacity} tokens;"
-                f" {tokens} more do not fit",
-                hint="reserve the room first",
-                length=self.length,
-                capacity=self.capacity,
-                wanted=tokens,
-            )
+        refuse_overflow(self.length, self.capacity, tokens)
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from position ``length`` on."""
         self.length = min(self.length, length)
+
+    def release(self) -> None:
+        """Give the memory back; the cache is empty and without room then."""
+        self.keys = self.keys[:, :, :0].copy()
+        self.values = self.values[:, :, :0].copy()
+        self.length = 0

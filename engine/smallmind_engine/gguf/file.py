@@ -17,7 +17,7 @@ import numpy.typing as npt
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf.header import Header, read_header
 from smallmind_engine.gguf.metadata import MetadataValue
-from smallmind_engine.gguf.quants import LAYOUTS, dequantize
+from smallmind_engine.gguf.quants import LAYOUTS, dequantize, swap_bytes
 from smallmind_engine.gguf.split import merged_tensors, part_paths
 from smallmind_engine.gguf.tensors import TensorInfo
 from smallmind_engine.telemetry.errors import ClosedError, ConfigError, ModelFileError
@@ -115,6 +115,41 @@ class GgufFile:
         """
         tensor = self._tensor(name)
         return np.frombuffer(self._map_of(tensor), np.uint8, tensor.n_bytes, tensor.byte_start)
+
+    def rows(self, name: str, rows: slice | None = None) -> npt.NDArray[np.uint8]:
+        """The bytes of a tensor or of some of its rows, in the little-endian form of its type.
+
+        Args:
+            name: of the tensor.
+            rows: as in ``floats``.
+
+        Returns:
+            A read-only view of the file, or a copy when its byte order is another.
+
+        Raises:
+            ModelFileError: there is no tensor of that name.
+            ConfigError: ``rows`` cannot be cut out.
+            ClosedError: the file is closed.
+        """
+        tensor = self._tensor(name)
+        data = self.data(name)
+        if rows is not None:
+            begin, end = _row_range(tensor, rows)
+            row_bytes = tensor.n_bytes // tensor.shape[0]
+            data = data[begin * row_bytes : end * row_bytes]
+        return swap_bytes(data, tensor.qtype) if self.byte_order == "big" else data
+
+    def release(self, name: str) -> None:
+        """Let the operating system take the memory of a tensor's bytes; they stay readable.
+
+        Nothing happens where the platform knows no such advice.
+        """
+        tensor = self._tensor(name)
+        advice = getattr(mmap, "MADV_DONTNEED", None)
+        begin = -(-tensor.byte_start // mmap.PAGESIZE) * mmap.PAGESIZE
+        length = (tensor.byte_start + tensor.n_bytes) // mmap.PAGESIZE * mmap.PAGESIZE - begin
+        if advice is not None and length > 0:
+            self._map_of(tensor).madvise(advice, begin, length)
 
     def floats(
         self,

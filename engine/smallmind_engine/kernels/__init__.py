@@ -8,7 +8,14 @@ from smallmind_engine.kernels.backend import (
     Progress,
     WeightsMode,
 )
-from smallmind_engine.kernels.registry import backend_names, get_backend
+from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
+from smallmind_engine.kernels.registry import (
+    BackendChoice,
+    backend_names,
+    choose_backend,
+    get_backend,
+    prepare_kernels,
+)
 from smallmind_engine.kernels.spec import (
     Activation,
     FloatArray,
@@ -24,7 +31,10 @@ from smallmind_engine.kernels.spec import (
 __all__ = [
     "Activation",
     "Backend",
+    "BackendChoice",
     "Chunk",
+    "CompileProgress",
+    "CompileReport",
     "FloatArray",
     "IntArray",
     "LayerSpec",
@@ -38,5 +48,7 @@ __all__ = [
     "WeightSource",
     "WeightsMode",
     "backend_names",
+    "choose_backend",
     "get_backend",
+    "prepare_kernels",
 ]

@@ -13,6 +13,8 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from smallmind_engine.gguf import QuantType
+
 FloatArray = npt.NDArray[np.float32]
 IntArray = npt.NDArray[np.int64]
 
@@ -131,4 +133,16 @@ class WeightSource(Protocol):
         self, name: str, *, rows: slice | None = None, out: FloatArray | None = None
     ) -> FloatArray:
         """Its values (or those of some rows) as float32, written into ``out`` when given."""
+        ...
+
+    def qtype(self, name: str) -> QuantType:
+        """How its numbers are stored."""
+        ...
+
+    def data(self, name: str, *, rows: slice | None = None) -> npt.NDArray[np.uint8]:
+        """Its bytes (or those of some rows), in the little-endian form of its type."""
+        ...
+
+    def release(self, name: str) -> None:
+        """Say that its bytes are not needed for now, so that they need not stay in memory."""
         ...

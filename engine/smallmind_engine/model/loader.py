@@ -9,7 +9,7 @@ from typing import Final
 
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf import GgufFile, QuantType
-from smallmind_engine.kernels import ModelRunner, TransformerSpec, WeightsMode, get_backend
+from smallmind_engine.kernels import ModelRunner, TransformerSpec, WeightsMode, choose_backend
 from smallmind_engine.kernels.backend import Backend
 from smallmind_engine.memory import BudgetEnforcer, MemoryCategory, available_bytes
 from smallmind_engine.model.architectures import transformer_spec
@@ -205,7 +205,10 @@ def _load(
         )
         _tell_tokenizer(emitter, model, tokenizer)
         phases.ended("tokenizer")
-        backend = get_backend(options.backend)
+        choice = choose_backend(options.backend)
+        backend = choice.backend
+        if choice.fallback is not None:
+            _tell_fallback(emitter, choice.fallback)
         mode = _choose_weights(options, backend, spec, source, budget)
         wanted = backend.weight_bytes(spec, source, mode)
         granted = budget.reserve(
@@ -317,6 +320,18 @@ def _tell_degraded(emitter: Emitter, layer_bytes: int) -> None:
                 component="model",
                 reason=DegradeReason.WEIGHTS_PER_LAYER,
                 message=f"resident weights do not fit; {layer_bytes} bytes are used in turn",
+            )
+        )
+
+
+def _tell_fallback(emitter: Emitter, message: str) -> None:
+    if emitter.wants & EventKind.DEGRADED:
+        emitter.publish(
+            Degraded(
+                *emitter.header(),
+                component="kernels",
+                reason=DegradeReason.BACKEND_FALLBACK,
+                message=message,
             )
         )
 

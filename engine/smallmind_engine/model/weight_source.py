@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from smallmind_engine.gguf import GgufFile
+import numpy as np
+import numpy.typing as npt
+
+from smallmind_engine.gguf import GgufFile, QuantType
 from smallmind_engine.kernels import FloatArray
 
 
@@ -27,3 +30,15 @@ class GgufWeights:
     ) -> FloatArray:
         """Its values as float32."""
         return self.file.floats(name, rows=rows, out=out)
+
+    def qtype(self, name: str) -> QuantType:
+        """How its numbers are stored."""
+        return self.file.tensors[name].qtype
+
+    def data(self, name: str, *, rows: slice | None = None) -> npt.NDArray[np.uint8]:
+        """Its bytes, in the little-endian form of its type."""
+        return self.file.rows(name, rows)
+
+    def release(self, name: str) -> None:
+        """Let the operating system take the memory of its bytes."""
+        self.file.release(name)

@@ -1,19 +1,16 @@
 """The events that the engine publishes, as immutable slotted records.
 
-Events are tuples underneath: building one costs a third of a frozen dataclass, which counts for
-the one that is built for every token. ``@event`` gives the declarations below the look and the
-inheritance of dataclasses. Names are past tense; durations are seconds; sizes are bytes. No event
-carries text of a prompt or completion.
+Names are past tense; durations are seconds; sizes are bytes. No event carries text of a prompt or
+completion.
 """
 
 from __future__ import annotations
 
-import inspect
-from collections import namedtuple
 from enum import IntEnum
-from typing import ClassVar, TypeVar, dataclass_transform
+from typing import ClassVar
 
 from smallmind_engine.telemetry.correlation import Correlation
+from smallmind_engine.telemetry.event_record import event
 from smallmind_engine.telemetry.kinds import EventKind
 from smallmind_engine.telemetry.reasons import (
     DegradeReason,
@@ -22,43 +19,8 @@ from smallmind_engine.telemetry.reasons import (
     StopReason,
 )
 
-_E = TypeVar("_E")
 
-
-@dataclass_transform(frozen_default=True)
-def _event(cls: type[_E]) -> type[_E]:
-    """Turn a class with annotations into a named tuple with the fields of its bases first."""
-    own = {
-        name: hint
-        for name, hint in inspect.get_annotations(cls).items()
-        if not str(hint).startswith("ClassVar")
-    }
-    inherited: tuple[str, ...] = getattr(cls.__bases__[0], "_fields", ())
-    names = (*inherited, *own)
-    defaults = [vars(cls)[name] for name in own if name in vars(cls)]
-    row = namedtuple(cls.__name__, names, defaults=defaults)  # type: ignore[misc]  # noqa: PYI024 - made from the class
-    skipped = {"__dict__", "__weakref__", *own}
-    body = {name: value for name, value in vars(cls).items() if name not in skipped}
-    bases = (row, *(base for base in cls.__bases__ if base is not object))
-    comparison = {"__eq__": _same, "__ne__": _differ, "__hash__": _hash}
-    return type(cls.__name__, bases, {**body, "__slots__": (), **comparison})
-
-
-def _same(event: tuple[object, ...], other: object) -> bool:
-    """Equal when of the same type with the same values; plain tuples compare values only."""
-    return type(event) is type(other) and tuple.__eq__(event, other)
-
-
-def _differ(event: tuple[object, ...], other: object) -> bool:
-    """The opposite of ``_same``; without it ``!=`` would be that of tuples."""
-    return not _same(event, other)
-
-
-def _hash(event: tuple[object, ...]) -> int:
-    return hash((type(event), event[0]))
-
-
-@_event
+@event
 class Event:
     """What every event carries.
 
@@ -85,7 +47,7 @@ class LogLevel(IntEnum):
     ERROR = 4
 
 
-@_event
+@event
 class RuntimeLogEvent(Event):
     """A log line with four fixed slots for properties.
 
@@ -127,7 +89,7 @@ class RuntimeLogEvent(Event):
         return {key: value for key, value in slots if key}
 
 
-@_event
+@event
 class ModelLoadStarted(Event):
     """Loading began."""
 
@@ -137,7 +99,7 @@ class ModelLoadStarted(Event):
     file_bytes: int
 
 
-@_event
+@event
 class ModelLoadProgress(Event):
     """A step of loading got further; ``done`` of ``total`` bytes of ``phase``."""
 
@@ -149,7 +111,7 @@ class ModelLoadProgress(Event):
     total: int
 
 
-@_event
+@event
 class ModelLoadEnded(Event):
     """Loading succeeded or failed (``reason`` is then set).
 
@@ -173,7 +135,27 @@ class ModelLoadEnded(Event):
     reason: ReasonCode | None = None
 
 
-@_event
+@event
+class KernelsPrepared(Event):
+    """The compiled kernels of a model are ready.
+
+    Attributes:
+        isa: the tier of instructions that they use.
+        compiled: kernels that were compiled now.
+        cached: kernels that were found compiled, on disk or in memory.
+    """
+
+    kind = EventKind.KERNELS_PREPARED
+
+    model: str
+    backend: str
+    isa: str
+    compiled: int
+    cached: int
+    duration_s: float
+
+
+@event
 class TokenizerDiagnosed(Event):
     """The tokenizer was built; tells from what, and which fallback was taken."""
 
@@ -187,7 +169,7 @@ class TokenizerDiagnosed(Event):
     issues: tuple[DegradeReason, ...] = ()
 
 
-@_event
+@event
 class RequestQueued(Event):
     """A request was submitted. ``queue_depth`` counts those waiting, itself included."""
 
@@ -197,7 +179,7 @@ class RequestQueued(Event):
     queue_depth: int
 
 
-@_event
+@event
 class RequestAdmitted(Event):
     """A request left the queue. ``in_flight`` counts those running, itself included."""
 
@@ -209,7 +191,7 @@ class RequestAdmitted(Event):
     in_flight: int
 
 
-@_event
+@event
 class RequestRejected(Event):
     """A request was turned away before it ran."""
 
@@ -221,7 +203,7 @@ class RequestRejected(Event):
     limit: int
 
 
-@_event
+@event
 class InferenceStarted(Event):
     """The model began to work on a request."""
 
@@ -235,7 +217,7 @@ class InferenceStarted(Event):
     max_tokens: int
 
 
-@_event
+@event
 class PrefillEnded(Event):
     """The prompt is in the KV cache. ``computed_tokens`` leaves out the reused ones."""
 
@@ -247,7 +229,7 @@ class PrefillEnded(Event):
     duration_s: float
 
 
-@_event
+@event
 class FirstToken(Event):
     """The first token is known. The time counts from the submission of the request."""
 
@@ -257,7 +239,7 @@ class FirstToken(Event):
     time_to_first_token_s: float
 
 
-@_event
+@event
 class TokenGenerated(Event):
     """A token is known.
 
@@ -277,7 +259,7 @@ class TokenGenerated(Event):
     token_id: int | None = None
 
 
-@_event
+@event
 class InferenceStopped(Event):
     """A request ended, in whatever way: each request that was queued has exactly one.
 
@@ -310,7 +292,7 @@ class InferenceStopped(Event):
     kv_bytes: int = 0
 
 
-@_event
+@event
 class KVCacheLookup(Event):
     """A prompt was held against a session's cache. A hit is when any token could be reused."""
 
@@ -322,7 +304,7 @@ class KVCacheLookup(Event):
     reused_tokens: int
 
 
-@_event
+@event
 class KVCacheEvicted(Event):
     """An idle cache was dropped to make room."""
 
@@ -334,7 +316,7 @@ class KVCacheEvicted(Event):
     reason: DegradeReason
 
 
-@_event
+@event
 class KVCacheUsage(Event):
     """How full the KV caches are, over all requests and sessions of the engine."""
 
@@ -346,7 +328,7 @@ class KVCacheUsage(Event):
     used_bytes: int
 
 
-@_event
+@event
 class MemoryHighWater(Event):
     """A category of memory reached a new maximum."""
 
@@ -357,7 +339,7 @@ class MemoryHighWater(Event):
     high_water_bytes: int
 
 
-@_event
+@event
 class MemoryBudgetEvent(Event):
     """The budget gave less than was asked for (soft limit), or refused (exceeded)."""
 
@@ -371,7 +353,7 @@ class MemoryBudgetEvent(Event):
     limit_bytes: int
 
 
-@_event
+@event
 class Degraded(Event):
     """Something works, but less well than asked for."""
 
@@ -382,7 +364,7 @@ class Degraded(Event):
     message: str
 
 
-@_event
+@event
 class BackpressureApplied(Event):
     """A full queue or buffer had an effect: ``policy`` tells which."""
 

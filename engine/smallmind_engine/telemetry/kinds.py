@@ -29,6 +29,7 @@ class EventKind(IntEnum):
     MEMORY_BUDGET = 1 << 17
     DEGRADED = 1 << 18
     BACKPRESSURE_APPLIED = 1 << 19
+    KERNELS_PREPARED = 1 << 20
 
 
 NO_KINDS: Final = 0

@@ -13,6 +13,7 @@ from smallmind_engine.telemetry.events import (
     FirstToken,
     InferenceStarted,
     InferenceStopped,
+    KernelsPrepared,
     KVCacheEvicted,
     KVCacheLookup,
     LogLevel,
@@ -75,6 +76,9 @@ _LINES: Final[dict[type[Event], _Line]] = {
     ModelLoadStarted: _Line("model", "loading began", ("model", "file_bytes"), _INFO),
     ModelLoadEnded: _Line(
         "model", "loading ended", ("model", "status", "duration_s", "weight_bytes"), _by_status
+    ),
+    KernelsPrepared: _Line(
+        "kernels", "the kernels are ready", ("isa", "compiled", "cached", "duration_s"), _INFO
     ),
     TokenizerDiagnosed: _Line(
         "tokenizer",

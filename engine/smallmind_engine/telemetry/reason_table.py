@@ -133,6 +133,21 @@ REASONS: Final[tuple[Reason, ...]] = (
         "Raise `max_memory_bytes`, or accept the slower decode.",
     ),
     _reason(
+        ReasonCode.WEIGHT_TYPE_CONVERTED,
+        "Weights of a type without kernels of its own were converted to another one at load.",
+        "Quantise the model to a type that the backend runs as it is, such as `Q4_K` or `Q8_0`.",
+    ),
+    _reason(
+        ReasonCode.BACKEND_FALLBACK,
+        "The fast backend cannot be used here, so `backend='auto'` took the NumPy one.",
+        'Run `pip install "smallmind[fast]"`; the message tells when something else is wrong.',
+    ),
+    _reason(
+        ReasonCode.KERNEL_CACHE_UNAVAILABLE,
+        "Compiled kernels could not be kept on disk; every new process compiles them again.",
+        "Make the folder that the message names writable, or set `SMALLMIND_CACHE_DIR`.",
+    ),
+    _reason(
         ReasonCode.EXPORTER_FAILED,
         "An exporter raised an error; the request went on.",
         "Read the error in the log event.",

@@ -83,6 +83,9 @@ LOAD_PHASE: Final = Label("phase", "the step of loading", limit=FEW)
 SOURCE: Final = Label(
     "source", "whether prefill computed them or found them cached", ("computed", "cached")
 )
+KERNEL_SOURCE: Final = Label(
+    "source", "whether they were compiled or found compiled", ("compiled", "cached")
+)
 RESULT: Final = Label("result", "whether any token could be reused", ("hit", "miss"))
 LEVEL: Final = Label("level", "severity", tuple(level.name.lower() for level in LogLevel))
 EXPORTER: Final = Label("exporter", "name of the exporter", limit=FEW)

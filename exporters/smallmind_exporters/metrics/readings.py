@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 
 from smallmind_engine.telemetry import (
     InferenceStopped,
+    KernelsPrepared,
     KVCacheLookup,
     ModelLoadEnded,
     Phase,
@@ -72,6 +73,11 @@ def prompt_token_rows(event: PrefillEnded) -> Rows:
 def lookup_rows(event: KVCacheLookup) -> Rows:
     """One lookup, by result."""
     return ((("hit" if event.hit else "miss",), 1),)
+
+
+def kernel_rows(event: KernelsPrepared) -> Rows:
+    """Kernels by where their machine code came from."""
+    return ((("compiled",), event.compiled), (("cached",), event.cached))
 
 
 def issue_rows(event: TokenizerDiagnosed) -> Rows:

@@ -22,6 +22,7 @@ from smallmind._cli.commands import (
     remove,
     validate,
     version,
+    warmup,
 )
 from smallmind._cli.exit_codes import ExitCode
 from smallmind._cli.failures import reported
@@ -37,6 +38,7 @@ _COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
     "chat": chat.chat,
     "validate": validate.validate,
     "bench": bench.bench,
+    "warmup": warmup.warmup,
     "version": version.version,
 }
 

@@ -19,7 +19,8 @@ def _complete_name(incomplete: str) -> list[str]:
     return [entry.name for entry in entries() if entry.name.startswith(incomplete)]
 
 
-def _complete_model(incomplete: str) -> list[str]:
+def complete_model(incomplete: str) -> list[str]:
+    """Names of the registry, and paths, that begin so."""
     typed = Path(incomplete)
     folder = typed if incomplete.endswith("/") else typed.parent
     places = folder.iterdir() if folder.is_dir() else ()
@@ -41,7 +42,7 @@ Model = Annotated[
     typer.Argument(
         metavar="MODEL",
         help="a .gguf file, a name of `smallmind list`, or hf:owner/repository/file.gguf",
-        autocompletion=_complete_model,
+        autocompletion=complete_model,
     ),
 ]
 Name = Annotated[

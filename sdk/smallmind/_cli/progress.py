@@ -9,10 +9,12 @@ from rich.progress import (
     BarColumn,
     DownloadColumn,
     Progress,
+    Task,
     TaskID,
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from smallmind._cli.formatting import bytes_text
 from smallmind._cli.screen import Screen
@@ -24,12 +26,23 @@ _LABELS: Final = {
     PullStage.VERIFY.value: "checking SHA-256",
     "read": "reading header",
     "weights": "preparing weights",
-    "kernels": "preparing kernels",
+    "kernels": "compiling kernels",
 }
 _SLOW: Final = frozenset({PullStage.DOWNLOAD.value, "kernels"})
 """Phases that are worth a line where no bar can move."""
+_COUNTED: Final = frozenset({"kernels"})
+"""Phases that count things, not bytes."""
 _SHARE_OF_WHOLE: Final = frozenset({"read"})
 """Phases that are done long before their total; a bar would look broken."""
+
+
+class _AmountColumn(DownloadColumn):
+    """How much of how much: bytes with their unit, or a plain count."""
+
+    def render(self, task: Task) -> Text:
+        if not task.fields.get("counted"):
+            return super().render(task)
+        return Text(f"{task.completed:.0f}/{task.total or 0:.0f}", style="progress.download")
 
 
 class Bars:
@@ -47,7 +60,7 @@ class Bars:
         self._progress = Progress(
             TextColumn("{task.description:<18}"),
             BarColumn(bar_width=32),
-            DownloadColumn(binary_units=True),
+            _AmountColumn(binary_units=True),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
             console=screen.err,
             transient=not keep,
@@ -55,17 +68,21 @@ class Bars:
         )
 
     def update(self, phase: str, done: int, total: int) -> None:
-        """A phase has done so many of its bytes; this is an ``on_progress`` of ``load``."""
+        """A phase has done so many of its bytes (or kernels); an ``on_progress`` of ``load``."""
         if phase in _SHARE_OF_WHOLE:
             return
         label = _LABELS.get(phase, phase)
+        counted = phase in _COUNTED
         if not self._screen.live:
             if phase in _SLOW and phase not in self._told:
-                self._screen.note(f"{label} ({bytes_text(total)})" if total else label)
+                amount = f"{total}" if counted else bytes_text(total)
+                self._screen.note(f"{label} ({amount})" if total else label)
             self._told.add(phase)
             return
         if phase not in self._tasks:
-            self._tasks[phase] = self._progress.add_task(label, total=total or None)
+            self._tasks[phase] = self._progress.add_task(
+                label, total=total or None, counted=counted
+            )
         self._progress.update(self._tasks[phase], completed=done, total=total or None)
 
     def pulled(self, progress: PullProgress) -> None:

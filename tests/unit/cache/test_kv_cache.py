@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from smallmind_engine.cache import BLOCK_TOKENS, KVCache, round_up_to_block
+from smallmind_engine.cache import BLOCK_TOKENS, DenseKVCache, round_up_to_block
 from smallmind_engine.telemetry.errors import ContextOverflowError
 
 
 def test_capacity_is_whole_blocks() -> None:
-    cache = KVCache(2, 3, 4, 5, 1)
+    cache = DenseKVCache(2, 3, 4, 5, 1)
     assert cache.capacity == BLOCK_TOKENS
     assert cache.bytes_per_token == 2 * 3 * (4 + 5) * 4
     assert cache.allocated_bytes == BLOCK_TOKENS * cache.bytes_per_token
@@ -26,7 +26,7 @@ def test_rounding_up_is_the_next_multiple(tokens: int) -> None:
 
 
 def test_growing_keeps_the_tokens() -> None:
-    cache = KVCache(1, 2, 4, 4, 10)
+    cache = DenseKVCache(1, 2, 4, 4, 10)
     cache.keys[:, :, :10] = np.arange(10)[:, None]
     cache.values[:, :, :10] = -np.arange(10)[:, None]
     cache.length = 10
@@ -40,7 +40,7 @@ def test_growing_keeps_the_tokens() -> None:
 
 
 def test_truncating_never_lengthens() -> None:
-    cache = KVCache(1, 1, 2, 2, 10)
+    cache = DenseKVCache(1, 1, 2, 2, 10)
     cache.length = 7
     cache.truncate(9)
     assert cache.length == 7
@@ -49,7 +49,7 @@ def test_truncating_never_lengthens() -> None:
 
 
 def test_a_step_that_does_not_fit_is_refused_with_numbers() -> None:
-    cache = KVCache(1, 1, 2, 2, 10)
+    cache = DenseKVCache(1, 1, 2, 2, 10)
     cache.length = BLOCK_TOKENS - 1
     cache.check_room(1)
     with pytest.raises(ContextOverflowError) as caught:

@@ -126,11 +126,11 @@ def test_names_complete(tmp_path, monkeypatch):
     for name in ("small.gguf", "other.gguf", "smile.txt"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "smooth").mkdir()
-    assert parameters._complete_model("sm") == ["smollm2", "small.gguf", "smooth/"]
-    assert parameters._complete_model(f"{tmp_path}/o") == [f"{tmp_path}/other.gguf"]
-    assert parameters._complete_model("smooth/") == []
+    assert parameters.complete_model("sm") == ["smollm2", "small.gguf", "smooth/"]
+    assert parameters.complete_model(f"{tmp_path}/o") == [f"{tmp_path}/other.gguf"]
+    assert parameters.complete_model("smooth/") == []
     assert parameters._complete_name("gem") == ["gemma3-270m"]
-    assert parameters._complete_backend("num") == ["numpy"]
+    assert parameters._complete_backend("num") == ["numpy", "numba"]
     assert "memory" in parameters._complete_exporter("mem")
 
 

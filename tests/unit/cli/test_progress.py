@@ -67,3 +67,14 @@ def test_bars_go_when_the_work_fails():
     with pytest.raises(ValueError):  # noqa: PT011 - nobody else raises here
         work()
     assert "\x1b[?25h" in shown.err.file.getvalue()  # the cursor is back
+
+
+def test_kernels_are_counted_and_not_weighed():
+    live, pipe = screen(live=True), screen(live=False)
+    for shown in (live, pipe):
+        with Bars(shown, keep=True) as bars:
+            bars.update("kernels", 0, 24)
+            bars.update("kernels", 3, 24)
+    assert "compiling kernels" in live.err.file.getvalue()
+    assert "3/24" in live.err.file.getvalue()
+    assert pipe.err.file.getvalue() == "compiling kernels (24)\n"

@@ -158,6 +158,13 @@ def test_a_failed_load_is_counted_and_describes_nothing():
     assert value(store, "model_load_seconds", MODEL, "read") == 0.125
 
 
+def test_kernels_are_counted_by_where_they_came_from():
+    store = store_of(model_load(headers()), model_load(headers("load-2")))
+    assert value(store, "kernel_compilations_total", MODEL, "compiled") == 4
+    assert value(store, "kernel_compilations_total", MODEL, "cached") == 6
+    assert value(store, "kernel_preparation_seconds_total", MODEL) == 0.125
+
+
 def test_troubles_are_counted_by_reason():
     store = store_of(
         troubles(headers()),

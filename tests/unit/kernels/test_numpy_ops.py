@@ -11,8 +11,14 @@ from hypothesis import strategies as st
 
 from smallmind_engine.kernels import Activation, RopeTable
 from smallmind_engine.kernels.numpy_backend.attention import QUERY_TILE, attend
-from smallmind_engine.kernels.numpy_backend.ops import activate, layer_norm, rms_norm, softcap
-from smallmind_engine.kernels.numpy_backend.rope import RotationTable, halves_order, rotate
+from smallmind_engine.kernels.numpy_backend.ops import (
+    activate,
+    layer_norm,
+    rms_norm,
+    rotate,
+    softcap,
+)
+from smallmind_engine.kernels.rotation import RotationTable, halves_order
 from smallmind_engine.kernels.numpy_backend.workspace import Workspace, WorkspacePool
 
 

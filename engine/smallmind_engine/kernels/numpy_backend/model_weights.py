@@ -13,14 +13,16 @@ import numpy as np
 
 from smallmind_engine.control import WorkLimit
 from smallmind_engine.kernels.backend import Progress, WeightsMode
-from smallmind_engine.kernels.numpy_backend.weights import LayerWeights, load_layer, require
+from smallmind_engine.kernels.numpy_backend.weights import LayerWeights, load_layer
 from smallmind_engine.kernels.spec import FloatArray, IntArray, TransformerSpec, WeightSource
-
-EMBEDDING: Final = "token_embd.weight"
-OUTPUT: Final = "output.weight"
-POSITIONS: Final = "position_embd.weight"
-OUTPUT_NORM: Final = "output_norm.weight"
-OUTPUT_NORM_BIAS: Final = "output_norm.bias"
+from smallmind_engine.kernels.tensors import (
+    EMBEDDING,
+    OUTPUT,
+    OUTPUT_NORM,
+    OUTPUT_NORM_BIAS,
+    POSITIONS,
+    require,
+)
 
 _ROWS_AT_ONCE: Final = 8192
 _FLOAT_BYTES: Final = 4

@@ -1,6 +1,6 @@
 """Norms and activations over rows of activations."""
 
-# T tokens, C width, F inner width of the feed-forward block
+# T tokens, C width, F inner width of the feed-forward block, H heads, D head size, R rotated pairs
 
 from __future__ import annotations
 
@@ -116,4 +116,29 @@ def softcap(x: FloatArray, cap: float) -> FloatArray:
     np.divide(x, np.float32(cap), out=x)
     np.tanh(x, out=x)
     np.multiply(x, np.float32(cap), out=x)
+    return x
+
+
+def rotate(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
+    """Rotate the first 2R dimensions of each head, halves against each other, in place.
+
+    Args:
+        x: shape (T, H, D), float32.
+        cos: shape (T, 1, R), float32.
+        sin: likewise.
+
+    Returns:
+        ``x``.
+
+    Source: Su et al. 2021, eq. 34 (arXiv:2104.09864).
+    """
+    n_pairs = cos.shape[-1]
+    first = x[..., :n_pairs]
+    second = x[..., n_pairs : 2 * n_pairs]
+    turned = second * cos
+    turned += first * sin
+    first *= cos
+    second *= sin
+    first -= second
+    second[...] = turned
     return x

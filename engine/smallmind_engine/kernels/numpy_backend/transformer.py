@@ -10,7 +10,7 @@ from typing import Final
 
 import numpy as np
 
-from smallmind_engine.cache import KVCache
+from smallmind_engine.cache import DenseKVCache
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.kernels.backend import Chunk, LogitsWanted, WeightsMode
 from smallmind_engine.kernels.numpy_backend.attention import attend
@@ -20,9 +20,10 @@ from smallmind_engine.kernels.numpy_backend.ops import (
     activate,
     layer_norm,
     rms_norm,
+    rotate,
     softcap,
 )
-from smallmind_engine.kernels.numpy_backend.rope import RotationTable, rotate
+from smallmind_engine.kernels.rotation import RotationTable
 from smallmind_engine.kernels.numpy_backend.weights import LayerWeights
 from smallmind_engine.kernels.numpy_backend.workspace import Workspace, WorkspacePool
 from smallmind_engine.kernels.spec import FloatArray, NormKind, TransformerSpec
@@ -64,10 +65,10 @@ class NumpyRunner:
         """Memory that the activation buffers take now."""
         return self._pool.nbytes
 
-    def new_cache(self, capacity: int) -> KVCache:
+    def new_cache(self, capacity: int) -> DenseKVCache:
         """An empty KV cache with room for ``capacity`` tokens."""
         spec = self._spec
-        return KVCache(spec.n_layers, spec.n_kv_heads, spec.head_dim, spec.value_dim, capacity)
+        return DenseKVCache(spec.n_layers, spec.n_kv_heads, spec.head_dim, spec.value_dim, capacity)
 
     def close(self) -> None:
         """Let go of the weights, once no step is under way any more."""
@@ -175,9 +176,12 @@ class NumpyRunner:
     ) -> None:
         """Store a chunk's keys and values, and let its queries look at all of the sequence."""
         spec = self._spec
-        start = chunk.cache.length
+        cache = chunk.cache
+        if not isinstance(cache, DenseKVCache):  # pragma: no cover - made by ``new_cache``
+            raise TypeError(cache)
+        start = cache.length
         end = start + len(queries)
-        cached_keys, cached_values = chunk.cache.keys[index], chunk.cache.values[index]
+        cached_keys, cached_values = cache.keys[index], cache.values[index]
         cached_keys[:, start:end] = keys.transpose(1, 0, 2)
         cached_values[:, start:end] = values.transpose(1, 0, 2)
         grouped = (len(queries), spec.n_kv_heads, spec.n_heads // spec.n_kv_heads, -1)

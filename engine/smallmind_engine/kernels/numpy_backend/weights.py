@@ -8,15 +8,14 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from smallmind_engine.kernels.numpy_backend.rope import halves_order
+from smallmind_engine.kernels.rotation import halves_order
 from smallmind_engine.kernels.spec import (
     FloatArray,
     RopeLayout,
     TransformerSpec,
     WeightSource,
 )
-from smallmind_engine.telemetry.errors import ModelFileError
-from smallmind_engine.telemetry.reasons import ReasonCode
+from smallmind_engine.kernels.tensors import require
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +51,6 @@ class LayerWeights:
         """Memory of all parts."""
         parts = (getattr(self, field.name) for field in fields(self))
         return sum(part.nbytes for part in parts if part is not None)
-
-
-def require(source: WeightSource, name: str, shape: tuple[int, ...]) -> None:
-    """Check that a tensor is there and has the shape that the model needs.
-
-    Raises:
-        ModelFileError: it is not, or has not.
-    """
-    if not source.has(name):
-        raise ModelFileError(
-            ReasonCode.MODEL_TENSOR_MISSING, f"tensor {name!r} is missing", tensor=name
-        )
-    if source.shape(name) != shape:
-        raise ModelFileError(
-            ReasonCode.GGUF_TENSOR_SHAPE,
-            f"tensor {name!r} has the shape {source.shape(name)}; the model needs {shape}",
-            tensor=name,
-        )
 
 
 def load_layer(

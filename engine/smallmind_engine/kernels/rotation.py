@@ -1,4 +1,4 @@
-"""Rotary position embedding.
+"""Rotary position embedding: tables of sines and cosines.
 
 Weights of the NORMAL layout are reordered at load so that both layouts rotate halves of a head:
 query-key products do not change when both sides are reordered alike.
@@ -67,26 +67,3 @@ class RotationTable:
             # Readers take the cosines first and check the sines' length: set the sines last.
             self._cos = (np.cos(angles) * self._magnitude).astype(np.float32)
             self._sin = (np.sin(angles) * self._magnitude).astype(np.float32)
-
-
-def rotate(x: FloatArray, cos: FloatArray, sin: FloatArray) -> FloatArray:
-    """Rotate the first 2R dimensions of each head, in place.
-
-    Args:
-        x: shape (T, H, D), float32.
-        cos: shape (T, 1, R), float32.
-        sin: likewise.
-
-    Returns:
-        ``x``.
-    """
-    n_pairs = cos.shape[-1]
-    first = x[..., :n_pairs]
-    second = x[..., n_pairs : 2 * n_pairs]
-    turned = second * cos
-    turned += first * sin
-    first *= cos
-    second *= sin
-    first -= second
-    second[...] = turned
-    return x

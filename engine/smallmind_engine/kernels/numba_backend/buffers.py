@@ -1,0 +1,118 @@
+"""Memory of a step's activations: allocated once for a number of tokens, used again and again."""
+
+# T tokens, C width, H query heads, K kv-heads, E value size, F inner width
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from smallmind_engine.kernels.numba_backend.packed_model import qkv_columns, round_up
+from smallmind_engine.kernels.numba_backend.records import (
+    ATTEND_WORDS,
+    COUNTER_WORDS,
+    COUNTERS_PER_LAYER,
+    MAX_QUERY_ROWS,
+    PAGE_TOKENS,
+    PUT_WORDS,
+    TOKEN_TILE,
+    Attend,
+    Job,
+    Operation,
+    Sequence,
+)
+from smallmind_engine.kernels.numba_backend.sync_ir import BARRIER_WORDS
+from smallmind_engine.kernels.spec import TransformerSpec
+
+PRIVATE_TOKENS: Final = 4
+"""Up to so many tokens each thread keeps its own copy of the residual stream."""
+
+_BLOCK: Final = 32
+_ALIGNMENT: Final = 64
+_SPARE_TOKENS: Final = 4
+"""Kernels read up to three tokens behind the last one."""
+
+
+def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
+    """Zeros that begin at a cache line."""
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape)) * kind.itemsize
+    memory = np.zeros(size + _ALIGNMENT, np.uint8)
+    begin = -memory.ctypes.data % _ALIGNMENT
+    return memory[begin : begin + size].view(kind).reshape(shape)
+
+
+class _Planes:
+    """Quantised rows: codes, factors and sums, as ``records.Job`` describes them."""
+
+    def __init__(self, columns: int, stride: int) -> None:
+        blocks = -(-columns // _BLOCK)
+        self.codes = aligned((blocks, stride, _BLOCK), np.int8)
+        self.factors = aligned((blocks, stride), np.float32)
+        self.sums = aligned((blocks, stride), np.float32)
+        self.half_sums = aligned((blocks, stride, 2), np.float32)
+
+    @property
+    def parts(self) -> tuple[npt.NDArray[Any], ...]:
+        return self.codes, self.factors, self.sums, self.half_sums
+
+    @property
+    def addresses(self) -> list[int]:
+        return [part.ctypes.data for part in self.parts]
+
+
+class StepBuffers:
+    """Arrays for steps of up to ``capacity`` tokens.
+
+    Args:
+        spec: the model.
+        capacity: T.
+        threads: of the team.
+    """
+
+    def __init__(self, spec: TransformerSpec, capacity: int, threads: int) -> None:
+        self.capacity: Final = capacity
+        self.private: Final = capacity <= PRIVATE_TOKENS
+        self.stride: Final = round_up(capacity, _SPARE_TOKENS)
+        copies = threads if self.private else 1
+        width, inner = round_up(spec.width), round_up(spec.ffn_width)
+        mixed = spec.n_heads * spec.value_dim
+        self.stream = aligned((copies, capacity, width), np.float32)
+        self.normed = aligned((copies, capacity, width), np.float32)
+        self.qkv = aligned((capacity, qkv_columns(spec)[2]), np.float32)
+        self.attended = aligned((capacity, mixed), np.float32)
+        self.block_out = aligned((capacity, width), np.float32)
+        self.inner = aligned((3, capacity, inner), np.float32)
+        inputs = [_Planes(max(spec.width, mixed), self.stride) for _ in range(copies)]
+        inner_rows = _Planes(spec.ffn_width, self.stride)
+        self.input_planes = np.array([planes.addresses for planes in inputs], np.int64)
+        self.inner_planes = np.array(inner_rows.addresses, np.int64)
+        self.tokens = aligned((capacity,), np.int64)
+        self.sequences = aligned((capacity, len(Sequence)), np.int64)
+        self.ids = aligned((capacity,), np.int64)
+        self.wanted = aligned((capacity,), np.int64)
+        self.jobs = aligned((threads, 2, round_up(len(Job))), np.int64)
+        self.attends = aligned((threads, round_up(ATTEND_WORDS)), np.int64)
+        self.puts = aligned((threads, round_up(PUT_WORDS)), np.int64)
+        self.counters = aligned(
+            ((spec.n_layers * COUNTERS_PER_LAYER + 1) * COUNTER_WORDS,), np.int64
+        )
+        self.barrier = aligned((BARRIER_WORDS,), np.int64)
+        self.times = aligned((spec.n_layers * len(Operation) + 2,), np.int64)
+        tile = aligned((threads, TOKEN_TILE + _SPARE_TOKENS, 16), np.float32)
+        stored = round_up(spec.value_dim)
+        attention = aligned((threads, MAX_QUERY_ROWS * (PAGE_TOKENS + stored)), np.float32)
+        for thread in range(threads):
+            self.jobs[thread, :, Job.SCRATCH] = tile[thread].ctypes.data
+            self.attends[thread, Attend.SCRATCH] = attention[thread].ctypes.data
+        self._kept = (tile, attention, *(part for p in (*inputs, inner_rows) for part in p.parts))
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all."""
+        named = (value for value in vars(self).values() if isinstance(value, np.ndarray))
+        return sum(part.nbytes for part in (*named, *self._kept))
+
+

@@ -1,0 +1,115 @@
+"""All functions that are compiled, by name: one for each weight layout, and those of every model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Final
+
+from numba.core import types
+
+from smallmind_engine.kernels.numba_backend.attention_ir import KVType, attention
+from smallmind_engine.kernels.numba_backend.compile_cache import KernelSource
+from smallmind_engine.kernels.numba_backend.float_matmul import float_product
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.kv_store_ir import store_row
+from smallmind_engine.kernels.numba_backend.matmul import packed_product
+from smallmind_engine.kernels.numba_backend.records import MAX_QUERY_ROWS
+from smallmind_engine.kernels.numba_backend.row_decode import float_row, packed_row
+from smallmind_engine.kernels.numba_backend.sync_ir import spin_until
+from smallmind_engine.kernels.numba_backend.walk import run_step
+from smallmind_engine.kernels.packing import LAYOUTS, PackedLayout
+
+STEP: Final = "step"
+SPIN: Final = "spin"
+
+_SPIN_SIGNATURE: Final = types.boolean(types.int64, types.int64)
+_TWO_ADDRESSES: Final = types.void(types.int64, types.int64)
+
+
+def _array(kind: Any, dimensions: int) -> Any:
+    return types.Array(kind, dimensions, "C")
+
+
+_STEP_SIGNATURE: Final = types.void(
+    types.int64,  # thread
+    _array(types.int64, 1),  # sizes
+    _array(types.float32, 1),  # constants
+    _array(types.int64, 2),  # layers
+    _array(types.int64, 2),  # matrices
+    _array(types.float32, 1),  # vectors
+    _array(types.float32, 4),  # turns
+    _array(types.int64, 2),  # sequences
+    _array(types.int64, 1),  # tokens
+    _array(types.int64, 1),  # ids
+    _array(types.int64, 1),  # wanted
+    _array(types.int64, 1),  # functions
+    _array(types.float32, 3),  # stream
+    _array(types.float32, 3),  # normed
+    _array(types.float32, 2),  # qkv
+    _array(types.float32, 2),  # attended
+    _array(types.float32, 2),  # block_out
+    _array(types.float32, 3),  # inner
+    _array(types.int64, 2),  # input_planes
+    _array(types.int64, 1),  # inner_planes
+    _array(types.float32, 2),  # logits
+    _array(types.int64, 3),  # jobs
+    _array(types.int64, 2),  # attends
+    _array(types.int64, 2),  # puts
+    _array(types.int64, 1),  # counters
+    _array(types.int64, 1),  # barrier
+    _array(types.int64, 1),  # times
+)
+
+
+def product_name(layout: PackedLayout) -> str:
+    """Name of the function that multiplies with weights of a layout."""
+    return f"product_{layout.name.lower()}"
+
+
+def row_name(layout: PackedLayout) -> str:
+    """Name of the function that reads a row of such weights back."""
+    return f"row_{layout.name.lower()}"
+
+
+def attention_name(kind: KVType, rows: int) -> str:
+    """Name of the attention function for so many query rows."""
+    return f"attention_{kind}_{rows}"
+
+
+def store_name(kind: KVType) -> str:
+    """Name of the function that writes into a cache."""
+    return f"store_{kind}"
+
+
+def kernel_sources(
+    tier: IsaTier, layouts: Iterable[PackedLayout], kinds: Iterable[KVType]
+) -> list[KernelSource]:
+    """What a model with these weights and caches needs."""
+    sources = []
+
+    def add(name: str, function: Callable[[int, int], None]) -> None:
+        sources.append(KernelSource(name=name, signature=_TWO_ADDRESSES, function=function))
+
+    for layout in layouts:
+        made = (
+            float_product(tier, layout.name) if layout.is_float else packed_product(tier, layout)
+        )
+        add(product_name(layout), made)
+        row = float_row(tier, layout.name) if layout.is_float else packed_row(tier, layout)
+        add(row_name(layout), row)
+    for kind in kinds:
+        for rows in range(1, MAX_QUERY_ROWS + 1):
+            add(attention_name(kind, rows), attention(tier, kind, rows))
+        add(store_name(kind), store_row(tier, kind))
+    sources.append(
+        KernelSource(
+            name=SPIN, signature=_SPIN_SIGNATURE, function=spin_until.py_func, kind="njit"
+        )
+    )
+    sources.append(KernelSource(name=STEP, signature=_STEP_SIGNATURE, function=run_step.py_func, kind="njit"))
+    return sources
+
+
+def all_layouts() -> tuple[PackedLayout, ...]:
+    """Every layout that there are kernels for."""
+    return tuple(LAYOUTS.values())

@@ -1,0 +1,207 @@
+"""Places of fields in the records that compiled code and Python share: arrays of 64-bit integers."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Matrix(IntEnum):
+    """A packed matrix. Addresses are 0 where there is no such plane."""
+
+    KERNEL = 0  # address of the function that multiplies with it; 0 for no matrix
+    ROWS = 1
+    COLUMNS = 2
+    GROUPS = 3  # of 16 rows
+    LOW = 4
+    HIGH = 5
+    SCALES = 6
+    SUPERS = 7
+    BYTES = 8  # of all planes
+    FLOAT_INPUT = 9  # 1: takes floats; 0: takes quantised inputs
+
+
+class Job(IntEnum):
+    """A piece of a matrix product: some groups of rows for some tokens."""
+
+    GROUP_BEGIN = 0
+    GROUP_END = 1
+    TOKEN_BEGIN = 2
+    TOKEN_END = 3
+    STRIDE = 4  # tokens that a block of the inputs has room for, a multiple of four
+    CODES = 5  # int8 [blocks][stride][32]
+    FACTORS = 6  # float32 [blocks][stride]
+    SUMS = 7  # float32 [blocks][stride]: factor times the sum of the codes
+    HALF_SUMS = 8  # float32 [blocks][stride][2]: likewise for each half of a block
+    FLOATS = 9  # float32 [tokens][columns]: inputs of matrices that take floats
+    OUT = 10  # float32 [tokens][...]
+    OUT_STRIDE = 11  # bytes from token to token
+    SCRATCH = 12  # 64 bytes for each of ``TOKEN_TILE`` tokens, of this thread
+    FLOAT_STRIDE = 13  # bytes from token to token of FLOATS
+
+
+TOKEN_TILE = 128
+"""Tokens that one job has at most."""
+
+
+class Attend(IntEnum):
+    """Some query rows of one key-value head, over the pages of a sequence."""
+
+    PAGES = 0  # address of the addresses of the sequence's pages
+    PAGE_BEGIN = 1
+    PAGE_END = 2
+    KEYS = 3  # bytes from a page's begin to this layer's and head's keys
+    VALUES = 4
+    KEY_FACTORS = 5  # for 8-bit caches
+    VALUE_FACTORS = 6
+    KEY_SIZE = 7
+    VALUE_SIZE = 8  # as stored: a multiple of 16
+    CAP = 9  # of the scores, float32 bits; 0 for none
+    SCRATCH = 10  # ``MAX_QUERY_ROWS * (PAGE_TOKENS + VALUE_SIZE)`` floats, aligned to 64 bytes
+    ROWS = 11  # here begin, for each row, the fields of ``QueryRow``
+
+
+class QueryRow(IntEnum):
+    """One query row within an ``Attend`` record."""
+
+    QUERY = 0  # address of KEY_SIZE floats, already scaled
+    FIRST = 1  # first position that it sees
+    LAST = 2
+    OUT = 3  # address of OUT_SIZE floats
+    OUT_SIZE = 4  # floats to write
+
+
+MAX_QUERY_ROWS = 4
+ATTEND_WORDS = Attend.ROWS + MAX_QUERY_ROWS * len(QueryRow)
+PAGE_TOKENS = 64
+
+
+class Put(IntEnum):
+    """A key or value to be written into a page."""
+
+    SOURCE = 0  # address of COUNT floats
+    COUNT = 1
+    TARGET = 2
+    STEP = 3  # bytes from item to item in the page
+    FACTOR = 4  # address of the position's float factor, for 8-bit caches
+
+
+PUT_WORDS = len(Put)
+
+
+class Size(IntEnum):
+    """Numbers that one step is given."""
+
+    LAYERS = 0
+    WIDTH = 1
+    HEADS = 2
+    KV_HEADS = 3
+    KEY = 4  # size of a query or key head
+    VALUE = 5
+    VALUE_STORED = 6  # VALUE rounded up to 16
+    LAYER_NORM = 7  # 1: centred norm; 0: RMS
+    GELU = 8
+    THREADS = 9
+    TOKENS = 10
+    STRIDE = 11  # TOKENS rounded up to 4
+    PRIVATE = 12  # 1: each thread keeps its own copy of the residual stream
+    SEQUENCES = 13
+    WANTED = 14  # rows of logits
+    LAYER_BEGIN = 15
+    LAYER_END = 16
+    KEYS_AT = 17  # column of the first key in a row of queries, keys and values
+    VALUES_AT = 18
+    KEY_HEAD_BYTES = 19  # from head to head in a page
+    VALUE_HEAD_BYTES = 20
+    ITEM_BYTES = 21  # of a stored key or value
+    QUERY_ROWS = 22  # that one attention job has
+    TIMED = 23  # 1: thread 0 writes down when each operation ended
+    OUTPUT = 24  # matrix of the output projection
+    OUTPUT_NORM = 25  # vector
+    OUTPUT_NORM_BIAS = 26
+    EMBED = 27  # 1: the output matrix is the embedding, and the step looks rows up itself
+
+
+class Constant(IntEnum):
+    """Floats that one step is given."""
+
+    NORM_EPS = 0
+    ATTENTION_SCALE = 1
+    ATTENTION_CAP = 2  # 0 for none
+    LOGIT_CAP = 3
+    EMBEDDING_SCALE = 4
+
+
+class Layer(IntEnum):
+    """A layer: matrices by index, vectors by where they begin; -1 for none."""
+
+    QUERY = 0
+    KEY = 1
+    VALUE = 2
+    ATTENTION_OUTPUT = 3
+    GATE = 4
+    UP = 5
+    DOWN = 6
+    ATTENTION_NORM = 7
+    ATTENTION_NORM_BIAS = 8
+    QKV_BIAS = 9  # as the row of queries, keys and values
+    QUERY_NORM = 10
+    KEY_NORM = 11
+    ATTENTION_OUTPUT_BIAS = 12
+    POST_ATTENTION_NORM = 13
+    FFN_NORM = 14
+    FFN_NORM_BIAS = 15
+    GATE_BIAS = 16
+    UP_BIAS = 17
+    DOWN_BIAS = 18
+    POST_FFN_NORM = 19
+    WINDOW = 20  # positions; 0 for all
+    ROTATION = 21  # index of a rotation table
+    KEYS = 22  # bytes from a page's begin to this layer's first head
+    VALUES = 23
+    KEY_FACTORS = 24
+    VALUE_FACTORS = 25
+    PAIRS = 26  # rotated in each head
+
+
+class Sequence(IntEnum):
+    """A sequence in a step."""
+
+    TOKEN_BEGIN = 0
+    TOKEN_END = 1
+    LENGTH = 2  # positions before the step's
+    PAGES = 3  # address of the addresses of its pages
+
+
+class Function(IntEnum):
+    """Compiled functions that a step calls by address."""
+
+    ATTEND = 0  # for one query row; those for more follow
+    STORE_ROW = 4
+    EMBED = 5
+
+
+class Operation(IntEnum):
+    """What a step spends its time on, in the order within a layer."""
+
+    ATTENTION_NORM = 0
+    QKV = 1
+    ROTATE = 2
+    ATTENTION = 3
+    ATTENTION_OUTPUT = 4
+    FFN_NORM = 5
+    UP = 6
+    DOWN = 7
+
+
+COUNTERS_PER_LAYER = 5
+"""Operations of a layer whose pieces are handed out as threads come by."""
+
+COUNTER_WORDS = 8
+"""Words from counter to counter, so that each has a cache line."""
+
+
+class Pick(IntEnum):
+    """A row of a matrix, to be read back as floats."""
+
+    ROW = 0
+    OUT = 1  # address of COLUMNS floats

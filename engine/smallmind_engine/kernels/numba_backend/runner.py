@@ -1,0 +1,356 @@
+"""A model ready to run on compiled kernels."""
+
+# T tokens, C width, V vocabulary
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+
+from smallmind_engine.cache import KVCache, PagedKVCache, PagePool
+from smallmind_engine.control import NO_LIMIT, WorkLimit
+from smallmind_engine.kernels.backend import Chunk, LogitsWanted, WeightsMode
+from smallmind_engine.kernels.numba_backend import kernel_table
+from smallmind_engine.kernels.numba_backend.attention_ir import KVType
+from smallmind_engine.kernels.numba_backend.buffers import PRIVATE_TOKENS, StepBuffers
+from smallmind_engine.kernels.numba_backend.compile_cache import CompiledKernel
+from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, qkv_columns, round_up
+from smallmind_engine.kernels.numba_backend.pages import page_layout
+from smallmind_engine.kernels.numba_backend.records import (
+    MAX_QUERY_ROWS,
+    PAGE_TOKENS,
+    Constant,
+    Function,
+    Size,
+)
+from smallmind_engine.kernels.numba_backend.records import Sequence as SequenceField
+from smallmind_engine.kernels.numba_backend.team import Team
+from smallmind_engine.kernels.numba_backend.turns import Turns
+from smallmind_engine.kernels.spec import Activation, FloatArray, IntArray, NormKind
+from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
+from smallmind_engine.kernels.tensors import EMBEDDING, POSITIONS
+
+_LAYER_FLOPS_AT_ONCE: Final = 6e9
+"""Work of one call for many tokens; between calls a step can be stopped."""
+
+_MOST_TOKENS: Final = 512
+_LEAST_CHUNK: Final = 32
+_WAIT_S: Final = 0.02
+
+
+@dataclass(slots=True)
+class _Part:
+    """New tokens of a sequence within one step.
+
+    Attributes:
+        ids: shape (T,).
+        cache: of the sequence.
+        length: tokens before these.
+        wanted: how many of the last tokens' logits are wanted.
+    """
+
+    ids: IntArray
+    cache: PagedKVCache
+    length: int
+    wanted: int
+
+
+class NumbaRunner:
+    """Runs steps with a team of threads. Thread-safe: steps of several callers take turns.
+
+    Args:
+        spec: the model.
+        source: has the embeddings; must stay open as long as the runner is used.
+        model: its packed weights.
+        kernels: compiled functions by name.
+        kind: what the KV cache stores.
+        threads: of the team.
+    """
+
+    backend: Final = "numba"
+    weights_mode: Final = WeightsMode.RESIDENT
+
+    def __init__(
+        self,
+        spec: TransformerSpec,
+        source: WeightSource,
+        model: PackedModel,
+        kernels: Mapping[str, CompiledKernel],
+        kind: KVType,
+        threads: int,
+    ) -> None:
+        self._spec = spec
+        self._source = source
+        self._model: PackedModel | None = model
+        self._weight_bytes = model.nbytes
+        self._pages = page_layout(spec, kind)
+        self._pages.write_offsets(model.layers)
+        self._pool = PagePool(self._pages.page_bytes)
+        self._team = Team(threads, kernels[kernel_table.SPIN].call)
+        self._turn = threading.Lock()
+        self._step: Any = kernels[kernel_table.STEP].call
+        self._functions = np.zeros(Function.EMBED + 1, np.int64)
+        for rows in range(1, MAX_QUERY_ROWS + 1):
+            attend = kernels[kernel_table.attention_name(kind, rows)].address
+            self._functions[Function.ATTEND + rows - 1] = attend
+        self._functions[Function.STORE_ROW] = kernels[kernel_table.store_name(kind)].address
+        output = model.plans[-1].layout
+        self._functions[Function.EMBED] = kernels[kernel_table.row_name(output)].address
+        self._kernels = kernels  # keeps the code alive
+        self._buffers: dict[int, StepBuffers] = {}
+        self._turns = Turns(spec)
+        self._positions = source.floats(POSITIONS) if spec.learned_positions else None
+        self._constants = self._make_constants()
+        self._sizes = self._make_sizes(model)
+        layer_flops = 2 * sum(
+            plan.rows * plan.columns for plan in model.plans if plan.layer is not None
+        ) / max(spec.n_layers, 1)
+        self._layer_flops: Final = layer_flops
+        fitting = int(_LAYER_FLOPS_AT_ONCE / max(layer_flops, 1.0))
+        power = 1 << max(fitting.bit_length() - 1, 0)
+        self.prefill_chunk: Final = min(max(power, _LEAST_CHUNK), _MOST_TOKENS)
+
+    def _make_constants(self) -> FloatArray:
+        spec = self._spec
+        constants = np.zeros(len(Constant), np.float32)
+        constants[Constant.NORM_EPS] = spec.norm_eps
+        constants[Constant.ATTENTION_SCALE] = spec.attention_scale
+        constants[Constant.ATTENTION_CAP] = spec.attention_softcap or 0.0
+        constants[Constant.LOGIT_CAP] = spec.logit_softcap or 0.0
+        constants[Constant.EMBEDDING_SCALE] = spec.embedding_scale
+        return constants
+
+    def _make_sizes(self, model: PackedModel) -> IntArray:
+        spec = self._spec
+        sizes = np.zeros(len(Size), np.int64)
+        keys_at, values_at, _ = qkv_columns(spec)
+        for field, value in (
+            (Size.LAYERS, spec.n_layers),
+            (Size.WIDTH, spec.width),
+            (Size.HEADS, spec.n_heads),
+            (Size.KV_HEADS, spec.n_kv_heads),
+            (Size.KEY, spec.head_dim),
+            (Size.VALUE, spec.value_dim),
+            (Size.VALUE_STORED, round_up(spec.value_dim)),
+            (Size.LAYER_NORM, spec.norm is NormKind.LAYER),
+            (Size.GELU, spec.activation is Activation.GELU_TANH),
+            (Size.THREADS, self._team.size),
+            (Size.KEYS_AT, keys_at),
+            (Size.VALUES_AT, values_at),
+            (Size.KEY_HEAD_BYTES, self._pages.key_head),
+            (Size.VALUE_HEAD_BYTES, self._pages.value_head),
+            (Size.ITEM_BYTES, {KVType.F32: 4, KVType.F16: 2, KVType.INT8: 1}[self._pages.kind]),
+            (Size.OUTPUT, len(model.plans) - 1),
+            (Size.OUTPUT_NORM, model.output_norm),
+            (Size.OUTPUT_NORM_BIAS, model.output_norm_bias),
+            (Size.EMBED, model.plans[-1].tensor == EMBEDDING and self._positions is None),
+        ):
+            sizes[field] = value
+        return sizes
+
+    # -- what the runtime asks for ------------------------------------------------------------------
+
+    @property
+    def weight_bytes(self) -> int:
+        """Memory that the packed weights take."""
+        return self._weight_bytes
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory that the activation buffers take now."""
+        return sum(buffers.nbytes for buffers in tuple(self._buffers.values()))
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Memory that one token takes in a cache, over all layers."""
+        return self._pages.page_bytes // PAGE_TOKENS
+
+    def new_cache(self, capacity: int) -> PagedKVCache:
+        """An empty KV cache with room for ``capacity`` tokens."""
+        return PagedKVCache(self._pool, capacity)
+
+    def forward(
+        self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT
+    ) -> list[FloatArray | None]:
+        """Run one step; see ``ModelRunner.forward``."""
+        for chunk in chunks:
+            chunk.cache.check_room(len(chunk.token_ids))
+        pieces: list[list[FloatArray]] = [[] for _ in chunks]
+        with self._own_turn(limit):
+            for step in _steps(chunks):
+                logits = self._run([part for _, part in step], limit)
+                begin = 0
+                for index, part in step:
+                    if part.wanted:
+                        pieces[index].append(logits[begin : begin + part.wanted])
+                    begin += part.wanted
+            for chunk in chunks:
+                chunk.cache.length += len(chunk.token_ids)
+        return [_answer(chunk, found) for chunk, found in zip(chunks, pieces, strict=True)]
+
+    def close(self) -> None:
+        """Let go of the weights, once no step is under way any more."""
+        with self._turn:
+            self._model = None
+            self._buffers.clear()
+            self._team.close()
+            self._pool.drop_idle()
+
+    # -- a step -------------------------------------------------------------------------------------
+
+    @contextmanager
+    def _own_turn(self, limit: WorkLimit) -> Iterator[None]:
+        """The team works for one caller at a time; who waits can still be stopped."""
+        while not self._turn.acquire(timeout=_WAIT_S):
+            limit.check("waiting for a step of another request")
+        try:
+            yield
+        finally:
+            self._turn.release()
+
+    def _run(self, parts: list[_Part], limit: WorkLimit) -> FloatArray:
+        model = self._model
+        if model is None:
+            raise RuntimeError
+        spec, sizes = self._spec, self._sizes
+        n_tokens = sum(len(part.ids) for part in parts)
+        buffers = self._buffers_for(n_tokens)
+        n_wanted = self._fill(parts, buffers)
+        sizes[Size.TOKENS] = n_tokens
+        sizes[Size.STRIDE] = buffers.stride
+        sizes[Size.PRIVATE] = buffers.private
+        sizes[Size.SEQUENCES] = len(parts)
+        sizes[Size.WANTED] = n_wanted
+        sizes[Size.QUERY_ROWS] = self._query_rows(parts)
+        turns = self._turns.up_to(max(part.length + len(part.ids) for part in parts))
+        logits = np.empty((n_wanted, round_up(spec.vocab_size)), np.float32)
+        arguments = (
+            sizes, self._constants, model.layers, model.matrices, model.vectors, turns,
+            buffers.sequences, buffers.tokens, buffers.ids, buffers.wanted, self._functions, buffers.stream,
+            buffers.normed, buffers.qkv, buffers.attended, buffers.block_out, buffers.inner,
+            buffers.input_planes, buffers.inner_planes, logits, buffers.jobs, buffers.attends,
+            buffers.puts, buffers.counters, buffers.barrier, buffers.times,
+        )  # fmt: skip
+        step = self._step
+        at_once = self._layers_at_once(n_tokens)
+        for begin in range(0, spec.n_layers, at_once):
+            limit.check("a step of the model")
+            sizes[Size.LAYER_BEGIN] = begin
+            sizes[Size.LAYER_END] = min(begin + at_once, spec.n_layers)
+            buffers.counters[:] = 0
+            self._team.run(lambda thread: step(thread, *arguments))
+        return logits[:, : spec.vocab_size]
+
+    def _layers_at_once(self, n_tokens: int) -> int:
+        if n_tokens <= PRIVATE_TOKENS:
+            return self._spec.n_layers
+        return max(1, int(_LAYER_FLOPS_AT_ONCE / (self._layer_flops * n_tokens)))
+
+    def _buffers_for(self, n_tokens: int) -> StepBuffers:
+        capacity = PRIVATE_TOKENS
+        while capacity < n_tokens:
+            capacity *= 4
+        buffers = self._buffers.get(capacity)
+        if buffers is None:
+            buffers = StepBuffers(self._spec, capacity, self._team.size)
+            self._buffers[capacity] = buffers
+        return buffers
+
+    def _query_rows(self, parts: list[_Part]) -> int:
+        """Query rows in a piece of attention: few when there would be too few pieces otherwise."""
+        spec = self._spec
+        group = spec.n_heads // spec.n_kv_heads
+        rows = [len(part.ids) * group for part in parts]
+        most = min(max(rows), MAX_QUERY_ROWS)
+        while most > 1:
+            pieces = sum(-(-count // most) for count in rows) * spec.n_kv_heads
+            if pieces >= self._team.size:
+                break
+            most = -(-most // 2)
+        return most
+
+    def _fill(self, parts: list[_Part], buffers: StepBuffers) -> int:
+        """Put embeddings, rotations and the tables of a step in place; answers rows of logits."""
+        spec = self._spec
+        begin = wanted = 0
+        for index, part in enumerate(parts):
+            end = begin + len(part.ids)
+            buffers.tokens[begin:end] = index
+            row = buffers.sequences[index]
+            row[SequenceField.TOKEN_BEGIN] = begin
+            row[SequenceField.TOKEN_END] = end
+            row[SequenceField.LENGTH] = part.length
+            row[SequenceField.PAGES] = part.cache.addresses.ctypes.data
+            buffers.ids[begin:end] = part.ids
+            if part.wanted:
+                buffers.wanted[wanted : wanted + part.wanted] = range(end - part.wanted, end)
+                wanted += part.wanted
+            begin = end
+        if not self._sizes[Size.EMBED]:
+            self._embed(parts, buffers)
+        return wanted
+
+
+    def _embed(self, parts: list[_Part], buffers: StepBuffers) -> None:
+        """Look embeddings up where a step cannot do it itself."""
+        spec = self._spec
+        count = sum(len(part.ids) for part in parts)
+        rows = buffers.stream[0, :count, : spec.width]
+        for index, token in enumerate(buffers.ids[:count].tolist()):
+            one = slice(token, token + 1)
+            rows[index] = self._source.floats(EMBEDDING, rows=one)[0]
+        if spec.embedding_scale != 1.0:
+            np.multiply(rows, np.float32(spec.embedding_scale), out=rows)
+        if self._positions is not None:
+            begin = 0
+            for part in parts:
+                end = begin + len(part.ids)
+                rows[begin:end] += self._positions[part.length : part.length + end - begin]
+                begin = end
+        for copy in buffers.stream[1:]:
+            copy[:count] = buffers.stream[0, :count]
+
+
+def _steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, _Part]]]:
+    """Cut the work into steps of bounded size; parts come with the index of their chunk."""
+    step: list[tuple[int, _Part]] = []
+    room = _MOST_TOKENS
+    for index, chunk in enumerate(chunks):
+        cache = _paged(chunk.cache)
+        ids = chunk.token_ids
+        count = len(ids)
+        begin = 0
+        while begin < count:
+            if room == 0:
+                yield step
+                step, room = [], _MOST_TOKENS
+            end = min(begin + room, count)
+            wanted = {
+                LogitsWanted.NONE: 0,
+                LogitsWanted.LAST: int(end == count),
+                LogitsWanted.ALL: end - begin,
+            }[chunk.logits]
+            step.append((index, _Part(ids[begin:end], cache, cache.length + begin, wanted)))
+            room -= end - begin
+            begin = end
+    if step:
+        yield step
+
+
+def _paged(cache: KVCache) -> PagedKVCache:
+    if not isinstance(cache, PagedKVCache):
+        raise TypeError(cache)
+    return cache
+
+
+def _answer(chunk: Chunk, found: list[FloatArray]) -> FloatArray | None:
+    if chunk.logits is LogitsWanted.NONE:
+        return None
+    if chunk.logits is LogitsWanted.LAST:
+        return found[-1][0]
+    return found[0] if len(found) == 1 else np.concatenate(found)

@@ -1,0 +1,452 @@
+"""Kernels are compiled once per machine, and a cache in whatever state does no harm."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import pickle
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("numba")
+
+from numba import carray, njit, types
+
+import toy_kernels
+from smallmind_engine.control import CancellationToken, WorkLimit
+from smallmind_engine.kernels.numba_backend import compile_cache
+from smallmind_engine.kernels.numba_backend.cache_location import (
+    cache_key,
+    cache_root,
+    remove_unused,
+    source_digest,
+)
+from smallmind_engine.kernels.numba_backend.compile_cache import KernelSource, compile_kernels
+from smallmind_engine.telemetry import OperationCancelledError, ReasonCode
+
+TESTS = Path(toy_kernels.__file__).parent
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("SMALLMIND_CACHE_DIR", str(folder))
+    forget_all(monkeypatch)
+    return folder
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    """Sources that no other test has, so that symbols in this process do not meet."""
+    folder = tmp_path / "package"
+    folder.mkdir()
+    (folder / "kernels.py").write_text(f"# {tmp_path}\n")
+    return folder
+
+
+def forget_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Memory as in a new process."""
+    monkeypatch.setattr(compile_cache._READY, "kernels", {})
+    monkeypatch.setattr(compile_cache._READY, "problems", {})
+
+
+def start(package: Path, *factors: int) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, toy_kernels.__file__, str(package), *map(str, factors)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )
+
+
+def answer(process: subprocess.Popen[str]) -> str:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 0, err
+    return out.strip()
+
+
+def test_a_second_process_compiles_nothing(package: Path, cache: Path) -> None:
+    report = toy_kernels.check(package, 3)
+
+    assert (report.compiled, report.cached, report.problem) == (2, 0, None)
+    assert report.directory == cache / "kernels" / cache_key(toy_kernels.TIER, package)
+    assert answer(start(package, 3)) == "0 compiled, 2 loaded"
+
+
+def test_siblings_of_a_factory_from_different_processes_are_not_confused(package: Path) -> None:
+    """One place in one file, one bytecode: only our names tell them apart."""
+    assert answer(start(package, 3)) == "2 compiled, 0 loaded"
+    assert answer(start(package, 5)) == "2 compiled, 0 loaded"
+    assert answer(start(package, 3, 5, 7)) == "2 compiled, 4 loaded"
+
+
+def test_siblings_of_a_factory_have_symbols_of_their_own(package: Path) -> None:
+    kernels, _ = compile_kernels(toy_kernels.sources(3, 5), tier="toy", package=package)
+
+    symbols = {
+        re.sub(r"B\dv\d+B", "", kernels[name].code.native_name) for name in ("times_3", "times_5")
+    }
+
+    assert len(symbols) == 2
+
+
+def test_processes_that_compile_at_once_leave_whole_files(
+    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both = [start(package, 3, 5) for _ in range(2)]
+
+    for process in both:
+        assert answer(process).endswith("loaded")  # how many of each depends on who was first
+    assert toy_kernels.check(package, 3, 5).loaded == 4
+    names = [path.suffix for path in (cache / "kernels").rglob("*.*")]
+    assert names == [".kernel"] * 4
+
+
+def test_a_second_call_takes_the_kernels_from_memory(package: Path) -> None:
+    toy_kernels.check(package, 3)
+
+    report = toy_kernels.check(package, 3)
+
+    assert (report.compiled, report.cached, report.loaded) == (0, 2, 0)
+
+
+def test_threads_that_ask_at_once_share_one_compilation(package: Path) -> None:
+    reports = []
+    threads = [
+        threading.Thread(target=lambda: reports.append(toy_kernels.check(package, 3)))
+        for _ in range(3)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert sum(report.compiled for report in reports) == 2
+    assert sum(report.cached for report in reports) == 4
+
+
+def test_a_changed_source_is_another_key(package: Path) -> None:
+    before = source_digest(package)
+    key = cache_key(toy_kernels.TIER, package)
+
+    (package / "nested").mkdir()
+    (package / "nested" / "intrinsics.py").write_text("ONE = 1\n")
+
+    assert source_digest(package) != before
+    assert cache_key(toy_kernels.TIER, package) != key
+
+
+def test_bytes_that_move_between_files_change_the_digest(tmp_path: Path) -> None:
+    digests = set()
+    for place, (first, second) in enumerate((("a", "bc"), ("ab", "c"))):
+        folder = tmp_path / str(place)
+        folder.mkdir()
+        (folder / "a.py").write_text(first)
+        (folder / "b.py").write_text(second)
+        digests.add(source_digest(folder))
+    assert len(digests) == 2
+
+
+def test_another_tier_cpu_or_setting_is_another_key(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from numba.core import config
+
+    keys = [cache_key("avx2", package), cache_key("portable", package)]
+    monkeypatch.setattr(config, "CPU_NAME", "generic")
+    keys.append(cache_key("avx2", package))
+    monkeypatch.setattr(config, "BOUNDSCHECK", 1)
+    keys.append(cache_key("avx2", package))
+
+    assert len(set(keys)) == 4
+
+
+@pytest.mark.parametrize(
+    "damage", ["truncated", "flipped", "empty", "foreign", "other content", "symbol"]
+)
+def test_a_damaged_file_is_compiled_anew(
+    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    source = toy_kernels.c_function(3)
+    compile_kernels([source], tier=toy_kernels.TIER, package=package)
+    (file,) = (cache / "kernels").rglob("*.kernel")
+    whole = file.read_bytes()
+    magic, payload = whole[: whole.index(b"\n") + 1], whole[whole.index(b"\n") + 33 :]
+
+    _, parts = pickle.loads(payload)  # noqa: S301 - written a moment ago
+
+    def signed(content: object) -> bytes:
+        pickled = pickle.dumps(content)
+        return magic + hashlib.sha256(pickled).digest() + pickled
+
+    file.write_bytes(
+        {
+            "truncated": whole[:-100],
+            "flipped": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
+            "empty": b"",
+            "foreign": b"x" * len(whole),
+            "other content": signed(("neither symbols", "nor parts")),
+            "symbol": signed((["of_a_library_that_is_gone"], parts)),
+        }[damage]
+    )
+    forget_all(monkeypatch)
+
+    kernels, report = compile_kernels([source], tier=toy_kernels.TIER, package=package)
+
+    assert (report.compiled, report.problem) == (1, None)
+    assert kernels["times_3"].call(7) == 21
+    forget_all(monkeypatch)
+    assert compile_kernels([source], tier=toy_kernels.TIER, package=package)[1].loaded == 1
+
+
+def test_without_a_writable_folder_kernels_live_for_the_process(package: Path, cache: Path) -> None:
+    cache.write_text("a file where the folder should be")
+
+    first = toy_kernels.check(package, 3)
+    second = toy_kernels.check(package, 3)
+
+    assert (first.compiled, first.directory) == (2, None)
+    assert first.problem is not None
+    assert "cannot be written" in first.problem
+    assert (second.compiled, second.cached, second.directory) == (0, 2, None)
+    assert second.problem == first.problem
+
+
+def test_a_folder_that_only_can_be_read_serves_all_the_same(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a container whose image was warmed up, and whose file system is read-only."""
+    toy_kernels.check(package, 3)
+    forget_all(monkeypatch)
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    for name in ("mkdir", "write_bytes", "unlink"):
+        monkeypatch.setattr(Path, name, refuse)
+    report = toy_kernels.check(package, 3)
+
+    assert (report.loaded, report.problem) == (2, None)
+    assert report.directory is not None
+
+
+def test_sources_that_cannot_be_read_mean_no_cache(tmp_path: Path, cache: Path) -> None:
+    report = toy_kernels.check(tmp_path / "nowhere", 3)
+
+    assert report.directory is None
+    assert report.problem is not None
+    assert "sources" in report.problem
+    assert not cache.exists()
+
+
+def test_no_home_directory_means_no_cache(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compile_cache, "cache_root", lambda: None)
+
+    report = toy_kernels.check(package, 3)
+
+    assert report.directory is None
+    assert report.problem is not None
+    assert "SMALLMIND_CACHE_DIR" in report.problem
+
+
+def test_kernels_with_addresses_of_the_process_are_not_kept(package: Path, cache: Path) -> None:
+    import ctypes
+
+    c_abs = ctypes.CDLL(None).abs
+    c_abs.argtypes, c_abs.restype = [ctypes.c_int], ctypes.c_int
+
+    def absolute(value: int) -> int:
+        return c_abs(value)
+
+    source = KernelSource("absolute", types.int32(types.int32), absolute, "njit")
+    kernels, report = compile_kernels([source], tier=toy_kernels.TIER, package=package)
+
+    assert kernels["absolute"].call(-3) == 3
+    assert report.problem is not None
+    assert "addresses" in report.problem
+    assert not list(cache.rglob("*.kernel"))
+
+
+def test_a_kernel_that_needs_the_whole_of_numba_gets_it(package: Path, tmp_path: Path) -> None:
+    """An allocation and a sort call into Numba's runtime; a fresh process has to load that."""
+    module = tmp_path / "needy.py"
+    module.write_text(
+        "import sys; from pathlib import Path; import numpy as np; from numba import types\n"
+        "from smallmind_engine.kernels.numba_backend.compile_cache import *\n"
+        "def needy(n):\n"
+        "    a = np.random.rand(n); a.sort(); return int(a[0] <= a[-1])\n"
+        "s = KernelSource('needy', types.int64(types.int64), needy, 'njit')\n"
+        "k, r = compile_kernels([s], tier='t', package=Path(sys.argv[1]))\n"
+        "print(k['needy'].call(9), r.loaded)\n"
+    )
+    command = [sys.executable, str(module), str(package)]
+
+    answers = [
+        subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+        for _ in range(2)
+    ]
+
+    assert answers == ["1 0\n", "1 1\n"]
+
+
+def test_cancellation_stops_between_two_kernels(package: Path) -> None:
+    token = CancellationToken()
+    told = []
+
+    def cancel_at_the_second(name: str, done: int, total: int) -> None:
+        told.append((name, done, total))
+        if done == 1:
+            token.cancel()
+
+    with pytest.raises(OperationCancelledError) as caught:
+        compile_kernels(
+            toy_kernels.sources(3, 5),
+            tier=toy_kernels.TIER,
+            limit=WorkLimit(token),
+            on_progress=cancel_at_the_second,
+            package=package,
+        )
+
+    assert caught.value.reason is ReasonCode.CANCELLED_BY_CALLER
+    assert told == [("times_3", 0, 4), ("py_times_3", 1, 4)]
+    assert toy_kernels.check(package, 3).compiled == 0
+
+
+def test_progress_ends_with_all_of_them_done(package: Path) -> None:
+    told = []
+    compile_kernels(
+        toy_kernels.sources(3),
+        tier=toy_kernels.TIER,
+        on_progress=lambda *step: told.append(step),
+        package=package,
+    )
+    assert told == [("times_3", 0, 2), ("py_times_3", 1, 2), ("py_times_3", 2, 2)]
+
+
+def test_no_progress_is_told_of_what_takes_no_time(
+    package: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    toy_kernels.check(package, 3)
+    forget_all(monkeypatch)
+    told = []
+
+    def ready(*factors: int) -> None:
+        compile_kernels(
+            toy_kernels.sources(*factors),
+            tier=toy_kernels.TIER,
+            on_progress=lambda *step: told.append(step),
+            package=package,
+        )
+
+    ready(3)  # from disk
+    ready(3)  # from memory
+    assert told == []
+    ready(3, 5)
+    assert [name for name, _, _ in told] == ["times_5", "py_times_5", "py_times_5"]
+
+
+def test_nothing_to_compile_is_a_report_of_nothing(package: Path) -> None:
+    kernels, report = compile_kernels([], tier=toy_kernels.TIER, package=package)
+    assert (dict(kernels), report.compiled, report.cached) == ({}, 0, 0)
+
+
+def test_a_kernel_may_call_compiled_functions(package: Path) -> None:
+    @njit
+    def twice(value: int) -> int:
+        return 2 * value
+
+    @njit
+    def total(address: object, count: int) -> int:
+        numbers = carray(address, count)
+        result = 0
+        for index in range(count):
+            result += twice(numbers[index])
+        return result
+
+    signature = types.int64(types.CPointer(types.int64), types.int64)
+    source = KernelSource("total", signature, total.py_func)
+    kernels, _ = compile_kernels([source], tier=toy_kernels.TIER, package=package)
+
+    import ctypes
+
+    assert kernels["total"].call((ctypes.c_int64 * 3)(1, 2, 3), 3) == 12
+
+
+def test_keys_that_nobody_used_for_a_month_are_removed(package: Path, cache: Path) -> None:
+    kernels = cache / "kernels"
+    old, recent, foreign = kernels / ("0" * 24), kernels / ("1" * 24), kernels / "notes"
+    month_ago = time.time() - 31 * 24 * 3600
+    for folder in (old, recent, foreign):
+        folder.mkdir(parents=True)
+        (folder / "x.kernel").touch()
+        if folder is not recent:
+            os.utime(folder, (month_ago, month_ago))
+
+    toy_kernels.check(package, 3)
+
+    assert not old.exists()
+    assert recent.exists()
+    assert foreign.exists()
+
+
+def test_a_key_in_use_stays_young(
+    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    directory = toy_kernels.check(package, 3).directory
+    assert directory is not None
+    week_ago = time.time() - 7 * 24 * 3600
+    os.utime(directory, (week_ago, week_ago))
+    forget_all(monkeypatch)
+
+    toy_kernels.check(package, 3)
+
+    assert directory.stat().st_mtime > week_ago + 3600
+    assert remove_unused(directory.parent, "another", unused_s=3600) == []
+
+
+def test_a_missing_folder_has_nothing_to_remove(tmp_path: Path) -> None:
+    assert remove_unused(tmp_path / "nowhere", "key") == []
+
+
+@pytest.mark.parametrize(
+    ("platform", "environment", "expected"),
+    [
+        ("linux", {"SMALLMIND_CACHE_DIR": "/c", "XDG_CACHE_HOME": "/x"}, "/c"),
+        ("linux", {"SMALLMIND_CACHE_DIR": "~/c"}, "/home/me/c"),
+        ("linux", {"XDG_CACHE_HOME": "/x"}, "/x/smallmind"),
+        ("linux", {"XDG_CACHE_HOME": "relative"}, "/home/me/.cache/smallmind"),
+        ("linux", {}, "/home/me/.cache/smallmind"),
+        ("darwin", {}, "/home/me/Library/Caches/smallmind"),
+        ("win32", {"LOCALAPPDATA": "/local"}, "/local/smallmind/Cache"),
+        ("win32", {}, "/home/me/AppData/Local/smallmind/Cache"),
+    ],
+)
+def test_the_cache_lies_where_the_platform_keeps_caches(
+    platform: str,
+    environment: dict[str, str],
+    expected: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HOME", "/home/me")
+    assert cache_root(environment, platform) == Path(expected)
+
+
+def test_the_cache_lies_beside_the_models(monkeypatch: pytest.MonkeyPatch) -> None:
+    platformdirs = pytest.importorskip("platformdirs")
+    monkeypatch.delenv("SMALLMIND_CACHE_DIR")
+    assert cache_root() == platformdirs.user_cache_path("smallmind", appauthor=False)
+
+
+def test_without_a_home_there_is_no_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError
+
+    monkeypatch.setattr(Path, "home", homeless)
+    assert cache_root({}) is None
