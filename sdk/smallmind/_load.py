@@ -10,6 +10,7 @@ from smallmind._engine import Engine
 from smallmind._exporters import create_exporter, requested
 from smallmind._merged_options import merged_options
 from smallmind._registry import PullProgress, resolve
+from smallmind_engine.cache import KVType
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.kernels import WeightsMode
 from smallmind_engine.memory import BudgetEnforcer, MemoryBudgetMode
@@ -34,6 +35,9 @@ class EngineKwargs(TypedDict, total=False):
 
     backend: str
     weights: WeightsMode | str | None
+    kv_cache_type: KVType | str | None
+    threads: int | None
+    keep_packed_weights: bool
     context_length: int | None
     tokenizer_mode: TokenizerMode | str
     strict_tokenizer: bool
@@ -113,6 +117,9 @@ def load(
                 LoadOptions(
                     backend=chosen.backend,
                     weights=chosen.weights,
+                    kv_cache_type=chosen.kv_cache_type,
+                    threads=chosen.threads,
+                    keep_packed_weights=chosen.keep_packed_weights,
                     context_length=chosen.context_length,
                     tokenizer_mode=chosen.tokenizer_mode,
                     strict_tokenizer=chosen.strict_tokenizer,

@@ -6,12 +6,14 @@ from smallmind_engine.cache.kv_cache import (
     KVCache,
     round_up_to_block,
 )
+from smallmind_engine.cache.kv_type import KVType
 from smallmind_engine.cache.paged_kv_cache import PagedKVCache, PagePool
 
 __all__ = [
     "BLOCK_TOKENS",
     "DenseKVCache",
     "KVCache",
+    "KVType",
     "PagePool",
     "PagedKVCache",
     "round_up_to_block",

@@ -2,14 +2,18 @@
 
 from smallmind_engine.kernels.backend import (
     Backend,
+    BestToken,
     Chunk,
     LogitsWanted,
     ModelRunner,
+    Output,
+    PrepareRequest,
     Progress,
     WeightsMode,
 )
 from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
 from smallmind_engine.kernels.registry import (
+    AUTO,
     BackendChoice,
     backend_names,
     choose_backend,
@@ -29,9 +33,11 @@ from smallmind_engine.kernels.spec import (
 )
 
 __all__ = [
+    "AUTO",
     "Activation",
     "Backend",
     "BackendChoice",
+    "BestToken",
     "Chunk",
     "CompileProgress",
     "CompileReport",
@@ -41,6 +47,8 @@ __all__ = [
     "LogitsWanted",
     "ModelRunner",
     "NormKind",
+    "Output",
+    "PrepareRequest",
     "Progress",
     "RopeLayout",
     "RopeTable",

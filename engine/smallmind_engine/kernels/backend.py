@@ -6,14 +6,18 @@ may fuse layers and batch sequences as it likes.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
-from smallmind_engine.cache import KVCache
+from smallmind_engine.cache import KVCache, KVType
 from smallmind_engine.control import NO_LIMIT, WorkLimit
+from smallmind_engine.kernels.compile_report import CompileReport
 from smallmind_engine.kernels.spec import FloatArray, IntArray, TransformerSpec, WeightSource
+from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.reasons import ReasonCode
 
 Progress = Callable[[int, int], None]
 """Told of bytes done and bytes in all."""
@@ -32,6 +36,22 @@ class LogitsWanted(StrEnum):
     NONE = "none"
     LAST = "last"
     ALL = "all"
+    BEST = "best"  # not the row itself, but where the last one is highest
+
+
+@dataclass(frozen=True, slots=True)
+class BestToken:
+    """The highest entry of a row of logits; the lowest id among equals."""
+
+    token_id: int
+    logit: float
+
+
+def best_of(logits: FloatArray) -> BestToken | FloatArray:
+    """Where a row of logits, shape (V,), is highest; the row itself when that is not finite."""
+    token_id = int(logits.argmax())  # the first NaN, when there is one
+    highest = float(logits[token_id])
+    return BestToken(token_id, highest) if math.isfinite(highest) else logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,12 +61,43 @@ class Chunk:
     Attributes:
         token_ids: shape (T,), int64; they follow the tokens already in ``cache``.
         cache: the sequence's KV cache, with room for T more tokens.
-        logits: which rows of logits to return.
+        logits: what to return of the logits.
     """
 
     token_ids: IntArray
     cache: KVCache
     logits: LogitsWanted
+
+
+Output = FloatArray | BestToken | None
+"""What a step returns for a chunk."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareRequest:
+    """How a model is to be brought into a backend's form.
+
+    Attributes:
+        mode: where the weights live.
+        kv_type: what KV caches store; None for the backend's own choice.
+        threads: that compute at once; None for as many as this process may use.
+        fingerprint: identity of the model's content, for backends that keep packed weights.
+        keep_packed: whether packed weights are kept on disk for the next load.
+        limit: stops the work.
+        on_progress: told of a phase (``kernels`` or ``weights``), what is done, and of how much.
+        on_kernels: told once how the kernels were made ready, and of their instructions.
+        on_converted: told of a tensor's name and type, and the type it is computed in.
+    """
+
+    mode: WeightsMode
+    kv_type: KVType | None = None
+    threads: int | None = None
+    fingerprint: str = ""
+    keep_packed: bool = False
+    limit: WorkLimit = NO_LIMIT
+    on_progress: Callable[[str, int, int], None] | None = None
+    on_kernels: Callable[[CompileReport, str], None] | None = None
+    on_converted: Callable[[str, str, str], None] | None = None
 
 
 class ModelRunner(Protocol):
@@ -73,6 +124,16 @@ class ModelRunner(Protocol):
         ...
 
     @property
+    def kv_type(self) -> KVType:
+        """What its KV caches store."""
+        ...
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Memory that one token takes in a KV cache, over all layers."""
+        ...
+
+    @property
     def prefill_chunk(self) -> int:
         """How many tokens of a prompt a step takes at most for good speed."""
         ...
@@ -81,9 +142,7 @@ class ModelRunner(Protocol):
         """An empty KV cache with room for ``capacity`` tokens."""
         ...
 
-    def forward(
-        self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT
-    ) -> list[FloatArray | None]:
+    def forward(self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT) -> list[Output]:
         """Run one step.
 
         The keys and values of the new tokens are added to the caches.
@@ -93,8 +152,9 @@ class ModelRunner(Protocol):
             limit: stops the step between layers; the caches are then as they were before.
 
         Returns:
-            For each chunk its logits: shape (V,) for ``LAST``, (T, V) for ``ALL``, else None.
-            The arrays are the caller's to keep.
+            For each chunk its logits: shape (V,) for ``LAST``, (T, V) for ``ALL``, the best token
+            for ``BEST`` (the row when its highest entry is not finite), else None. The arrays are
+            the caller's to keep.
 
         Raises:
             OperationCancelledError: ``limit`` was exceeded.
@@ -115,23 +175,37 @@ class Backend(Protocol):
         """Short lower-case name."""
         ...
 
+    @property
+    def modes(self) -> tuple[WeightsMode, ...]:
+        """Where its weights can live, the best first."""
+        ...
+
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
         """Memory that ``prepare`` would take for good, known before it is taken."""
         ...
 
+    def kv_bytes_per_token(self, spec: TransformerSpec, kv_type: KVType | None) -> int:
+        """Memory of one token in a KV cache over all layers; None for the backend's own type."""
+        ...
+
     def prepare(
-        self,
-        spec: TransformerSpec,
-        source: WeightSource,
-        mode: WeightsMode,
-        *,
-        limit: WorkLimit,
-        on_progress: Progress | None = None,
+        self, spec: TransformerSpec, source: WeightSource, request: PrepareRequest
     ) -> ModelRunner:
         """Bring the weights into the backend's form.
 
         Raises:
-            OperationCancelledError: ``limit`` was exceeded.
+            ConfigError: the backend has no such mode, or no such type of KV cache.
+            OperationCancelledError: the request's limit was exceeded.
             ModelFileError: a tensor is missing or has the wrong shape.
         """
         ...
+
+
+def refuse_choice(option: str, value: str, backend: str, allowed: Sequence[str]) -> ConfigError:
+    """The error for something that a backend does not have."""
+    return ConfigError(
+        ReasonCode.OPTION_INVALID,
+        f"{option} is {value!r}; the backend {backend!r} takes {', '.join(allowed)}",
+        option=option,
+        value=value,
+    )

@@ -16,7 +16,6 @@ AUTO: Final = "auto"
 _FAST: Final = "numba"
 _EXTRA: Final = "fast"
 _EXTRA_MODULES: Final = frozenset({"numba", "llvmlite"})
-_NUMBA_MODULE: Final = "smallmind_engine.kernels.numba_backend.backend"
 
 _Prepare = Callable[[Sequence[str] | None, CompileProgress | None], CompileReport]
 
@@ -138,8 +137,6 @@ def _fast_or_numpy() -> BackendChoice:
     except SmallMindError:  # an option of the user's that cannot be; not for us to pass over
         raise
     except Exception as error:  # noqa: BLE001 - whatever is wrong with it, NumPy works
-        if isinstance(error, ModuleNotFoundError) and error.name == _NUMBA_MODULE:
-            return BackendChoice(NumpyBackend())
         trouble = "is not installed" if _is_missing(error) else f"does not work: {_told(error)}"
         fallback = f'numba {trouble}; for more speed run: pip install "smallmind[{_EXTRA}]"'
         return BackendChoice(NumpyBackend(), fallback)

@@ -4,18 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final
 
+from smallmind_engine.cache import KVType
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf import GgufFile, QuantType
-from smallmind_engine.kernels import ModelRunner, TransformerSpec, WeightsMode, choose_backend
+from smallmind_engine.kernels import (
+    AUTO,
+    CompileReport,
+    ModelRunner,
+    PrepareRequest,
+    TransformerSpec,
+    WeightsMode,
+    choose_backend,
+    get_backend,
+)
 from smallmind_engine.kernels.backend import Backend
 from smallmind_engine.memory import BudgetEnforcer, MemoryCategory, available_bytes
 from smallmind_engine.model.architectures import transformer_spec
+from smallmind_engine.model.load_telling import (
+    PreparationTeller,
+    tell_degraded,
+    tell_tokenizer,
+)
 from smallmind_engine.model.weight_source import GgufWeights
 from smallmind_engine.telemetry import (
-    Degraded,
     DegradeReason,
     Emitter,
     EventKind,
@@ -24,7 +39,6 @@ from smallmind_engine.telemetry import (
     ModelLoadStarted,
     RequestStatus,
     SmallMindError,
-    TokenizerDiagnosed,
     now_ns,
 )
 from smallmind_engine.telemetry.errors import ConfigError
@@ -44,7 +58,10 @@ class LoadOptions:
 
     Attributes:
         backend: name of a backend, or ``auto``.
-        weights: where dequantised weights live; None for whatever fits.
+        weights: where weights live; None for whatever fits.
+        kv_cache_type: what KV caches store; None for the backend's own choice.
+        threads: that compute at once; None for all that there are.
+        keep_packed_weights: keep packed weights on disk for the next load.
         context_length: positions that will be used; None for all the model was trained for.
         tokenizer_mode: see ``TokenizerMode``.
         strict_tokenizer: refuse rather than fall back.
@@ -52,6 +69,9 @@ class LoadOptions:
 
     backend: str = "auto"
     weights: WeightsMode | None = None
+    kv_cache_type: KVType | None = None
+    threads: int | None = None
+    keep_packed_weights: bool = False
     context_length: int | None = None
     tokenizer_mode: TokenizerMode = TokenizerMode.AUTO
     strict_tokenizer: bool = False
@@ -103,23 +123,23 @@ class _Phases:
 
     def progress(self, phase: str) -> Callable[[int, int], None] | None:
         """A callback for the progress of ``phase``; None when nobody listens."""
-        wanted = self._emitter.wants & EventKind.MODEL_LOAD_PROGRESS
-        if not wanted and self._on_progress is None:
-            return None
+        tell = self.any_progress()
+        return None if tell is None else partial(tell, phase)
 
-        def tell(done: int, total: int) -> None:
+    def any_progress(self) -> LoadProgress | None:
+        """A callback for the progress of any phase; None when nobody listens."""
+        wanted = self._emitter.wants & EventKind.MODEL_LOAD_PROGRESS
+        if not wanted:
+            return self._on_progress
+
+        def tell(phase: str, done: int, total: int) -> None:
             if self._on_progress is not None:
                 self._on_progress(phase, done, total)
-            if wanted:
-                self._emitter.publish(
-                    ModelLoadProgress(
-                        *self._emitter.header(),
-                        model=self._model,
-                        phase=phase,
-                        done=done,
-                        total=total,
-                    )
+            self._emitter.publish(
+                ModelLoadProgress(
+                    *self._emitter.header(), model=self._model, phase=phase, done=done, total=total
                 )
+            )
 
         return tell
 
@@ -203,26 +223,47 @@ def _load(
             expected_vocab_size=spec.vocab_size,
             limit=limit,
         )
-        _tell_tokenizer(emitter, model, tokenizer)
+        tell_tokenizer(emitter, model, tokenizer)
         phases.ended("tokenizer")
-        choice = choose_backend(options.backend)
-        backend = choice.backend
-        if choice.fallback is not None:
-            _tell_fallback(emitter, choice.fallback)
-        mode = _choose_weights(options, backend, spec, source, budget)
+        backend, mode = _choose(options, spec, source, budget, emitter)
         wanted = backend.weight_bytes(spec, source, mode)
         granted = budget.reserve(
             MemoryCategory.WEIGHTS, wanted, emitter, hint="use weights='per_layer'"
         )
         if mode is WeightsMode.PER_LAYER and options.weights is None:
-            _tell_degraded(emitter, wanted)
+            tell_degraded(
+                emitter,
+                "model",
+                DegradeReason.WEIGHTS_PER_LAYER,
+                f"resident weights do not fit; {wanted} bytes are used in turn",
+            )
+        teller = PreparationTeller(emitter, model, backend.name)
+        fingerprint = file.fingerprint()
+
+        def kernels_ready(report: CompileReport, isa: str) -> None:
+            phases.ended("kernels")
+            teller.kernels_ready(report, isa)
+
         try:
             runner = backend.prepare(
-                spec, source, mode, limit=limit, on_progress=phases.progress("weights")
+                spec,
+                source,
+                PrepareRequest(
+                    mode=mode,
+                    kv_type=options.kv_cache_type,
+                    threads=options.threads,
+                    fingerprint=fingerprint,
+                    keep_packed=options.keep_packed_weights,
+                    limit=limit,
+                    on_progress=phases.any_progress(),
+                    on_kernels=kernels_ready,
+                    on_converted=teller.converted,
+                ),
             )
         except BaseException:
             budget.release(MemoryCategory.WEIGHTS, granted)
             raise
+        teller.close()
         phases.ended("weights")
         template = file.metadata.get("tokenizer.chat_template")
         return LoadedModel(
@@ -235,7 +276,7 @@ def _load(
             context_length=context,
             parameters=sum(tensor.n_elements for tensor in file.tensors.values()),
             quantization=main_quantization(file).name,
-            fingerprint=file.fingerprint(),
+            fingerprint=fingerprint,
             chat_template=template if isinstance(template, str) else None,
             load_phases=phases.seconds,
             load_s=phases.total_s,
@@ -268,72 +309,40 @@ def _context_length(options: LoadOptions, spec: TransformerSpec) -> int:
     return wanted
 
 
-def _choose_weights(
+def _choose(
     options: LoadOptions,
-    backend: Backend,
     spec: TransformerSpec,
     source: GgufWeights,
     budget: BudgetEnforcer,
-) -> WeightsMode:
-    """Resident when that fits the budget, or else the free memory of the machine."""
-    if options.weights is not None:
-        return options.weights
+    emitter: Emitter,
+) -> tuple[Backend, WeightsMode]:
+    """The backend, and where its weights will live: resident when that fits.
+
+    ``auto`` takes the backend that has what was asked for: only NumPy's can keep weights on disk.
+    """
+    choice = choose_backend(options.backend)
+    if choice.fallback is not None:
+        tell_degraded(emitter, "kernels", DegradeReason.BACKEND_FALLBACK, choice.fallback)
+    backend = choice.backend
+    wanted = options.weights
+    if wanted is None:
+        free = _free_bytes(budget)
+        fits = free is None or backend.weight_bytes(spec, source, WeightsMode.RESIDENT) <= free
+        wanted = WeightsMode.RESIDENT if fits else WeightsMode.PER_LAYER
+        if wanted not in backend.modes and options.backend != AUTO:
+            wanted = backend.modes[0]
+    if wanted not in backend.modes and options.backend == AUTO:
+        backend = get_backend("numpy")
+    return backend, wanted
+
+
+def _free_bytes(budget: BudgetEnforcer) -> int | None:
+    """What the budget leaves, or else most of the free memory of the machine."""
     free = budget.free_bytes
-    if free is None:
-        available = available_bytes()
-        free = None if available is None else int(available * _HEADROOM)
-    wanted = backend.weight_bytes(spec, source, WeightsMode.RESIDENT)
-    return WeightsMode.RESIDENT if free is None or wanted <= free else WeightsMode.PER_LAYER
-
-
-def _tell_tokenizer(emitter: Emitter, model: str, tokenizer: Tokenizer) -> None:
-    diagnostics = tokenizer.diagnostics
-    if emitter.wants & EventKind.TOKENIZER_DIAGNOSED:
-        emitter.publish(
-            TokenizerDiagnosed(
-                *emitter.header(),
-                model=model,
-                tokenizer_type=diagnostics.tokenizer_type,
-                tokenizer_kind=diagnostics.kind,
-                vocab_size=diagnostics.vocab_size,
-                merge_count=diagnostics.merge_count,
-                issues=tuple(issue.reason for issue in diagnostics.issues),
-            )
-        )
-    if emitter.wants & EventKind.DEGRADED:
-        for issue in diagnostics.issues:
-            emitter.publish(
-                Degraded(
-                    *emitter.header(),
-                    component="tokenizer",
-                    reason=issue.reason,
-                    message=issue.message,
-                )
-            )
-
-
-def _tell_degraded(emitter: Emitter, layer_bytes: int) -> None:
-    if emitter.wants & EventKind.DEGRADED:
-        emitter.publish(
-            Degraded(
-                *emitter.header(),
-                component="model",
-                reason=DegradeReason.WEIGHTS_PER_LAYER,
-                message=f"resident weights do not fit; {layer_bytes} bytes are used in turn",
-            )
-        )
-
-
-def _tell_fallback(emitter: Emitter, message: str) -> None:
-    if emitter.wants & EventKind.DEGRADED:
-        emitter.publish(
-            Degraded(
-                *emitter.header(),
-                component="kernels",
-                reason=DegradeReason.BACKEND_FALLBACK,
-                message=message,
-            )
-        )
+    if free is not None:
+        return free
+    available = available_bytes()
+    return None if available is None else int(available * _HEADROOM)
 
 
 def _tell_end(

@@ -35,7 +35,7 @@ class EngineCore:
         self.budget = budget
         self.bus = bus
         self.gate = AdmissionGate(options.max_concurrent_requests, options.max_queue_depth)
-        self.kv_store = KVStore(model.runner, model.spec, budget, model.name)
+        self.kv_store = KVStore(model.runner, budget, model.name)
         self.closing = CancellationToken()
 
     @property

@@ -9,7 +9,7 @@ import numpy as np
 
 from smallmind_engine.cache import KVCache
 from smallmind_engine.control import WorkLimit
-from smallmind_engine.kernels import Chunk, FloatArray, LogitsWanted
+from smallmind_engine.kernels import BestToken, Chunk, FloatArray, LogitsWanted
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime.ledger import TimeLedger
 from smallmind_engine.runtime.observer import RequestObserver
@@ -112,7 +112,13 @@ class Decoder:
         self._sampler = sampler
         self._cache = cache
         self._cached_ids = cached_ids
-        self._logits = logits
+        self._logits: FloatArray | BestToken = logits
+        # A greedy choice needs no row of logits, which spares a backend part of the work.
+        self._wanted = (
+            LogitsWanted.BEST
+            if sampler.takes_best and options.logprobs is None
+            else LogitsWanted.LAST
+        )
         self._limit = limit
         self._ledger = ledger
         self._observer = observer
@@ -145,7 +151,11 @@ class Decoder:
     def _next_chunk(self) -> StreamChunk | None:
         """Draw a token and make its text; None at the end of the sequence."""
         completion = self._completion
-        token_id = self._sampler.sample(self._logits)
+        logits = self._logits
+        if isinstance(logits, BestToken):
+            token_id = logits.token_id
+        else:
+            token_id = self._sampler.sample(logits)
         if completion.ttft_s is None:
             self._ledger.enter(Phase.SAMPLE)
             completion.ttft_s = self._observer.first_token()
@@ -155,8 +165,8 @@ class Decoder:
         index = len(completion.token_ids)
         completion.token_ids.append(token_id)
         logprob = None
-        if self._options.logprobs is not None:
-            logprob = token_logprob(self._logits, token_id, self._options.logprobs)
+        if self._options.logprobs is not None and not isinstance(logits, BestToken):
+            logprob = token_logprob(logits, token_id, self._options.logprobs)
             completion.logprobs.append(logprob)
         self._ledger.enter(Phase.DETOKENIZE)
         text = completion.push(token_id)
@@ -179,7 +189,7 @@ class Decoder:
         return None if stopped is None else StopReason(stopped.value)
 
     def _step(self, token_id: int) -> None:
-        chunk = Chunk(np.asarray([token_id], np.int64), self._cache, LogitsWanted.LAST)
+        chunk = Chunk(np.asarray([token_id], np.int64), self._cache, self._wanted)
         (logits,) = self._runner.forward([chunk], limit=self._limit)
         self._cached_ids.append(token_id)
         self._completion.decode_steps += 1

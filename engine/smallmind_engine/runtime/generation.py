@@ -298,7 +298,7 @@ class GenerationRun:
             self._slot.token_ids.extend(self._prompt_ids[begin:stop])
             self._computed_tokens += stop - begin
             begin = stop
-            if logits is not None:
+            if isinstance(logits, np.ndarray):
                 return logits
 
     # -- the end ------------------------------------------------------------------------------

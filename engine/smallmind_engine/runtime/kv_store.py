@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from smallmind_engine.cache import BLOCK_TOKENS, KVCache, round_up_to_block
-from smallmind_engine.kernels import ModelRunner, TransformerSpec
+from smallmind_engine.kernels import ModelRunner
 from smallmind_engine.memory import BudgetEnforcer, MemoryBudgetMode, MemoryCategory
 from smallmind_engine.telemetry import (
     Degraded,
@@ -20,8 +20,6 @@ from smallmind_engine.telemetry import (
     KVCacheUsage,
 )
 from smallmind_engine.telemetry.errors import MemoryBudgetError
-
-_FLOAT_BYTES = 4
 
 
 @dataclass(slots=True, eq=False)
@@ -62,18 +60,17 @@ class KVStore:
 
     Args:
         runner: makes the caches.
-        spec: tells their size.
         budget: asked before one is made or grows.
         model: name for the events.
     """
 
     def __init__(
-        self, runner: ModelRunner, spec: TransformerSpec, budget: BudgetEnforcer, model: str
+        self, runner: ModelRunner, budget: BudgetEnforcer, model: str
     ) -> None:
         self._runner = runner
         self._budget = budget
         self._model = model
-        self._bytes_per_token = spec.kv_values_per_token * _FLOAT_BYTES
+        self._bytes_per_token = runner.kv_bytes_per_token
         # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
         self._lock = threading.RLock()
         self._slots: set[CacheSlot] = set()
@@ -217,6 +214,8 @@ class KVStore:
     def _drop(self, slot: CacheSlot) -> None:
         self._budget.release(MemoryCategory.KV_CACHE, slot.granted_bytes)
         slot.granted_bytes = 0
+        if slot.cache is not None:
+            slot.cache.release()
         slot.cache = None
         slot.token_ids = []
         self._slots.discard(slot)

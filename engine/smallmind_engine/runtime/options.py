@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from smallmind_engine.cache import KVType
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.kernels import WeightsMode, backend_names
 from smallmind_engine.memory import MemoryBudgetMode
@@ -42,7 +43,11 @@ class EngineOptions:
 
     Attributes:
         backend: ``auto`` or the name of a backend.
-        weights: where dequantised weights live; None for whatever fits.
+        weights: where weights live; None for whatever fits.
+        kv_cache_type: ``f32``, ``f16`` or ``int8``; None for the backend's own choice.
+        threads: that compute at once (NumPy's own threads are set by its library's variables);
+            None for all cores that the process may use.
+        keep_packed_weights: keep weights in the kernels' form on disk, and map them next time.
         context_length: positions that may be used; None for all the model was trained for.
         tokenizer_mode: which tokenizer to build from the file.
         strict_tokenizer: refuse to load rather than fall back to a lesser tokenizer.
@@ -55,6 +60,9 @@ class EngineOptions:
 
     backend: str = "auto"
     weights: WeightsMode | None = None
+    kv_cache_type: KVType | None = None
+    threads: int | None = None
+    keep_packed_weights: bool = False
     context_length: int | None = None
     tokenizer_mode: TokenizerMode = TokenizerMode.AUTO
     strict_tokenizer: bool = False
@@ -70,6 +78,9 @@ class EngineOptions:
             raise _invalid("backend", self.backend, f"one of {', '.join(backend_names())}")
         if self.weights is not None:
             _to_enum(self, "weights", WeightsMode)
+        if self.kv_cache_type is not None:
+            _to_enum(self, "kv_cache_type", KVType)
+        _check_count(self, "threads", least=1, optional=True)
         _to_enum(self, "tokenizer_mode", TokenizerMode)
         _to_enum(self, "memory_budget_mode", MemoryBudgetMode)
         _check_count(self, "context_length", least=1, optional=True)

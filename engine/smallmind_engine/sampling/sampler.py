@@ -77,6 +77,12 @@ class Sampler:
         for token_id in history:
             self.accept(token_id)
 
+    @property
+    def takes_best(self) -> bool:
+        """Whether it always takes the highest of the logits as they are."""
+        options = self.options
+        return options.temperature == 0.0 and not (self._bias_ids.size or options.penalizes)
+
     def sample(self, logits: npt.NDArray[np.float32]) -> int:
         """The id of the next token. Hot path: no loop over the vocabulary in Python.
 

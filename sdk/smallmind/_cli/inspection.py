@@ -13,7 +13,6 @@ from smallmind_engine.model import GgufWeights, transformer_spec
 from smallmind_engine.telemetry import SmallMindError
 from smallmind_engine.tokenizers import TokenizerDiagnostics, TokenizerFactory
 
-_FLOAT_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,11 +110,13 @@ def inspect_file(path: Path, *, backend: str, limit: WorkLimit) -> Inspection:
         memory = tokenizer = None
         try:
             spec = transformer_spec(file.metadata, weights)
-            kv_bytes = spec.kv_values_per_token * _FLOAT_BYTES
+            kv_bytes = estimator.kv_bytes_per_token(spec, None)
             memory = MemoryEstimate(
                 backend=estimator.name,
                 resident_bytes=estimator.weight_bytes(spec, weights, WeightsMode.RESIDENT),
-                per_layer_bytes=estimator.weight_bytes(spec, weights, WeightsMode.PER_LAYER),
+                per_layer_bytes=get_backend("numpy").weight_bytes(
+                    spec, weights, WeightsMode.PER_LAYER
+                ),
                 kv_bytes_per_token=kv_bytes,
                 context_length=spec.context_length,
                 kv_bytes_full_context=kv_bytes * spec.context_length,

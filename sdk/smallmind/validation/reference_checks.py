@@ -82,7 +82,7 @@ def check_perplexity(
         known = case.ids[begin : min(begin + _ROWS_AT_ONCE, len(case.ids) - 1)]
         chunk = Chunk(np.asarray(known, np.int64), cache, LogitsWanted.ALL)
         (logits,) = model.runner.forward([chunk])
-        if logits is not None:
+        if isinstance(logits, np.ndarray):
             following = case.ids[begin + 1 : begin + 1 + len(known)]
             chosen = logits[np.arange(len(known)), following]
             total += float((log_normalisers(logits) - chosen).sum())
@@ -126,7 +126,8 @@ def all_logits(model: LoadedModel, ids: Sequence[int]) -> FloatArray:
     cache = model.runner.new_cache(len(ids))
     chunk = Chunk(np.asarray(ids, np.int64), cache, LogitsWanted.ALL)
     (logits,) = model.runner.forward([chunk])
-    return np.empty((0, model.spec.vocab_size), np.float32) if logits is None else logits
+    none = np.empty((0, model.spec.vocab_size), np.float32)
+    return logits if isinstance(logits, np.ndarray) else none
 
 
 def log_normalisers(logits: FloatArray) -> npt.NDArray[np.float64]:
@@ -144,7 +145,7 @@ def stepwise_logits(
     for tokens in (prompt_ids, *([token] for token in ids[:-1])):
         chunk = Chunk(np.asarray(tokens, np.int64), cache, LogitsWanted.LAST)
         (logits,) = model.runner.forward([chunk])
-        if logits is not None:
+        if isinstance(logits, np.ndarray):
             yield logits
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from smallmind_engine.control import NO_LIMIT
 from smallmind_engine.gguf import GgufFile
 from smallmind_engine.kernels import (
     ModelRunner,
     RopeLayout,
     TransformerSpec,
+    PrepareRequest,
     WeightsMode,
     backend_names,
     get_backend,
@@ -65,7 +65,9 @@ def prepare(path: Path, tensors: dict[str, np.ndarray | None]) -> ModelRunner:
             return out
 
     backend = get_backend("numpy")
-    return backend.prepare(spec_of(path, model), Source(), WeightsMode.RESIDENT, limit=NO_LIMIT)
+    return backend.prepare(
+        spec_of(path, model), Source(), PrepareRequest(mode=WeightsMode.RESIDENT)
+    )
 
 
 def test_every_family_is_tested() -> None:

@@ -11,11 +11,11 @@ row's result does not depend on the rows beside it: pages that it does not see c
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, Final
 
 from llvmlite import ir
 
+from smallmind_engine.cache import KVType
 from smallmind_engine.kernels.numba_backend.decode_ir import load_halves
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.math_ir import exp, tanh
@@ -41,14 +41,6 @@ _SUBS: Final = PAGE_TOKENS // LANES
 _SUBS_AT_ONCE: Final = 2
 _VECTORS_AT_ONCE: Final = 4
 _LANE_BYTES: Final = 64
-
-
-class KVType(StrEnum):
-    """What a KV cache stores."""
-
-    F32 = "f32"
-    F16 = "f16"
-    INT8 = "int8"
 
 
 ITEM_BYTES: Final = {KVType.F32: 4, KVType.F16: 2, KVType.INT8: 1}

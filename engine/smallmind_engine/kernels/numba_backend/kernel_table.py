@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from numba.core import types
 
-from smallmind_engine.kernels.numba_backend.attention_ir import KVType, attention
+from smallmind_engine.cache import KVType
+from smallmind_engine.kernels.numba_backend.attention_ir import attention
 from smallmind_engine.kernels.numba_backend.compile_cache import KernelSource
 from smallmind_engine.kernels.numba_backend.float_matmul import float_product
 from smallmind_engine.kernels.numba_backend.isa import IsaTier

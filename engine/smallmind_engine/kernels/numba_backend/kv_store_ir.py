@@ -7,7 +7,8 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from smallmind_engine.kernels.numba_backend.attention_ir import ITEM_BYTES, KVType
+from smallmind_engine.cache import KVType
+from smallmind_engine.kernels.numba_backend.attention_ir import ITEM_BYTES
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import Put
 from smallmind_engine.kernels.numba_backend.vector_ir import (

@@ -12,11 +12,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from smallmind_engine.cache import KVCache, PagedKVCache, PagePool
+from smallmind_engine.cache import KVCache, KVType, PagedKVCache, PagePool
 from smallmind_engine.control import NO_LIMIT, WorkLimit
-from smallmind_engine.kernels.backend import Chunk, LogitsWanted, WeightsMode
+from smallmind_engine.kernels.backend import Chunk, LogitsWanted, Output, WeightsMode, best_of
 from smallmind_engine.kernels.numba_backend import kernel_table
-from smallmind_engine.kernels.numba_backend.attention_ir import KVType
 from smallmind_engine.kernels.numba_backend.buffers import PRIVATE_TOKENS, StepBuffers
 from smallmind_engine.kernels.numba_backend.compile_cache import CompiledKernel
 from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, qkv_columns, round_up
@@ -88,6 +87,7 @@ class NumbaRunner:
         self._source = source
         self._model: PackedModel | None = model
         self._weight_bytes = model.nbytes
+        self.kv_type: Final = kind
         self._pages = page_layout(spec, kind)
         self._pages.write_offsets(model.layers)
         self._pool = PagePool(self._pages.page_bytes)
@@ -174,9 +174,7 @@ class NumbaRunner:
         """An empty KV cache with room for ``capacity`` tokens."""
         return PagedKVCache(self._pool, capacity)
 
-    def forward(
-        self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT
-    ) -> list[FloatArray | None]:
+    def forward(self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT) -> list[Output]:
         """Run one step; see ``ModelRunner.forward``."""
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
@@ -333,6 +331,7 @@ def _steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, _Part]]]:
             wanted = {
                 LogitsWanted.NONE: 0,
                 LogitsWanted.LAST: int(end == count),
+                LogitsWanted.BEST: int(end == count),
                 LogitsWanted.ALL: end - begin,
             }[chunk.logits]
             step.append((index, _Part(ids[begin:end], cache, cache.length + begin, wanted)))
@@ -348,9 +347,11 @@ def _paged(cache: KVCache) -> PagedKVCache:
     return cache
 
 
-def _answer(chunk: Chunk, found: list[FloatArray]) -> FloatArray | None:
+def _answer(chunk: Chunk, found: list[FloatArray]) -> Output:
     if chunk.logits is LogitsWanted.NONE:
         return None
+    if chunk.logits is LogitsWanted.BEST:
+        return best_of(found[-1][0])
     if chunk.logits is LogitsWanted.LAST:
         return found[-1][0]
     return found[0] if len(found) == 1 else np.concatenate(found)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
-from smallmind_engine.control import WorkLimit
-from smallmind_engine.kernels.backend import Progress, WeightsMode
+from smallmind_engine.cache import KVType
+from smallmind_engine.kernels.backend import (
+    PrepareRequest,
+    Progress,
+    WeightsMode,
+    refuse_choice,
+)
 from smallmind_engine.kernels.numpy_backend.model_weights import (
     ModelWeights,
     layer_bytes,
@@ -14,11 +20,14 @@ from smallmind_engine.kernels.numpy_backend.model_weights import (
 from smallmind_engine.kernels.numpy_backend.transformer import NumpyRunner
 from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 
+_FLOAT_BYTES: Final = 4
+
 
 class NumpyBackend:
     """Always there; the reference that other backends are held against."""
 
     name: Final = "numpy"
+    modes: Final = (WeightsMode.RESIDENT, WeightsMode.PER_LAYER)
 
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
         """Memory that ``prepare`` would take for good."""
@@ -26,14 +35,20 @@ class NumpyBackend:
             return resident_bytes(spec, source)
         return layer_bytes(spec)
 
+    def kv_bytes_per_token(self, spec: TransformerSpec, kv_type: KVType | None) -> int:
+        """Memory of one token in a KV cache over all layers."""
+        del kv_type  # there is one
+        return spec.kv_values_per_token * _FLOAT_BYTES
+
     def prepare(
-        self,
-        spec: TransformerSpec,
-        source: WeightSource,
-        mode: WeightsMode,
-        *,
-        limit: WorkLimit,
-        on_progress: Progress | None = None,
+        self, spec: TransformerSpec, source: WeightSource, request: PrepareRequest
     ) -> NumpyRunner:
         """Dequantise the weights; see ``Backend.prepare``."""
-        return NumpyRunner(spec, ModelWeights(spec, source, mode, limit, on_progress))
+        if request.kv_type not in {None, KVType.F32}:
+            raise refuse_choice("kv_cache_type", str(request.kv_type), self.name, [KVType.F32])
+        tell = request.on_progress
+        progress: Progress | None = None
+        if tell is not None:
+            progress = partial(tell, "weights")
+        weights = ModelWeights(spec, source, request.mode, request.limit, progress)
+        return NumpyRunner(spec, weights)

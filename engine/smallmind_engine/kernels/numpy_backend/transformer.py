@@ -10,9 +10,9 @@ from typing import Final
 
 import numpy as np
 
-from smallmind_engine.cache import DenseKVCache
+from smallmind_engine.cache import DenseKVCache, KVType
 from smallmind_engine.control import NO_LIMIT, WorkLimit
-from smallmind_engine.kernels.backend import Chunk, LogitsWanted, WeightsMode
+from smallmind_engine.kernels.backend import Chunk, LogitsWanted, Output, WeightsMode, best_of
 from smallmind_engine.kernels.numpy_backend.attention import attend
 from smallmind_engine.kernels.numpy_backend.model_weights import ModelWeights
 from smallmind_engine.kernels.numpy_backend.ops import (
@@ -42,6 +42,7 @@ class NumpyRunner:
 
     backend: Final = "numpy"
     prefill_chunk: Final = PREFILL_CHUNK
+    kv_type: Final = KVType.F32
 
     def __init__(self, spec: TransformerSpec, weights: ModelWeights) -> None:
         self._spec = spec
@@ -65,6 +66,11 @@ class NumpyRunner:
         """Memory that the activation buffers take now."""
         return self._pool.nbytes
 
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Memory that one token takes in a KV cache, over all layers."""
+        return self._spec.kv_values_per_token * 4
+
     def new_cache(self, capacity: int) -> DenseKVCache:
         """An empty KV cache with room for ``capacity`` tokens."""
         spec = self._spec
@@ -75,9 +81,7 @@ class NumpyRunner:
         self._pool.wait_idle(CLOSE_TIMEOUT_S)
         self._weights.close()
 
-    def forward(
-        self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT
-    ) -> list[FloatArray | None]:
+    def forward(self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT) -> list[Output]:
         """Run one step; see ``ModelRunner.forward``."""
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
@@ -87,7 +91,7 @@ class NumpyRunner:
 
     def _step(
         self, chunks: Sequence[Chunk], workspace: Workspace, limit: WorkLimit
-    ) -> list[FloatArray | None]:
+    ) -> list[Output]:
         spec = self._spec
         ids = np.concatenate([chunk.token_ids for chunk in chunks])
         positions = np.concatenate(
@@ -230,7 +234,7 @@ class NumpyRunner:
             self._norm(scratch, post_norm, None, scratch)
         np.add(x, scratch, out=x)
 
-    def _logits(self, chunks: Sequence[Chunk], x: FloatArray) -> list[FloatArray | None]:
+    def _logits(self, chunks: Sequence[Chunk], x: FloatArray) -> list[Output]:
         rows: list[int] = []
         counts: list[int] = []
         begin = 0
@@ -239,6 +243,7 @@ class NumpyRunner:
             first = {
                 LogitsWanted.NONE: end,
                 LogitsWanted.LAST: end - 1,
+                LogitsWanted.BEST: end - 1,
                 LogitsWanted.ALL: begin,
             }[chunk.logits]
             rows.extend(range(first, end))
@@ -252,13 +257,15 @@ class NumpyRunner:
         logits = weights.project(chosen)
         if self._spec.logit_softcap is not None:
             softcap(logits, self._spec.logit_softcap)
-        answers: list[FloatArray | None] = []
+        answers: list[Output] = []
         begin = 0
         for chunk, count in zip(chunks, counts, strict=True):
             part = logits[begin : begin + count]
             begin += count
             if chunk.logits is LogitsWanted.NONE:
                 answers.append(None)
+            elif chunk.logits is LogitsWanted.BEST:
+                answers.append(best_of(part[0]))
             else:
                 answers.append(part[0] if chunk.logits is LogitsWanted.LAST else part)
         return answers

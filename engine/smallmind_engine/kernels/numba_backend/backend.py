@@ -1,0 +1,124 @@
+"""The Numba backend: packs weights, has kernels compiled, and puts a runner together."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from functools import partial
+from typing import Final
+
+from smallmind_engine.cache import KVType
+from smallmind_engine.gguf import QuantType
+from smallmind_engine.kernels.backend import PrepareRequest, WeightsMode, refuse_choice
+from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
+from smallmind_engine.kernels.numba_backend.compile_cache import compile_kernels
+from smallmind_engine.kernels.numba_backend.isa import choose_tier
+from smallmind_engine.kernels.numba_backend.kernel_table import (
+    all_layouts,
+    kernel_sources,
+    product_name,
+)
+from smallmind_engine.kernels.numba_backend.matrix_plan import (
+    MatrixPlan,
+    arena_bytes,
+    plan_matrices,
+)
+from smallmind_engine.kernels.numba_backend.packed_model import allocate_arena, build_tables, pack_model
+from smallmind_engine.kernels.numba_backend.pages import page_layout
+from smallmind_engine.kernels.numba_backend.records import PAGE_TOKENS
+from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
+from smallmind_engine.kernels.packing import PackedLayout, layout_of
+from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
+
+DEFAULT_KV_TYPE: Final = KVType.F16
+
+
+class NumbaBackend:
+    """Keeps weights quantised; needs the extra ``fast``.
+
+    Raises:
+        ConfigError: ``SMALLMIND_ISA`` names instructions that this CPU does not have.
+    """
+
+    name: Final = "numba"
+    modes: Final = (WeightsMode.RESIDENT,)
+
+    def __init__(self) -> None:
+        self._tier = choose_tier()
+
+    def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
+        """Memory that ``prepare`` would take for good; vectors are left out, being thousandths."""
+        self._check_mode(mode)
+        return arena_bytes(plan_matrices(spec, source))
+
+    def kv_bytes_per_token(self, spec: TransformerSpec, kv_type: KVType | None) -> int:
+        """Memory of one token in a KV cache over all layers."""
+        return page_layout(spec, kv_type or DEFAULT_KV_TYPE).page_bytes // PAGE_TOKENS
+
+    def prepare(
+        self, spec: TransformerSpec, source: WeightSource, request: PrepareRequest
+    ) -> NumbaRunner:
+        """Compile or fetch kernels and pack the weights; see ``Backend.prepare``."""
+        self._check_mode(request.mode)
+        kv_type = request.kv_type or DEFAULT_KV_TYPE
+        plans = plan_matrices(spec, source)
+        _tell_conversions(plans, request)
+        layouts = tuple(dict.fromkeys(plan.layout for plan in plans))
+        tell = request.on_progress
+        kernels, report = compile_kernels(
+            kernel_sources(self._tier, layouts, (kv_type,)),
+            tier=self._tier,
+            limit=request.limit,
+            on_progress=None if tell is None else lambda _, done, all_: tell("kernels", done, all_),
+        )
+        if request.on_kernels is not None:
+            request.on_kernels(report, self._tier)
+        arena = allocate_arena(arena_bytes(plans))
+        pack_model(
+            plans, source, arena, request.limit, None if tell is None else partial(tell, "weights")
+        )
+        addresses = {layout.name: kernels[product_name(layout)].address for layout in layouts}
+        model = build_tables(spec, source, plans, arena, addresses)
+        threads = request.threads or usable_cores()
+        return NumbaRunner(spec, source, model, kernels, kv_type, threads)
+
+    def _check_mode(self, mode: WeightsMode) -> None:
+        if mode not in self.modes:
+            raise refuse_choice("weights", mode, self.name, self.modes)
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _tell_conversions(plans: Iterable[MatrixPlan], request: PrepareRequest) -> None:
+    if request.on_converted is None:
+        return
+    for plan in plans:
+        if plan.layout.name != plan.qtype.name:
+            request.on_converted(plan.tensor, plan.qtype.name, plan.layout.name)
+
+
+def prepare_kernels(
+    quant_types: Sequence[str] | None = None, on_progress: CompileProgress | None = None
+) -> CompileReport:
+    """Compile kernels ahead of the first load, for all types of KV caches.
+
+    Args:
+        quant_types: names of the types that weights have, as in ``QuantType``; None for all.
+        on_progress: told of what has to be compiled; what it raises stops the work.
+
+    Raises:
+        ConfigError: ``SMALLMIND_ISA`` names instructions that this CPU does not have.
+    """
+    layouts: tuple[PackedLayout, ...] = all_layouts()
+    if quant_types is not None:
+        wanted = (layout_of(QuantType[name], 256) for name in quant_types)
+        layouts = tuple(dict.fromkeys(wanted))
+    tier = choose_tier()
+    sources = kernel_sources(tier, layouts, tuple(KVType))
+    _, report = compile_kernels(sources, tier=tier, on_progress=on_progress)
+    return report

@@ -1,0 +1,101 @@
+"""What loading tells the bus besides its start, progress and end."""
+
+from __future__ import annotations
+
+from smallmind_engine.kernels import CompileReport
+from smallmind_engine.telemetry import (
+    Degraded,
+    DegradeReason,
+    Emitter,
+    EventKind,
+    KernelsPrepared,
+    TokenizerDiagnosed,
+)
+from smallmind_engine.tokenizers import Tokenizer
+
+
+def tell_degraded(
+    emitter: Emitter, component: str, reason: DegradeReason, message: str
+) -> None:
+    """Publish that something is less than it could be."""
+    if emitter.wants & EventKind.DEGRADED:
+        emitter.publish(
+            Degraded(*emitter.header(), component=component, reason=reason, message=message)
+        )
+
+
+def tell_tokenizer(emitter: Emitter, model: str, tokenizer: Tokenizer) -> None:
+    """Publish how the tokenizer was made, and what is wrong with it."""
+    diagnostics = tokenizer.diagnostics
+    if emitter.wants & EventKind.TOKENIZER_DIAGNOSED:
+        emitter.publish(
+            TokenizerDiagnosed(
+                *emitter.header(),
+                model=model,
+                tokenizer_type=diagnostics.tokenizer_type,
+                tokenizer_kind=diagnostics.kind,
+                vocab_size=diagnostics.vocab_size,
+                merge_count=diagnostics.merge_count,
+                issues=tuple(issue.reason for issue in diagnostics.issues),
+            )
+        )
+    if emitter.wants & EventKind.DEGRADED:
+        for issue in diagnostics.issues:
+            emitter.publish(
+                Degraded(
+                    *emitter.header(),
+                    component="tokenizer",
+                    reason=issue.reason,
+                    message=issue.message,
+                )
+            )
+
+
+class PreparationTeller:
+    """Publishes what a backend reports while it prepares a model.
+
+    Args:
+        emitter: of the loading.
+        model: name for the events.
+        backend: its name.
+    """
+
+    def __init__(self, emitter: Emitter, model: str, backend: str) -> None:
+        self._emitter = emitter
+        self._model = model
+        self._backend = backend
+        self._conversions: dict[tuple[str, str], list[str]] = {}
+
+    def kernels_ready(self, report: CompileReport, isa: str) -> None:
+        """Kernels were compiled, or found."""
+        emitter = self._emitter
+        if emitter.wants & EventKind.KERNELS_PREPARED:
+            emitter.publish(
+                KernelsPrepared(
+                    *emitter.header(),
+                    model=self._model,
+                    backend=self._backend,
+                    isa=isa,
+                    compiled=report.compiled,
+                    cached=report.cached,
+                    duration_s=report.seconds,
+                )
+            )
+        if report.problem is not None:
+            reason = DegradeReason.KERNEL_CACHE_UNAVAILABLE
+            tell_degraded(emitter, "kernels", reason, report.problem)
+
+    def converted(self, tensor: str, found: str, used: str) -> None:
+        """A tensor is computed in another type than it has in the file."""
+        self._conversions.setdefault((found, used), []).append(tensor)
+
+    def close(self) -> None:
+        """Publish one event for each kind of conversion."""
+        for (found, used), tensors in self._conversions.items():
+            tell_degraded(
+                self._emitter,
+                "kernels",
+                DegradeReason.WEIGHT_TYPE_CONVERTED,
+                f"{len(tensors)} tensors of type {found}, such as {tensors[0]},"
+                f" were converted to {used}",
+            )
