@@ -27,7 +27,7 @@ from smallmind_engine.kernels.numba_backend.packed_model import allocate_arena, 
 from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import PAGE_TOKENS
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
-from smallmind_engine.kernels.packing import PackedLayout, layout_of
+from smallmind_engine.kernels.packing import SPLIT_Q8_0, PackedLayout, layout_of
 from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 
 DEFAULT_KV_TYPE: Final = KVType.F16
@@ -98,8 +98,8 @@ def _tell_conversions(plans: Iterable[MatrixPlan], request: PrepareRequest) -> N
     if request.on_converted is None:
         return
     for plan in plans:
-        if plan.layout.name != plan.qtype.name:
-            request.on_converted(plan.tensor, plan.qtype.name, plan.layout.name)
+        if plan.layout.source_type != plan.qtype.name:
+            request.on_converted(plan.tensor, plan.qtype.name, plan.layout.source_type)
 
 
 def prepare_kernels(
@@ -117,7 +117,7 @@ def prepare_kernels(
     layouts: tuple[PackedLayout, ...] = all_layouts()
     if quant_types is not None:
         wanted = (layout_of(QuantType[name], 256) for name in quant_types)
-        layouts = tuple(dict.fromkeys(wanted))
+        layouts = (*dict.fromkeys(wanted), SPLIT_Q8_0)
     tier = choose_tier()
     sources = kernel_sources(tier, layouts, tuple(KVType))
     _, report = compile_kernels(sources, tier=tier, on_progress=on_progress)

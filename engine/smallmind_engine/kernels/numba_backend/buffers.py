@@ -31,6 +31,9 @@ PRIVATE_TOKENS: Final = 4
 
 _BLOCK: Final = 32
 _ALIGNMENT: Final = 64
+OUTPUT_COUNTERS: Final = 1 + 2 * PRIVATE_TOKENS
+"""For the output projection, and for two passes of a search for each token."""
+
 _SPARE_TOKENS: Final = 4
 """Kernels read up to three tokens behind the last one."""
 
@@ -61,6 +64,32 @@ class _Planes:
     @property
     def addresses(self) -> list[int]:
         return [part.ctypes.data for part in self.parts]
+
+
+class SearchBuffers:
+    """Arrays for finding the best outputs; see ``screening.find_best``.
+
+    Args:
+        spec: the model.
+        threads: of the team.
+    """
+
+    def __init__(self, spec: TransformerSpec, threads: int) -> None:
+        tokens = PRIVATE_TOKENS
+        # Rows of threads are cache lines of their own.
+        self.bounds = aligned((tokens, -(-spec.vocab_size // 16)), np.float32)
+        self.energies = aligned((threads, round_up(-(-spec.width // _BLOCK))), np.float32)
+        self.reached = aligned((tokens, threads, 16), np.float32)
+        self.scratch = aligned((threads, 2, 16), np.float32)
+        self.exact = aligned((threads, 16), np.float32)
+        self.best_logits = aligned((threads, tokens, 16), np.float32)
+        self.best_ids = aligned((threads, tokens, 8), np.int64)
+        self.doubts = aligned((threads, 8), np.int64)
+
+    @property
+    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
+        """In the order in which compiled code takes them."""
+        return tuple(vars(self).values())
 
 
 class StepBuffers:
@@ -97,7 +126,7 @@ class StepBuffers:
         self.attends = aligned((threads, round_up(ATTEND_WORDS)), np.int64)
         self.puts = aligned((threads, round_up(PUT_WORDS)), np.int64)
         self.counters = aligned(
-            ((spec.n_layers * COUNTERS_PER_LAYER + 1) * COUNTER_WORDS,), np.int64
+            ((spec.n_layers * COUNTERS_PER_LAYER + OUTPUT_COUNTERS) * COUNTER_WORDS,), np.int64
         )
         self.barrier = aligned((BARRIER_WORDS,), np.int64)
         self.times = aligned((spec.n_layers * len(Operation) + 2,), np.int64)

@@ -16,12 +16,14 @@ from smallmind_engine.kernels.numba_backend.kv_store_ir import store_row
 from smallmind_engine.kernels.numba_backend.matmul import packed_product
 from smallmind_engine.kernels.numba_backend.records import MAX_QUERY_ROWS
 from smallmind_engine.kernels.numba_backend.row_decode import float_row, packed_row
+from smallmind_engine.kernels.numba_backend.screening import screen
 from smallmind_engine.kernels.numba_backend.sync_ir import spin_until
 from smallmind_engine.kernels.numba_backend.walk import run_step
-from smallmind_engine.kernels.packing import LAYOUTS, PackedLayout
+from smallmind_engine.kernels.packing import LAYOUTS, SPLIT_Q8_0, PackedLayout
 
 STEP: Final = "step"
 SPIN: Final = "spin"
+SCREEN: Final = "screen"
 
 _SPIN_SIGNATURE: Final = types.boolean(types.int64, types.int64)
 _TWO_ADDRESSES: Final = types.void(types.int64, types.int64)
@@ -53,6 +55,18 @@ _STEP_SIGNATURE: Final = types.void(
     _array(types.int64, 2),  # input_planes
     _array(types.int64, 1),  # inner_planes
     _array(types.float32, 2),  # logits
+    types.Tuple(  # search
+        (
+            _array(types.float32, 2),
+            _array(types.float32, 2),
+            _array(types.float32, 3),
+            _array(types.float32, 3),
+            _array(types.float32, 2),
+            _array(types.float32, 3),
+            _array(types.int64, 3),
+            _array(types.int64, 2),
+        )
+    ),
     _array(types.int64, 3),  # jobs
     _array(types.int64, 2),  # attends
     _array(types.int64, 2),  # puts
@@ -98,6 +112,8 @@ def kernel_sources(
         add(product_name(layout), made)
         row = float_row(tier, layout.name) if layout.is_float else packed_row(tier, layout)
         add(row_name(layout), row)
+        if layout is SPLIT_Q8_0:
+            add(SCREEN, screen(tier, layout.zero))
     for kind in kinds:
         for rows in range(1, MAX_QUERY_ROWS + 1):
             add(attention_name(kind, rows), attention(tier, kind, rows))

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from smallmind_engine.gguf import QuantType
 from smallmind_engine.kernels.numba_backend.records import Layer
-from smallmind_engine.kernels.packing import PackedLayout, layout_of, planes
+from smallmind_engine.kernels.packing import SPLIT_Q8_0, PackedLayout, layout_of, planes
 from smallmind_engine.kernels.rotation import halves_order
 from smallmind_engine.kernels.spec import RopeLayout, TransformerSpec, WeightSource
 from smallmind_engine.kernels.tensors import EMBEDDING, OUTPUT, require
@@ -73,6 +73,8 @@ def plan_matrices(spec: TransformerSpec, source: WeightSource) -> tuple[MatrixPl
     for layer, part in _all_parts(spec, source):
         qtype = source.qtype(part.tensor)
         layout = layout_of(qtype, part.columns)
+        if layer is None and layout.name == SPLIT_Q8_0.source_type:
+            layout = SPLIT_Q8_0
         n_bytes = planes(layout, part.rows, part.columns).n_bytes
         plans.append(
             MatrixPlan(

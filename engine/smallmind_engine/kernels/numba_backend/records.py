@@ -37,6 +37,7 @@ class Job(IntEnum):
     OUT_STRIDE = 11  # bytes from token to token
     SCRATCH = 12  # 64 bytes for each of ``TOKEN_TILE`` tokens, of this thread
     FLOAT_STRIDE = 13  # bytes from token to token of FLOATS
+    ENERGIES = 14  # float32 [blocks]: of one token, see ``screening``
 
 
 TOKEN_TILE = 128
@@ -118,6 +119,7 @@ class Size(IntEnum):
     OUTPUT = 24  # matrix of the output projection
     OUTPUT_NORM = 25  # vector
     OUTPUT_NORM_BIAS = 26
+    BEST_ONLY = 28  # 1: only the best entry of each row of logits is wanted
     EMBED = 27  # 1: the output matrix is the embedding, and the step looks rows up itself
 
 
@@ -178,6 +180,10 @@ class Function(IntEnum):
     ATTEND = 0  # for one query row; those for more follow
     STORE_ROW = 4
     EMBED = 5
+    SCREEN = 6
+
+
+FUNCTIONS = 7
 
 
 class Operation(IntEnum):

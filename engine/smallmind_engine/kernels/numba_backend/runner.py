@@ -4,23 +4,36 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 
 from smallmind_engine.cache import KVCache, KVType, PagedKVCache, PagePool
 from smallmind_engine.control import NO_LIMIT, WorkLimit
-from smallmind_engine.kernels.backend import Chunk, LogitsWanted, Output, WeightsMode, best_of
+from smallmind_engine.kernels.backend import (
+    BestToken,
+    Chunk,
+    LogitsWanted,
+    Output,
+    WeightsMode,
+    best_of,
+)
 from smallmind_engine.kernels.numba_backend import kernel_table
-from smallmind_engine.kernels.numba_backend.buffers import PRIVATE_TOKENS, StepBuffers
+from smallmind_engine.kernels.numba_backend.buffers import (
+    PRIVATE_TOKENS,
+    SearchBuffers,
+    StepBuffers,
+)
 from smallmind_engine.kernels.numba_backend.compile_cache import CompiledKernel
 from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, qkv_columns, round_up
 from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import (
+    FUNCTIONS,
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
     Constant,
@@ -30,6 +43,7 @@ from smallmind_engine.kernels.numba_backend.records import (
 from smallmind_engine.kernels.numba_backend.records import Sequence as SequenceField
 from smallmind_engine.kernels.numba_backend.team import Team
 from smallmind_engine.kernels.numba_backend.turns import Turns
+from smallmind_engine.kernels.packing import SPLIT_Q8_0
 from smallmind_engine.kernels.spec import Activation, FloatArray, IntArray, NormKind
 from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 from smallmind_engine.kernels.tensors import EMBEDDING, POSITIONS
@@ -40,6 +54,10 @@ _LAYER_FLOPS_AT_ONCE: Final = 6e9
 _MOST_TOKENS: Final = 512
 _LEAST_CHUNK: Final = 32
 _WAIT_S: Final = 0.02
+
+_MOST_DOUBTS: Final = 8
+_SEARCHES_A_DOUBT: Final = 1000
+"""So often, and once in so many, may the search for the best logit fail before it is given up."""
 
 
 @dataclass(slots=True)
@@ -94,12 +112,17 @@ class NumbaRunner:
         self._team = Team(threads, kernels[kernel_table.SPIN].call)
         self._turn = threading.Lock()
         self._step: Any = kernels[kernel_table.STEP].call
-        self._functions = np.zeros(Function.EMBED + 1, np.int64)
+        self._functions = np.zeros(FUNCTIONS, np.int64)
         for rows in range(1, MAX_QUERY_ROWS + 1):
             attend = kernels[kernel_table.attention_name(kind, rows)].address
             self._functions[Function.ATTEND + rows - 1] = attend
         self._functions[Function.STORE_ROW] = kernels[kernel_table.store_name(kind)].address
+        if kernel_table.SCREEN in kernels:
+            self._functions[Function.SCREEN] = kernels[kernel_table.SCREEN].address
         output = model.plans[-1].layout
+        self._search = SearchBuffers(spec, threads) if output is SPLIT_Q8_0 else None
+        self._no_search = SearchBuffers(replace(spec, vocab_size=1), 1)
+        self._doubts = self._searches = 0
         self._functions[Function.EMBED] = kernels[kernel_table.row_name(output)].address
         self._kernels = kernels  # keeps the code alive
         self._buffers: dict[int, StepBuffers] = {}
@@ -180,6 +203,9 @@ class NumbaRunner:
             chunk.cache.check_room(len(chunk.token_ids))
         pieces: list[list[FloatArray]] = [[] for _ in chunks]
         with self._own_turn(limit):
+            found = self._find_best(chunks, limit)
+            if found is not None:
+                return found
             for step in _steps(chunks):
                 logits = self._run([part for _, part in step], limit)
                 begin = 0
@@ -211,7 +237,56 @@ class NumbaRunner:
         finally:
             self._turn.release()
 
-    def _run(self, parts: list[_Part], limit: WorkLimit) -> FloatArray:
+    def _find_best(self, chunks: Sequence[Chunk], limit: WorkLimit) -> list[Output] | None:
+        """A step that computes only the best logits; None when that is not possible."""
+        wanted = {chunk.logits for chunk in chunks} - {LogitsWanted.NONE}
+        n_tokens = sum(len(chunk.token_ids) for chunk in chunks)
+        search = self._search
+        if search is None or wanted != {LogitsWanted.BEST} or n_tokens > PRIVATE_TOKENS:
+            return None
+        if self._doubts > _MOST_DOUBTS + self._searches // _SEARCHES_A_DOUBT:
+            return None
+        self._searches += 1
+        (step,) = _steps(chunks)
+        self._run([part for _, part in step], limit, search)
+        if search.doubts[:, 0].any():
+            self._doubts += 1
+            return None
+        answers: list[Output] = []
+        row = 0
+        for chunk in chunks:
+            if chunk.logits is LogitsWanted.NONE:
+                answers.append(None)
+                continue
+            best = self._best(search, row)
+            row += 1
+            if best is None:
+                return None
+            answers.append(best)
+        for chunk in chunks:
+            chunk.cache.length += len(chunk.token_ids)
+        return answers
+
+    def _best(self, search: SearchBuffers, row: int) -> BestToken | None:
+        """What the threads found for a row of logits; None when it is not finite."""
+        found = [
+            (float(logit), -int(token_id))
+            for logit, token_id in zip(
+                search.best_logits[:, row, 0], search.best_ids[:, row, 0], strict=True
+            )
+            if token_id >= 0
+        ]
+        if not found:
+            return None
+        logit, negative = max(found)
+        cap = self._spec.logit_softcap
+        if cap is not None:
+            logit = cap * math.tanh(logit / cap)
+        return BestToken(-negative, logit) if math.isfinite(logit) else None
+
+    def _run(
+        self, parts: list[_Part], limit: WorkLimit, search: SearchBuffers | None = None
+    ) -> FloatArray:
         model = self._model
         if model is None:
             raise RuntimeError
@@ -226,12 +301,15 @@ class NumbaRunner:
         sizes[Size.WANTED] = n_wanted
         sizes[Size.QUERY_ROWS] = self._query_rows(parts)
         turns = self._turns.up_to(max(part.length + len(part.ids) for part in parts))
-        logits = np.empty((n_wanted, round_up(spec.vocab_size)), np.float32)
+        sizes[Size.BEST_ONLY] = search is not None
+        columns = round_up(spec.vocab_size)
+        logits = np.empty((n_wanted if search is None else 0, columns), np.float32)
+        found = (search or self._no_search).arrays
         arguments = (
             sizes, self._constants, model.layers, model.matrices, model.vectors, turns,
             buffers.sequences, buffers.tokens, buffers.ids, buffers.wanted, self._functions, buffers.stream,
             buffers.normed, buffers.qkv, buffers.attended, buffers.block_out, buffers.inner,
-            buffers.input_planes, buffers.inner_planes, logits, buffers.jobs, buffers.attends,
+            buffers.input_planes, buffers.inner_planes, logits, found, buffers.jobs, buffers.attends,
             buffers.puts, buffers.counters, buffers.barrier, buffers.times,
         )  # fmt: skip
         step = self._step

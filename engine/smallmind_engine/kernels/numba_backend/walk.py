@@ -41,6 +41,7 @@ from smallmind_engine.kernels.numba_backend.records import (
 )
 from smallmind_engine.kernels.numba_backend.row_work import add_residual, norm, rotate, scale_row
 from smallmind_engine.kernels.numba_backend.rows_ir import BLOCK, quantize
+from smallmind_engine.kernels.numba_backend.screening import find_best
 from smallmind_engine.kernels.numba_backend.sync_ir import atomic_add, wait_for_all
 from smallmind_engine.kernels.numba_backend.vector_ir import I64, LANES, Code, Value, ir_function
 
@@ -258,6 +259,7 @@ def run_step(
     input_planes: Any,
     inner_planes: Any,
     logits: Any,
+    search: Any,
     jobs: Any,
     attends: Any,
     puts: Any,
@@ -289,6 +291,7 @@ def run_step(
         input_planes: int64 (copies, 4), addresses of quantised inputs.
         inner_planes: int64 (4,), likewise of the feed-forward block's inner rows.
         logits: float32 (wanted, V rounded up to 16).
+        search: arrays for finding the best logits only; see ``screening.find_best``.
         jobs: int64 (threads, 2, fields), records of their own for each thread.
         attends: int64 (threads, fields).
         puts: int64 (threads, fields).
@@ -467,10 +470,20 @@ def run_step(
     if not private:
         wait_for_all(meeting, threads)
     job[Job.OUT_STRIDE] = logits.shape[1] * _FLOAT
+    counter = sizes[Size.LAYERS] * COUNTERS_PER_LAYER
+    if sizes[Size.BEST_ONLY]:
+        find_best(
+            thread, sizes, matrices[sizes[Size.OUTPUT]], functions, job, search, n_wanted, counters,
+            counter + 1, meeting,
+        )  # fmt: skip
+        if timed:
+            mark += 1
+            times[mark] = clock()
+        return
     start = address_of(logits)
     product(
         matrices, (sizes[Size.OUTPUT], none, none), (start, start, start), job, n_wanted,
-        counters, sizes[Size.LAYERS] * COUNTERS_PER_LAYER, threads,
+        counters, counter, threads,
         constants[Constant.LOGIT_CAP],
     )  # fmt: skip
     wait_for_all(meeting, threads)

@@ -2,6 +2,7 @@
 
 from smallmind_engine.kernels.packing.layouts import (
     LAYOUTS,
+    SPLIT_Q8_0,
     PackedLayout,
     PackedPlanes,
     layout_of,
@@ -13,6 +14,7 @@ from smallmind_engine.kernels.packing.unpack import IQ4_VALUES, unpack_matrix
 __all__ = [
     "IQ4_VALUES",
     "LAYOUTS",
+    "SPLIT_Q8_0",
     "PackedLayout",
     "PackedPlanes",
     "layout_of",

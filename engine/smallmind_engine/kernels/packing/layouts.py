@@ -9,7 +9,8 @@ Integer weights lie in up to four planes, one after the other:
 * low: the lower bits of the codes, ``[G][NB][vectors][64]``. With 8 bits vector v has columns 4v
   to 4v+3; with 4 bits the lower nibbles are those of vector 2v and the upper of 2v+1; with 2 bits
   a byte has the vectors 4v to 4v+3, lowest first.
-* high: the other bits. One bit: ``[G][NB][64]``, bit v of a byte is of vector v. Two bits: as low.
+* high: the other bits. One bit: ``[G][NB][64]``, bit v of a byte is of vector v. Two or four
+  bits: as low.
 * scales: ``[G][NB][halves][1 or 2][16]``, the factor and, where there is one, the offset of 16 rows;
   float16, or int8 where a super-block of 256 columns has a factor of its own.
 * supers: ``[G][NB / 8][1 or 2][16]`` float16, where there are such.
@@ -41,13 +42,14 @@ class PackedLayout:
     Attributes:
         name: of the GGUF type that it comes from without loss.
         base_bits: bits of a code in the low plane: 8, 4 or 2; 0 for floats.
-        high_bits: bits in the high plane: 0, 1 or 2.
+        high_bits: bits in the high plane: 0, 1, 2 or 4.
         zero: code of the weight zero, where there is no offset.
         has_min: whether there is an offset.
         sub_size: columns that share a factor: 32 or 16.
         is_super: whether factors are int8, with a float16 factor for 256 columns.
         codebook: whether codes are indices into the table of IQ4_NL.
         item_bytes: size of a float weight; 0 for integers.
+        split_from: name of the GGUF type whose codes it takes apart further; empty for the name.
     """
 
     name: str
@@ -59,6 +61,12 @@ class PackedLayout:
     is_super: bool = False
     codebook: bool = False
     item_bytes: int = 0
+    split_from: str = ""
+
+    @property
+    def source_type(self) -> str:
+        """Name of the GGUF type that it holds without loss."""
+        return self.split_from or self.name
 
     @property
     def is_float(self) -> bool:
@@ -76,6 +84,12 @@ class PackedLayout:
         return BLOCK // self.sub_size
 
 
+SPLIT_Q8_0: Final = PackedLayout(
+    name="Q8_0_SPLIT", base_bits=4, high_bits=4, zero=128, split_from="Q8_0"
+)
+"""Q8_0 with the upper and lower halves of its codes apart: the upper ones tell already which rows
+may be the largest. For output matrices."""
+
 _ALL: Final = (
     PackedLayout(name="F32", item_bytes=4),
     PackedLayout(name="F16", item_bytes=2),
@@ -92,6 +106,7 @@ _ALL: Final = (
     PackedLayout(name="Q6_K", base_bits=4, high_bits=2, zero=32, sub_size=16, is_super=True),
     PackedLayout(name="IQ4_NL", base_bits=4, codebook=True),
     PackedLayout(name="IQ4_XS", base_bits=4, codebook=True, is_super=True),
+    SPLIT_Q8_0,
 )
 
 LAYOUTS: Final[Mapping[str, PackedLayout]] = {layout.name: layout for layout in _ALL}

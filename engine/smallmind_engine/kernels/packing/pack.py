@@ -70,7 +70,7 @@ def pack_matrix(
         flat = tile.reshape(-1)
         if layout.is_float:
             _put_floats(flat, qtype, layout, end - begin, columns, out, begin)
-        elif qtype.name == layout.name:
+        elif qtype.name == layout.source_type:
             _put(take_apart(flat, qtype, end - begin), layout, columns, where, out, begin)
         else:
             values = dequantize(flat, qtype, (end - begin, columns))
@@ -167,6 +167,8 @@ def _four_to_a_byte(quads: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
 
 def _high_bits(quads: npt.NDArray[np.uint32], layout: PackedLayout) -> npt.NDArray[np.uint32]:
     above = quads >> np.uint32(layout.base_bits)
+    if layout.high_bits == 4:
+        return _low_bits(above, 4)
     if layout.high_bits == 2:
         return _four_to_a_byte(above & _PAIRS)
     shifts = np.arange(_QUADS, dtype=np.uint32)[:, None]
