@@ -58,7 +58,6 @@ _C_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 # -- compiling ----------------------------------------------------------------------------------
 
 
-@cache
 def _kernel(name: str, tier: IsaTier, function: Callable[[], Callable[..., None]]) -> Call:
     source = KernelSource(name=name, signature=_TWO_ADDRESSES, function=function())
     kernels, _ = compile_kernels([source], tier=tier)

@@ -24,7 +24,7 @@ Floats = npt.NDArray[np.float32]
 SMALLEST, LARGEST = 1e-3, 1e3
 """Between these lies the largest weight of each random block."""
 
-OWN = [QuantType[name] for name in LAYOUTS]
+OWN = [qtype for qtype in QuantType if qtype.name in LAYOUTS]
 """The types that have a layout of their own."""
 
 ALIGNMENT = 64
@@ -84,16 +84,19 @@ class PackedMatrix:
     values: Floats
 
 
-def packed(data: Bytes, qtype: QuantType, rows: int, columns: int) -> PackedMatrix:
-    """Pack bytes of a file."""
-    layout = layout_of(qtype, columns)
+def packed(
+    data: Bytes, qtype: QuantType, rows: int, columns: int, layout: PackedLayout | None = None
+) -> PackedMatrix:
+    """Pack bytes of a file; into the layout of their type, if no other is asked for."""
+    layout = layout or layout_of(qtype, columns)
     # What is there before is not zero, so that bytes left out would be seen.
     out = aligned_bytes(planes(layout, rows, columns).n_bytes, fill=255)
     pack_matrix(data, qtype, layout, rows, columns, out)
     return PackedMatrix(layout, rows, columns, out, unpack_matrix(out, layout, rows, columns))
 
 
-def random_packed(qtype: QuantType, rows: int, columns: int, seed: int = 0) -> PackedMatrix:
+def random_packed(layout: PackedLayout, rows: int, columns: int, seed: int = 0) -> PackedMatrix:
     """A packed random matrix."""
+    qtype = QuantType[layout.source_type]
     data = random_matrix(np.random.default_rng(seed), qtype, rows, columns)
-    return packed(data, qtype, rows, columns)
+    return packed(data, qtype, rows, columns, layout)

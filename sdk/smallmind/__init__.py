@@ -16,6 +16,7 @@ from smallmind_engine.memory import MemoryBudgetMode
 from smallmind_engine.runtime import (
     BackpressurePolicy,
     ContextOverflow,
+    Detail,
     EngineOptions,
     GenerationOptions,
     GenerationResult,
@@ -42,6 +43,7 @@ __all__ = [
     "ContextOverflow",
     "Correlation",
     "DegradeReason",
+    "Detail",
     "Engine",
     "EngineOptions",
     "GenerationOptions",

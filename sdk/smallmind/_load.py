@@ -15,7 +15,7 @@ from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.kernels import WeightsMode
 from smallmind_engine.memory import BudgetEnforcer, MemoryBudgetMode
 from smallmind_engine.model import LoadOptions, load_model
-from smallmind_engine.runtime import EngineCore, EngineOptions
+from smallmind_engine.runtime import Detail, EngineCore, EngineOptions
 from smallmind_engine.telemetry import (
     EventBus,
     Exporter,
@@ -46,6 +46,7 @@ class EngineKwargs(TypedDict, total=False):
     max_concurrent_requests: int
     max_queue_depth: int
     capture_content: bool
+    detail: Detail | str
 
 
 def load(
@@ -123,6 +124,7 @@ def load(
                     context_length=chosen.context_length,
                     tokenizer_mode=chosen.tokenizer_mode,
                     strict_tokenizer=chosen.strict_tokenizer,
+                    measure_machine=chosen.detail is Detail.KERNEL,
                 ),
                 budget,
                 bus.emitter(correlation),

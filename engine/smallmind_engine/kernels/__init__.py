@@ -6,11 +6,14 @@ from smallmind_engine.kernels.backend import (
     Chunk,
     LogitsWanted,
     ModelRunner,
+    OnOperations,
+    OperationTime,
     Output,
     PrepareRequest,
     Progress,
     WeightsMode,
 )
+from smallmind_engine.kernels.ceilings import Ceilings
 from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
 from smallmind_engine.kernels.registry import (
     AUTO,
@@ -38,6 +41,7 @@ __all__ = [
     "Backend",
     "BackendChoice",
     "BestToken",
+    "Ceilings",
     "Chunk",
     "CompileProgress",
     "CompileReport",
@@ -47,6 +51,8 @@ __all__ = [
     "LogitsWanted",
     "ModelRunner",
     "NormKind",
+    "OnOperations",
+    "OperationTime",
     "Output",
     "PrepareRequest",
     "Progress",

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from smallmind_engine.cache import KVCache, KVType
 from smallmind_engine.control import NO_LIMIT, WorkLimit
+from smallmind_engine.kernels.ceilings import Ceilings
 from smallmind_engine.kernels.compile_report import CompileReport
 from smallmind_engine.kernels.spec import FloatArray, IntArray, TransformerSpec, WeightSource
 from smallmind_engine.telemetry.errors import ConfigError
@@ -73,6 +74,33 @@ Output = FloatArray | BestToken | None
 """What a step returns for a chunk."""
 
 
+@dataclass(frozen=True, slots=True)
+class OperationTime:
+    """What an operation of a step took, and what it had to do.
+
+    Attributes:
+        op: which operation; a backend has few names.
+        layer: index; None for what belongs to none.
+        quantization: types of what it read, joined with ``+``.
+        tokens: rows that went through it.
+        seconds: wall time.
+        n_bytes: read: weights, cached keys and values, and activations, each counted once.
+        flops: multiplications and additions, of integers too.
+    """
+
+    op: str
+    layer: int | None
+    quantization: str
+    tokens: int
+    seconds: float
+    n_bytes: int
+    flops: int
+
+
+OnOperations = Callable[[Sequence[OperationTime]], None]
+"""Told of the operations of a step, in the order in which they ran."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareRequest:
     """How a model is to be brought into a backend's form.
@@ -87,6 +115,7 @@ class PrepareRequest:
         on_progress: told of a phase (``kernels`` or ``weights``), what is done, and of how much.
         on_kernels: told once how the kernels were made ready, and of their instructions.
         on_converted: told of a tensor's name and type, and the type it is computed in.
+        on_ceilings: told what the machine can do at most, which is measured for this alone.
     """
 
     mode: WeightsMode
@@ -98,6 +127,7 @@ class PrepareRequest:
     on_progress: Callable[[str, int, int], None] | None = None
     on_kernels: Callable[[CompileReport, str], None] | None = None
     on_converted: Callable[[str, str, str], None] | None = None
+    on_ceilings: Callable[[Ceilings], None] | None = None
 
 
 class ModelRunner(Protocol):
@@ -142,7 +172,12 @@ class ModelRunner(Protocol):
         """An empty KV cache with room for ``capacity`` tokens."""
         ...
 
-    def forward(self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT) -> list[Output]:
+    def forward(
+        self,
+        chunks: Sequence[Chunk],
+        limit: WorkLimit = NO_LIMIT,
+        on_operations: OnOperations | None = None,
+    ) -> list[Output]:
         """Run one step.
 
         The keys and values of the new tokens are added to the caches.
@@ -150,6 +185,7 @@ class ModelRunner(Protocol):
         Args:
             chunks: new tokens, of a different sequence each.
             limit: stops the step between layers; the caches are then as they were before.
+            on_operations: told of the operations at the step's end; nothing is timed without it.
 
         Returns:
             For each chunk its logits: shape (V,) for ``LAST``, (T, V) for ``ALL``, the best token

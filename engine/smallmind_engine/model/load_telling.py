@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from smallmind_engine.kernels import CompileReport
+from smallmind_engine.kernels import Ceilings, CompileReport
 from smallmind_engine.telemetry import (
     Degraded,
     DegradeReason,
     Emitter,
     EventKind,
     KernelsPrepared,
+    MachineMeasured,
     TokenizerDiagnosed,
 )
 from smallmind_engine.tokenizers import Tokenizer
 
 
-def tell_degraded(
-    emitter: Emitter, component: str, reason: DegradeReason, message: str
-) -> None:
+def tell_degraded(emitter: Emitter, component: str, reason: DegradeReason, message: str) -> None:
     """Publish that something is less than it could be."""
     if emitter.wants & EventKind.DEGRADED:
         emitter.publish(
@@ -84,6 +83,20 @@ class PreparationTeller:
         if report.problem is not None:
             reason = DegradeReason.KERNEL_CACHE_UNAVAILABLE
             tell_degraded(emitter, "kernels", reason, report.problem)
+
+    def machine_measured(self, ceilings: Ceilings) -> None:
+        """The machine's ceilings are known. Only asked for when someone wants the event."""
+        emitter = self._emitter
+        emitter.publish(
+            MachineMeasured(
+                *emitter.header(),
+                backend=self._backend,
+                threads=ceilings.threads,
+                read_bytes_per_second=ceilings.read_bytes_per_second,
+                flops_per_second=ceilings.flops_per_second,
+                byte_ops_per_second=ceilings.byte_ops_per_second,
+            )
+        )
 
     def converted(self, tensor: str, found: str, used: str) -> None:
         """A tensor is computed in another type than it has in the file."""

@@ -13,6 +13,7 @@ from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf import GgufFile, QuantType
 from smallmind_engine.kernels import (
     AUTO,
+    Ceilings,
     CompileReport,
     ModelRunner,
     PrepareRequest,
@@ -65,6 +66,7 @@ class LoadOptions:
         context_length: positions that will be used; None for all the model was trained for.
         tokenizer_mode: see ``TokenizerMode``.
         strict_tokenizer: refuse rather than fall back.
+        measure_machine: tell what the machine can do at most, which takes a moment.
     """
 
     backend: str = "auto"
@@ -75,6 +77,7 @@ class LoadOptions:
     context_length: int | None = None
     tokenizer_mode: TokenizerMode = TokenizerMode.AUTO
     strict_tokenizer: bool = False
+    measure_machine: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +247,11 @@ def _load(
             phases.ended("kernels")
             teller.kernels_ready(report, isa)
 
+        def machine_measured(ceilings: Ceilings) -> None:
+            phases.ended("ceilings")
+            teller.machine_measured(ceilings)
+
+        measured = options.measure_machine and emitter.wants & EventKind.MACHINE_MEASURED
         try:
             runner = backend.prepare(
                 spec,
@@ -258,6 +266,7 @@ def _load(
                     on_progress=phases.any_progress(),
                     on_kernels=kernels_ready,
                     on_converted=teller.converted,
+                    on_ceilings=machine_measured if measured else None,
                 ),
             )
         except BaseException:

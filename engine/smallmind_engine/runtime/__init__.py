@@ -12,6 +12,7 @@ from smallmind_engine.runtime.observer import status_of
 from smallmind_engine.runtime.options import (
     BackpressurePolicy,
     ContextOverflow,
+    Detail,
     EngineOptions,
     GenerationOptions,
 )
@@ -24,6 +25,7 @@ __all__ = [
     "BackpressurePolicy",
     "CacheSlot",
     "ContextOverflow",
+    "Detail",
     "EngineCore",
     "EngineOptions",
     "GenerationOptions",

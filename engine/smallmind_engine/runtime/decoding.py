@@ -190,7 +190,9 @@ class Decoder:
 
     def _step(self, token_id: int) -> None:
         chunk = Chunk(np.asarray([token_id], np.int64), self._cache, self._wanted)
-        (logits,) = self._runner.forward([chunk], limit=self._limit)
+        (logits,) = self._runner.forward(
+            [chunk], limit=self._limit, on_operations=self._observer.on_operations
+        )
         self._cached_ids.append(token_id)
         self._completion.decode_steps += 1
         if logits is not None:

@@ -97,6 +97,7 @@ class GenerationRun:
             operation=request.operation,
             streaming=request.streaming,
             capture_content=core.options.capture_content,
+            detail=core.options.detail,
         )
         # The run's own token lets the engine's close() and a stream's close() stop it too.
         parents = (
@@ -294,7 +295,11 @@ class GenerationRun:
             self._limit.check("prefill")
             stop = min(begin + runner.prefill_chunk, end)
             wanted = LogitsWanted.LAST if stop == end else LogitsWanted.NONE
-            (logits,) = runner.forward([Chunk(ids[begin:stop], cache, wanted)], limit=self._limit)
+            (logits,) = runner.forward(
+                [Chunk(ids[begin:stop], cache, wanted)],
+                limit=self._limit,
+                on_operations=self._observer.on_operations,
+            )
             self._slot.token_ids.extend(self._prompt_ids[begin:stop])
             self._computed_tokens += stop - begin
             begin = stop

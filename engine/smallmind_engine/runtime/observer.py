@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from smallmind_engine.kernels import OnOperations, OperationTime
 from smallmind_engine.runtime.ledger import TimeLedger
+from smallmind_engine.runtime.options import Detail
 from smallmind_engine.runtime.results import GenerationResult
 from smallmind_engine.telemetry import (
     BackpressureApplied,
@@ -13,6 +17,7 @@ from smallmind_engine.telemetry import (
     FirstToken,
     InferenceStarted,
     InferenceStopped,
+    KernelExecuted,
     LogLevel,
     Phase,
     PrefillEnded,
@@ -27,6 +32,8 @@ from smallmind_engine.telemetry import (
 )
 
 _TOKEN = int(EventKind.TOKEN_GENERATED)
+_KERNEL = int(EventKind.KERNEL_EXECUTED)
+_NO_LAYER = -1
 
 _LEVELS = {
     RequestStatus.COMPLETED: LogLevel.INFO,
@@ -61,17 +68,20 @@ class RequestObserver:
         operation: ``text_completion`` or ``chat``.
         streaming: whether the caller reads chunk by chunk.
         capture_content: whether events may carry token ids.
+        detail: how much is told.
     """
 
     __slots__ = (
         "_backend",
         "_capture",
         "_consumer_ns",
+        "_kernel_mask",
         "_last_token_ns",
         "_ledger",
         "_model",
         "_operation",
         "_streaming",
+        "_token_mask",
         "emitter",
     )
 
@@ -85,6 +95,7 @@ class RequestObserver:
         operation: str,
         streaming: bool,
         capture_content: bool,
+        detail: Detail = Detail.TOKEN,
     ) -> None:
         self.emitter = emitter
         self._ledger = ledger
@@ -93,6 +104,8 @@ class RequestObserver:
         self._operation = operation
         self._streaming = streaming
         self._capture = capture_content
+        self._token_mask = 0 if detail is Detail.REQUEST else _TOKEN
+        self._kernel_mask = _KERNEL if detail is Detail.KERNEL else 0
         self._last_token_ns = 0
         self._consumer_ns = 0
 
@@ -196,7 +209,7 @@ class RequestObserver:
     def token(self, index: int, token_id: int) -> None:
         """A token is known. Hot: nothing happens here while nobody wants tokens."""
         emitter = self.emitter
-        if not emitter.wants & _TOKEN:
+        if not emitter.wants & self._token_mask:
             return
         ledger = self._ledger
         before = ledger.enter(Phase.TELEMETRY)
@@ -214,6 +227,31 @@ class RequestObserver:
         )
         self._last_token_ns, self._consumer_ns = elapsed, consumer
         ledger.enter(before)
+
+    @property
+    def on_operations(self) -> OnOperations | None:
+        """What a step of the model is to tell its operations to; None while nobody wants them."""
+        return self._operations if self.emitter.wants & self._kernel_mask else None
+
+    def _operations(self, operations: Sequence[OperationTime]) -> None:
+        emitter = self.emitter
+        before = self._ledger.enter(Phase.TELEMETRY)
+        for each in operations:
+            emitter.publish(
+                KernelExecuted(
+                    *emitter.header(),
+                    model=self._model,
+                    backend=self._backend,
+                    op=each.op,
+                    layer=_NO_LAYER if each.layer is None else each.layer,
+                    quantization=each.quantization,
+                    tokens=each.tokens,
+                    duration_s=each.seconds,
+                    read_bytes=each.n_bytes,
+                    flops=each.flops,
+                )
+            )
+        self._ledger.enter(before)
 
     def stopped(
         self, result: GenerationResult, error: BaseException | None, kv_bytes: int, kv_tokens: int

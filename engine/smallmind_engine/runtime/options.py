@@ -37,6 +37,14 @@ class BackpressurePolicy(StrEnum):
     CANCEL = "cancel"  # generation stops; what was produced stays readable
 
 
+class Detail(StrEnum):
+    """How much of a request is told as events; each level tells what the one before does too."""
+
+    REQUEST = "request"  # its life, without its tokens
+    TOKEN = "token"  # each token
+    KERNEL = "kernel"  # each operation of each layer, with what it took and what it read
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineOptions:
     """How an engine works.
@@ -56,6 +64,7 @@ class EngineOptions:
         max_concurrent_requests: requests that run at once; the others queue.
         max_queue_depth: requests that may wait; one more is turned away.
         capture_content: whether events may carry token ids, which reveal the text.
+        detail: how much is told: ``request``, ``token`` or ``kernel``.
     """
 
     backend: str = "auto"
@@ -71,6 +80,7 @@ class EngineOptions:
     max_concurrent_requests: int = 16
     max_queue_depth: int = 64
     capture_content: bool = False
+    detail: Detail = Detail.TOKEN
 
     def __post_init__(self) -> None:
         """Check the values; plain strings become the enums that they name."""
@@ -83,6 +93,7 @@ class EngineOptions:
         _check_count(self, "threads", least=1, optional=True)
         _to_enum(self, "tokenizer_mode", TokenizerMode)
         _to_enum(self, "memory_budget_mode", MemoryBudgetMode)
+        _to_enum(self, "detail", Detail)
         _check_count(self, "context_length", least=1, optional=True)
         _check_count(self, "max_memory_bytes", least=1, optional=True)
         _check_count(self, "max_concurrent_requests", least=1)

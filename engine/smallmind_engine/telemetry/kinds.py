@@ -30,6 +30,8 @@ class EventKind(IntEnum):
     DEGRADED = 1 << 18
     BACKPRESSURE_APPLIED = 1 << 19
     KERNELS_PREPARED = 1 << 20
+    KERNEL_EXECUTED = 1 << 21
+    MACHINE_MEASURED = 1 << 22
 
 
 NO_KINDS: Final = 0

@@ -17,6 +17,7 @@ from smallmind_engine.telemetry.events import (
     KVCacheEvicted,
     KVCacheLookup,
     LogLevel,
+    MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
     ModelLoadEnded,
@@ -79,6 +80,12 @@ _LINES: Final[dict[type[Event], _Line]] = {
     ),
     KernelsPrepared: _Line(
         "kernels", "the kernels are ready", ("isa", "compiled", "cached", "duration_s"), _INFO
+    ),
+    MachineMeasured: _Line(
+        "kernels",
+        "the machine was measured",
+        ("threads", "read_bytes_per_second", "flops_per_second", "byte_ops_per_second"),
+        _INFO,
     ),
     TokenizerDiagnosed: _Line(
         "tokenizer",

@@ -9,6 +9,6 @@ from numba import njit
 
 
 @njit(nogil=True)
-def address_of(array: Any) -> int:
+def address_of(array: Any) -> Any:
     """Where an array begins, as a signed 64-bit integer like all other numbers of a job."""
     return np.int64(array.ctypes.data)

@@ -60,9 +60,7 @@ class _Attention:
         ]
         self.key_size, self.value_size = self.job[Attend.KEY_SIZE], self.job[Attend.VALUE_SIZE]
         scratch = self.job[Attend.SCRATCH]
-        self.weights = [
-            code.address(scratch, 4 * PAGE_TOKENS * index) for index in range(rows)
-        ]
+        self.weights = [code.address(scratch, 4 * PAGE_TOKENS * index) for index in range(rows)]
         mixed = code.address(scratch, 4 * PAGE_TOKENS * rows)
         self.mixed = [
             code.address(mixed, code.times(self.value_size, 4 * index)) for index in range(rows)
@@ -84,9 +82,7 @@ class _Attention:
         code = self.code
         for mixed in self.mixed:
             with code.loop(0, self.value_size, LANES) as index:
-                code.store(
-                    zeros(FLOATS), code.address(mixed, code.times(index, 4)), _LANE_BYTES
-                )
+                code.store(zeros(FLOATS), code.address(mixed, code.times(index, 4)), _LANE_BYTES)
         pages = self.job[Attend.PAGES]
         with code.loop(self.job[Attend.PAGE_BEGIN], self.job[Attend.PAGE_END]) as page:
             base = code.load(I64, code.address(pages, code.times(page, 8)), 8)
@@ -154,7 +150,7 @@ class _Attention:
         hidden = code.b.or_(late, early)
         return code.b.select(hidden, every(FLOATS, float("-inf")), score)
 
-    # -- softmax and values -------------------------------------------------------------------------
+    # -- softmax and values ---------------------------------------------------------------------
 
     def _softmax(self, index: int) -> Value:
         """Turn a page's scores into weights; answers what earlier sums are to be scaled by."""
@@ -179,16 +175,12 @@ class _Attention:
             code.store(weight, place, _LANE_BYTES)
         correction = exp(code, b.fsub(code.splat(FLOATS, before), against))
         scalar = b.extract_element(correction, ir.Constant(I32, 0))
-        add = ir.FunctionType(F32, [F32, FLOATS])
-        zero = ir.Constant(F32, 0.0)
-        page_total = self._sum(add, zero, total)
-        b.store(
-            b.fadd(b.fmul(b.load(self.total[index]), scalar), page_total), self.total[index]
-        )
+        page_total = self._sum(total)
+        b.store(b.fadd(b.fmul(b.load(self.total[index]), scalar), page_total), self.total[index])
         b.store(highest, self.highest[index])
         return correction
 
-    def _sum(self, kind: Value, zero: Value, vector: Value) -> Value:
+    def _sum(self, vector: Value) -> Value:
         """Pairwise: LLVM keeps the order of additions, and this one has few steps."""
         code = self.code
         count = LANES

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Final
@@ -10,7 +9,9 @@ from typing import Final
 from smallmind_engine.cache import KVType
 from smallmind_engine.gguf import QuantType
 from smallmind_engine.kernels.backend import PrepareRequest, WeightsMode, refuse_choice
+from smallmind_engine.kernels.ceilings import usable_cores
 from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
+from smallmind_engine.kernels.numba_backend.ceilings import machine_ceilings
 from smallmind_engine.kernels.numba_backend.compile_cache import compile_kernels
 from smallmind_engine.kernels.numba_backend.isa import choose_tier
 from smallmind_engine.kernels.numba_backend.kernel_table import (
@@ -23,7 +24,11 @@ from smallmind_engine.kernels.numba_backend.matrix_plan import (
     arena_bytes,
     plan_matrices,
 )
-from smallmind_engine.kernels.numba_backend.packed_model import allocate_arena, build_tables, pack_model
+from smallmind_engine.kernels.numba_backend.packed_model import (
+    allocate_arena,
+    build_tables,
+    pack_model,
+)
 from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import PAGE_TOKENS
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
@@ -73,25 +78,20 @@ class NumbaBackend:
         )
         if request.on_kernels is not None:
             request.on_kernels(report, self._tier)
+        threads = request.threads or usable_cores()
+        if request.on_ceilings is not None:
+            request.on_ceilings(machine_ceilings(self._tier, threads))
         arena = allocate_arena(arena_bytes(plans))
         pack_model(
             plans, source, arena, request.limit, None if tell is None else partial(tell, "weights")
         )
         addresses = {layout.name: kernels[product_name(layout)].address for layout in layouts}
         model = build_tables(spec, source, plans, arena, addresses)
-        threads = request.threads or usable_cores()
         return NumbaRunner(spec, source, model, kernels, kv_type, threads)
 
     def _check_mode(self, mode: WeightsMode) -> None:
         if mode not in self.modes:
             raise refuse_choice("weights", mode, self.name, self.modes)
-
-
-def usable_cores() -> int:
-    """Cores that this process may run on."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _tell_conversions(plans: Iterable[MatrixPlan], request: PrepareRequest) -> None:

@@ -44,7 +44,8 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     size = int(np.prod(shape)) * kind.itemsize
     memory = np.zeros(size + _ALIGNMENT, np.uint8)
     begin = -memory.ctypes.data % _ALIGNMENT
-    return memory[begin : begin + size].view(kind).reshape(shape)
+    whole: npt.NDArray[Any] = memory[begin : begin + size].view(kind)
+    return whole.reshape(shape)
 
 
 class _Planes:
@@ -143,5 +144,3 @@ class StepBuffers:
         """Memory of all."""
         named = (value for value in vars(self).values() if isinstance(value, np.ndarray))
         return sum(part.nbytes for part in (*named, *self._kept))
-
-

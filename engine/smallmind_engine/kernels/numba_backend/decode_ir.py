@@ -66,9 +66,7 @@ def scale_bytes(layout: PackedLayout) -> int:
     return LANES * size * (32 // layout.sub_size) * (2 if layout.has_min else 1)
 
 
-def codes(
-    code: Code, tier: IsaTier, layout: PackedLayout, low: Value, high: Value
-) -> list[Value]:
+def codes(code: Code, tier: IsaTier, layout: PackedLayout, low: Value, high: Value) -> list[Value]:
     """The codes of 16 rows of a block: 8 vectors of 64 unsigned bytes, four inputs each.
 
     Args:
@@ -213,6 +211,10 @@ def load_halves(code: Code, tier: IsaTier, address: Value, align: int) -> Value:
     wide = code.b.zext(shorts, INTS)
     magnitude = code.b.shl(code.b.and_(wide, every(INTS, 0x7FFF)), every(INTS, 13))
     value = code.b.fmul(code.bits(magnitude, FLOATS), every(FLOATS, 2.0**112))
+    # Infinity, and what is no number, come out as 2^16 and more: their exponent is set.
+    special = code.b.fcmp_ordered(">=", value, every(FLOATS, 2.0**16))
+    exponent = code.b.select(special, every(INTS, 0x7F800000), zeros(INTS))
+    value = code.bits(code.b.or_(code.bits(value, INTS), exponent), FLOATS)
     sign = code.b.shl(code.b.and_(wide, every(INTS, 0x8000)), every(INTS, 16))
     return code.bits(code.b.or_(code.bits(value, INTS), sign), FLOATS)
 
@@ -221,5 +223,3 @@ def load_bfloats(code: Code, address: Value, align: int) -> Value:
     """16 bfloat16 numbers as floats."""
     shorts = code.load(ir.VectorType(I16, LANES), address, align)
     return code.bits(code.b.shl(code.b.zext(shorts, INTS), every(INTS, 16)), FLOATS)
-
-

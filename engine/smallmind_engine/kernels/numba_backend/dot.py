@@ -137,11 +137,11 @@ def _neon_dotprod(
         x = code.bits(code.splat(_INTS_4, quad), _BYTES_16)
         signed = code.b.xor(weight, every(BYTES, 128)) if wide else weight
         again = code.external(kind, name, zeros(_INTS_4), every(_BYTES_16, 64), x) if wide else None
-        for index, total in enumerate(sums):
-            total = code.external(kind, name, total, code.part(signed, 16 * index, 16), x)
+        for index in range(4):
+            part = code.part(signed, 16 * index, 16)
+            sums[index] = code.external(kind, name, sums[index], part, x)
             if again is not None:  # 128 = 2 * 64, as 128 is no signed byte
-                total = code.b.add(total, code.b.shl(again, every(_INTS_4, 1)))
-            sums[index] = total
+                sums[index] = code.b.add(sums[index], code.b.shl(again, every(_INTS_4, 1)))
     return code.joined(sums)
 
 
@@ -157,9 +157,7 @@ def _portable(code: Code, weights: Sequence[Value], quads: Sequence[Value], _lar
     return total
 
 
-_WAYS: Final[
-    Mapping[IsaTier, Callable[[Code, Sequence[Value], Sequence[Value], int], Value]]
-] = {
+_WAYS: Final[Mapping[IsaTier, Callable[[Code, Sequence[Value], Sequence[Value], int], Value]]] = {
     IsaTier.AVX512_VNNI: _avx512_vnni,
     IsaTier.AVX_VNNI: _avx_vnni,
     IsaTier.AVX2: _avx2,

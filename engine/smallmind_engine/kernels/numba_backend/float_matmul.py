@@ -18,8 +18,8 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     Code,
     Fields,
     Value,
-    number,
     ir_function,
+    number,
     zeros,
 )
 
@@ -55,13 +55,9 @@ class _Product:
     def _put(self, group: Value, token: Value, value: Value) -> None:
         code = self.code
         row = code.times(token, self.job[Job.OUT_STRIDE])
-        code.store(
-            value, code.address(self.job[Job.OUT], row, code.times(group, _LANE_BYTES)), 4
-        )
+        code.store(value, code.address(self.job[Job.OUT], row, code.times(group, _LANE_BYTES)), 4)
 
-    def _add(
-        self, weights: Sequence[Value], column: Value, inputs: Value, total: Value
-    ) -> Value:
+    def _add(self, weights: Sequence[Value], column: Value, inputs: Value, total: Value) -> Value:
         code = self.code
         base = code.address(inputs, code.times(column, 4))
         for index, weight in enumerate(weights):
@@ -102,7 +98,10 @@ class _Product:
         with code.loop(self.job[Job.GROUP_BEGIN], self.job[Job.GROUP_END]) as group:
             with code.loop(self.begin, self.end) as token:
                 code.store(zeros(FLOATS), slot(token), _LANE_BYTES)
-            for begin, end, step in ((number(0), whole, _COLUMNS_AT_ONCE), (whole, self.columns, 1)):
+            for begin, end, step in (
+                (number(0), whole, _COLUMNS_AT_ONCE),
+                (whole, self.columns, 1),
+            ):
                 with code.loop(begin, end, step) as column:
                     weights = [
                         self._weights(group, code.b.add(column, number(i))) for i in range(step)
@@ -133,5 +132,3 @@ def float_product(tier: IsaTier, kind: str) -> Callable[[int, int], None]:
         body(matrix, job)
 
     return kernel
-
-

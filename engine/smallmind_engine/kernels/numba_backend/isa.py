@@ -6,7 +6,7 @@ import os
 import platform
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.reasons import ReasonCode
@@ -44,10 +44,12 @@ def host_features() -> frozenset[str]:
     from llvmlite import binding
     from numba.core import config
 
-    wanted: str | None = config.CPU_FEATURES
+    # Numba fills its settings in at import, out of sight of type checkers.
+    settings: Any = config
+    wanted: str | None = settings.CPU_FEATURES
     if wanted is not None:
         return frozenset(name[1:] for name in wanted.split(",") if name.startswith("+"))
-    if config.CPU_NAME == "generic":
+    if settings.CPU_NAME == "generic":
         return frozenset()
     features: Mapping[str, bool] = binding.get_host_cpu_features()
     return frozenset(name for name, there in features.items() if there)

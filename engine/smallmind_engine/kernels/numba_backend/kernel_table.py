@@ -1,9 +1,9 @@
-"""All functions that are compiled, by name: one for each weight layout, and those of every model."""
+"""All functions that are compiled, by name: those of weight layouts, and those of every model."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Final
+from typing import Final
 
 from numba.core import types
 
@@ -17,6 +17,7 @@ from smallmind_engine.kernels.numba_backend.matmul import packed_product
 from smallmind_engine.kernels.numba_backend.records import MAX_QUERY_ROWS
 from smallmind_engine.kernels.numba_backend.row_decode import float_row, packed_row
 from smallmind_engine.kernels.numba_backend.screening import screen
+from smallmind_engine.kernels.numba_backend.step import STEP_TYPE
 from smallmind_engine.kernels.numba_backend.sync_ir import spin_until
 from smallmind_engine.kernels.numba_backend.walk import run_step
 from smallmind_engine.kernels.packing import LAYOUTS, SPLIT_Q8_0, PackedLayout
@@ -29,51 +30,7 @@ _SPIN_SIGNATURE: Final = types.boolean(types.int64, types.int64)
 _TWO_ADDRESSES: Final = types.void(types.int64, types.int64)
 
 
-def _array(kind: Any, dimensions: int) -> Any:
-    return types.Array(kind, dimensions, "C")
-
-
-_STEP_SIGNATURE: Final = types.void(
-    types.int64,  # thread
-    _array(types.int64, 1),  # sizes
-    _array(types.float32, 1),  # constants
-    _array(types.int64, 2),  # layers
-    _array(types.int64, 2),  # matrices
-    _array(types.float32, 1),  # vectors
-    _array(types.float32, 4),  # turns
-    _array(types.int64, 2),  # sequences
-    _array(types.int64, 1),  # tokens
-    _array(types.int64, 1),  # ids
-    _array(types.int64, 1),  # wanted
-    _array(types.int64, 1),  # functions
-    _array(types.float32, 3),  # stream
-    _array(types.float32, 3),  # normed
-    _array(types.float32, 2),  # qkv
-    _array(types.float32, 2),  # attended
-    _array(types.float32, 2),  # block_out
-    _array(types.float32, 3),  # inner
-    _array(types.int64, 2),  # input_planes
-    _array(types.int64, 1),  # inner_planes
-    _array(types.float32, 2),  # logits
-    types.Tuple(  # search
-        (
-            _array(types.float32, 2),
-            _array(types.float32, 2),
-            _array(types.float32, 3),
-            _array(types.float32, 3),
-            _array(types.float32, 2),
-            _array(types.float32, 3),
-            _array(types.int64, 3),
-            _array(types.int64, 2),
-        )
-    ),
-    _array(types.int64, 3),  # jobs
-    _array(types.int64, 2),  # attends
-    _array(types.int64, 2),  # puts
-    _array(types.int64, 1),  # counters
-    _array(types.int64, 1),  # barrier
-    _array(types.int64, 1),  # times
-)
+_STEP_SIGNATURE: Final = types.void(types.int64, STEP_TYPE)
 
 
 def product_name(layout: PackedLayout) -> str:
@@ -106,9 +63,7 @@ def kernel_sources(
         sources.append(KernelSource(name=name, signature=_TWO_ADDRESSES, function=function))
 
     for layout in layouts:
-        made = (
-            float_product(tier, layout.name) if layout.is_float else packed_product(tier, layout)
-        )
+        made = float_product(tier, layout.name) if layout.is_float else packed_product(tier, layout)
         add(product_name(layout), made)
         row = float_row(tier, layout.name) if layout.is_float else packed_row(tier, layout)
         add(row_name(layout), row)
@@ -119,11 +74,11 @@ def kernel_sources(
             add(attention_name(kind, rows), attention(tier, kind, rows))
         add(store_name(kind), store_row(tier, kind))
     sources.append(
-        KernelSource(
-            name=SPIN, signature=_SPIN_SIGNATURE, function=spin_until.py_func, kind="njit"
-        )
+        KernelSource(name=SPIN, signature=_SPIN_SIGNATURE, function=spin_until.py_func, kind="njit")
     )
-    sources.append(KernelSource(name=STEP, signature=_STEP_SIGNATURE, function=run_step.py_func, kind="njit"))
+    sources.append(
+        KernelSource(name=STEP, signature=_STEP_SIGNATURE, function=run_step.py_func, kind="njit")
+    )
     return sources
 
 

@@ -24,23 +24,35 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
 )
 
 _LARGEST_CODE: Final = 127.0
+_SMALLEST_SCALED: Final = 2.0**-120  # 127 divided by less may be infinite
+_HALF_INFINITY: Final = 0x7C00
+_SMALLEST_NORMAL: Final = 0x38800000  # 2^-14, of halves, as a float's bits
 
 
 def _half(code: Code, tier: IsaTier, value: Value) -> Value:
     """A float as half precision, to nearest even."""
     if tier is not IsaTier.PORTABLE:
         return code.b.fptrunc(value, F16)
-    # Without an instruction LLVM would call a C function that need not be there. Scaling down by
-    # 2^112 leaves the number where a shift by 13 bits makes it a half, subnormal ones included.
+    # Without an instruction LLVM would call a C function that need not be there.
     b = code.b
+
+    def int32(number: int) -> Value:
+        return ir.Constant(I32, number)
+
     bits = code.bits(value, I32)
-    sign = b.and_(b.lshr(bits, ir.Constant(I32, 16)), ir.Constant(I32, 0x8000))
-    magnitude = code.unary("fabs", value)
-    magnitude = code.binary("minnum", magnitude, ir.Constant(F32, 65504.0))
-    small = code.bits(b.fmul(magnitude, ir.Constant(F32, 2.0**-112)), I32)
-    odd = b.and_(b.lshr(small, ir.Constant(I32, 13)), ir.Constant(I32, 1))
-    rounded = b.lshr(b.add(b.add(small, ir.Constant(I32, 0xFFF)), odd), ir.Constant(I32, 13))
-    return code.bits(b.trunc(b.or_(rounded, sign), I16), F16)
+    sign = b.and_(b.lshr(bits, int32(16)), int32(0x8000))
+    magnitude = b.and_(bits, int32(0x7FFFFFFF))
+    moved = b.sub(magnitude, int32(112 << 23))  # to the exponents of halves
+    odd = b.and_(b.lshr(moved, int32(13)), int32(1))
+    half = b.lshr(b.add(b.add(moved, int32(0xFFF)), odd), int32(13))
+    half = b.select(b.icmp_unsigned("<", half, int32(_HALF_INFINITY)), half, int32(_HALF_INFINITY))
+    no_number = b.icmp_unsigned(">", magnitude, int32(0x7F800000))
+    half = b.select(no_number, int32(_HALF_INFINITY | 0x200), half)
+    # The last place of 0.5 is that of subnormal halves, so that adding it rounds them.
+    tiny = b.fadd(code.unary("fabs", value), ir.Constant(F32, 0.5))
+    is_tiny = b.icmp_unsigned("<", magnitude, int32(_SMALLEST_NORMAL))
+    half = b.select(is_tiny, b.sub(code.bits(tiny, I32), int32(0x3F000000)), half)
+    return code.bits(b.trunc(b.or_(half, sign), I16), F16)
 
 
 def _factor(code: Code, source: Value, count: Value) -> Value:
@@ -48,9 +60,7 @@ def _factor(code: Code, source: Value, count: Value) -> Value:
     slot = code.variable(ir.Constant(F32, 0.0))
     with code.loop(0, count) as index:
         value = code.load(F32, code.address(source, code.times(index, 4)), 4)
-        code.b.store(
-            code.binary("maxnum", code.b.load(slot), code.unary("fabs", value)), slot
-        )
+        code.b.store(code.binary("maxnum", code.b.load(slot), code.unary("fabs", value)), slot)
     return code.b.load(slot)
 
 
@@ -67,8 +77,8 @@ def store_row(tier: IsaTier, kind: KVType) -> Callable[[int, int], None]:
         if kind is KVType.INT8:
             largest = _factor(code, source, count)
             zero, top = ir.Constant(F32, 0.0), ir.Constant(F32, _LARGEST_CODE)
-            positive = b.fcmp_ordered(">", largest, zero)
-            inverse = b.select(positive, b.fdiv(top, largest), zero)
+            scaled = b.fcmp_ordered(">", largest, ir.Constant(F32, _SMALLEST_SCALED))
+            inverse = b.select(scaled, b.fdiv(top, largest), zero)
             code.store(b.fdiv(largest, top), fields[Put.FACTOR], 4)
         with code.loop(0, count) as index:
             value = code.load(F32, code.address(source, code.times(index, 4)), 4)

@@ -17,7 +17,14 @@ _LOWEST: Final = -87.0  # below it the result is about 1e-38, which is as good a
 _HIGHEST: Final = 88.0
 _LN2_HIGH: Final = 0.693359375
 _LN2_LOW: Final = -2.12194440e-4
-_EXP: Final = (1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 0.16666665459, 0.5)
+_EXP: Final = (
+    1.9875691500e-4,
+    1.3981999507e-3,
+    8.3334519073e-3,
+    4.1665795894e-2,
+    0.16666665459,
+    0.5,
+)
 _EXPONENT_BIAS: Final = 127
 _MANTISSA_BITS: Final = 23
 _GELU_LINEAR: Final = math.sqrt(2.0 / math.pi)
@@ -25,13 +32,15 @@ _GELU_CUBIC: Final = 0.044715
 
 
 def exp(code: Code, x: Value) -> Value:
-    """e to the power of 16 floats, to about 2 units in the last place; never 0, never infinite.
+    """E to the power of 16 floats, to about 2 units in the last place; never 0, never infinite.
 
     Source: Cephes ``expf`` (Moshier 1989): reduction to [-ln 2 / 2, ln 2 / 2], polynomial of
     degree 5, exponent put in.
     """
     b = code.b
-    x = code.binary("maxnum", code.binary("minnum", x, every(FLOATS, _HIGHEST)), every(FLOATS, _LOWEST))
+    x = code.binary(
+        "maxnum", code.binary("minnum", x, every(FLOATS, _HIGHEST)), every(FLOATS, _LOWEST)
+    )
     n = code.unary("rint", b.fmul(x, every(FLOATS, 1.0 / math.log(2.0))))
     r = code.fma(n, every(FLOATS, -_LN2_HIGH), x)
     r = code.fma(n, every(FLOATS, -_LN2_LOW), r)
@@ -56,7 +65,7 @@ def tanh(code: Code, x: Value) -> Value:
 
 
 def silu(code: Code, x: Value) -> Value:
-    """x sigmoid(x). Source: Hendrycks & Gimpel 2016 (arXiv:1606.08415)."""
+    """X sigmoid(x). Source: Hendrycks & Gimpel 2016 (arXiv:1606.08415)."""
     return code.b.fmul(x, sigmoid(code, x))
 
 

@@ -32,8 +32,8 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     Code,
     Fields,
     Value,
-    number,
     ir_function,
+    number,
     zeros,
 )
 from smallmind_engine.kernels.packing import PackedLayout
@@ -82,9 +82,7 @@ class PackedBlocks:
         high = code.address(self._high, code.times(at, high_bytes(layout)))
         scale = code.address(self._scales, code.times(at, scale_bytes(layout)))
         super_block = code.b.udiv(at, number(_SUPER_BLOCKS))
-        supers = code.address(
-            self._supers, code.times(super_block, 64 if layout.has_min else 32)
-        )
+        supers = code.address(self._supers, code.times(super_block, 64 if layout.has_min else 32))
         return PackedBlock(
             codes(code, self._tier, layout, low, high),
             scales(code, self._tier, layout, scale, supers),
@@ -111,7 +109,9 @@ class _Product:
         self.begin, self.end = self.job[Job.TOKEN_BEGIN], self.job[Job.TOKEN_END]
         self.stride = self.job[Job.STRIDE]
 
-    def add(self, block: PackedBlock, index: Value, tokens: Sequence[Value], sums: list[Value]) -> None:
+    def add(
+        self, block: PackedBlock, index: Value, tokens: Sequence[Value], sums: list[Value]
+    ) -> None:
         """Add a block's share to the sums of some tokens, in place."""
         code, layout = self.code, self.layout
         largest = largest_code(layout)
@@ -186,9 +186,7 @@ class _Product:
                 with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
                     tokens = [code.b.add(token, number(i)) for i in range(TOKENS_AT_ONCE)]
                     base = slot(token)
-                    places = [
-                        code.address(base, _LANE_BYTES * i) for i in range(TOKENS_AT_ONCE)
-                    ]
+                    places = [code.address(base, _LANE_BYTES * i) for i in range(TOKENS_AT_ONCE)]
                     sums = [code.load(FLOATS, place, _LANE_BYTES) for place in places]
                     self.add(block, index, tokens, sums)
                     for place, value in zip(places, sums, strict=True):
@@ -197,9 +195,7 @@ class _Product:
                 self.put(group, token, code.load(FLOATS, slot(token), _LANE_BYTES))
 
 
-def by_count(
-    code: Code, job: Value, few: Callable[[int], None], many: Callable[[], None]
-) -> None:
+def by_count(code: Code, job: Value, few: Callable[[int], None], many: Callable[[], None]) -> None:
     """Choose by the number of tokens between one, a few, and many."""
     fields = Fields(code, job)
     count = code.b.sub(fields[Job.TOKEN_END], fields[Job.TOKEN_BEGIN])

@@ -106,9 +106,7 @@ def output_tensor(source: WeightSource) -> str:
     return OUTPUT if source.has(OUTPUT) else EMBEDDING
 
 
-def _all_parts(
-    spec: TransformerSpec, source: WeightSource
-) -> Iterator[tuple[int | None, _Part]]:
+def _all_parts(spec: TransformerSpec, source: WeightSource) -> Iterator[tuple[int | None, _Part]]:
     for index in range(spec.n_layers):
         for part in _layer_parts(spec, source, index):
             yield index, part
@@ -130,9 +128,7 @@ def _layer_parts(spec: TransformerSpec, source: WeightSource, index: int) -> Ite
     mixed = spec.n_heads * spec.value_dim
     for part in _joined(source, at, "attn_qkv", heads, width):
         yield _rotated(spec, index, part)
-    yield from _joined(
-        source, at, "", ((Layer.ATTENTION_OUTPUT, "attn_output", width),), mixed
-    )
+    yield from _joined(source, at, "", ((Layer.ATTENTION_OUTPUT, "attn_output", width),), mixed)
     gate_inside = spec.gated and not source.has(at + "ffn_gate.weight")
     wanted = halves if spec.gated else halves[1:]
     yield from _joined(source, at, "ffn_up" if gate_inside else "", wanted, width)

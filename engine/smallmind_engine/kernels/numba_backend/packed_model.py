@@ -172,9 +172,7 @@ def build_tables(
     )
 
 
-def _describe(
-    plan: MatrixPlan, arena: npt.NDArray[np.uint8], kernel: int, record: Words
-) -> None:
+def _describe(plan: MatrixPlan, arena: npt.NDArray[np.uint8], kernel: int, record: Words) -> None:
     where = planes(plan.layout, plan.rows, plan.columns)
     base = arena.ctypes.data + plan.offset
     record[Matrix.KERNEL] = kernel

@@ -48,9 +48,7 @@ def _piece_size(groups: int, n_tokens: int, threads: int) -> int:
 
 
 @njit(nogil=True)
-def _multiply(
-    matrices: Any, index: int, job: Any, out: int, begin: int, end: int
-) -> None:
+def _multiply(matrices: Any, index: int, job: Any, out: int, begin: int, end: int) -> None:
     job[GROUP_BEGIN] = begin
     job[GROUP_END] = end
     job[OUT] = out
@@ -67,7 +65,7 @@ def product(
     counters: Any,
     counter: int,
     threads: int,
-    cap: float,
+    cap: Any,
 ) -> None:
     """Multiply the job's inputs with up to three matrices; returns when no piece is left.
 

@@ -1,4 +1,4 @@
-"""Places of fields in the records that compiled code and Python share: arrays of 64-bit integers."""
+"""Fields of the records that compiled code and Python share: arrays of 64-bit integers."""
 
 from __future__ import annotations
 

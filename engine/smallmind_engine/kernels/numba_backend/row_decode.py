@@ -1,4 +1,4 @@
-"""Reading single rows back from packed weights: the embedding, where it is also the output matrix."""
+"""Reading rows back from packed weights: embeddings, where they are also the output matrix."""
 
 from __future__ import annotations
 
@@ -7,8 +7,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from smallmind_engine.kernels.numba_backend.decode_ir import QUADS, load_bfloats
-from smallmind_engine.kernels.numba_backend.decode_ir import load_halves
+from smallmind_engine.kernels.numba_backend.decode_ir import QUADS, load_bfloats, load_halves
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.matmul import PackedBlocks
 from smallmind_engine.kernels.numba_backend.records import Matrix, Pick

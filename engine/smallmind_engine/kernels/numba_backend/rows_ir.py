@@ -22,6 +22,7 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
 
 BLOCK: Final = 32
 _LARGEST_CODE: Final = 127.0
+_SMALLEST_SCALED: Final = 2.0**-120  # 127 divided by less may be infinite
 
 
 def _largest_of(code: Code, vector: Value) -> Value:
@@ -53,19 +54,18 @@ def _quantize(
         absolute = [code.unary("fabs", half) for half in halves]
         largest = _largest_of(code, code.binary("maxnum", *absolute))
         zero, top = ir.Constant(F32, 0.0), ir.Constant(F32, _LARGEST_CODE)
-        inverse = b.select(b.fcmp_ordered(">", largest, zero), b.fdiv(top, largest), zero)
+        scaled = b.fcmp_ordered(">", largest, ir.Constant(F32, _SMALLEST_SCALED))
+        inverse = b.select(scaled, b.fdiv(top, largest), zero)
         factor = b.fdiv(largest, top)
         at = b.add(code.times(block, stride), token)
         total = []
         for index, half in enumerate(halves):
-            scaled = b.fmul(half, code.splat(FLOATS, inverse))
-            whole = b.fptosi(code.unary("rint", scaled), INTS)
+            quotient = b.fmul(half, code.splat(FLOATS, inverse))
+            whole = b.fptosi(code.unary("rint", quotient), INTS)
             place = code.address(codes, code.times(at, BLOCK), LANES * index)
             code.store(b.trunc(whole, SMALL_INTS), place, LANES)
             total.append(b.fmul(factor, _sum_of(code, whole)))
-            code.store(
-                total[-1], code.address(half_sums, code.times(at, 8), 4 * index), 4
-            )
+            code.store(total[-1], code.address(half_sums, code.times(at, 8), 4 * index), 4)
         place = code.times(at, 4)
         code.store(factor, code.address(factors, place), 4)
         code.store(b.fadd(*total), code.address(sums, place), 4)
@@ -79,9 +79,7 @@ at ``block * stride + token``; addresses of codes, factors, sums and half sums (
 """
 
 
-def _activate(
-    code: Code, kind: Value, gate: Value, up: Value, out: Value, count: Value
-) -> None:
+def _activate(code: Code, kind: Value, gate: Value, up: Value, out: Value, count: Value) -> None:
     """``kind``: 0 SiLU, 1 GELU; ``up`` is 0 where there is no gate."""
     b = code.b
 
@@ -117,4 +115,3 @@ def _softcap(code: Code, values: Value, count: Value, cap: Value) -> None:
 
 softcap: Any = ir_function(_softcap, 3)
 """``(address, count, cap)``: squash ``count`` (a multiple of 16) floats into (-cap, cap)."""
-

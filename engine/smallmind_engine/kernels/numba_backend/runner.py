@@ -8,12 +8,12 @@ import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
 
-from smallmind_engine.cache import KVCache, KVType, PagedKVCache, PagePool
+from smallmind_engine.cache import KVType, PagedKVCache, PagePool
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.kernels.backend import (
     BestToken,
@@ -21,7 +21,6 @@ from smallmind_engine.kernels.backend import (
     LogitsWanted,
     Output,
     WeightsMode,
-    best_of,
 )
 from smallmind_engine.kernels.numba_backend import kernel_table
 from smallmind_engine.kernels.numba_backend.buffers import (
@@ -30,6 +29,12 @@ from smallmind_engine.kernels.numba_backend.buffers import (
     StepBuffers,
 )
 from smallmind_engine.kernels.numba_backend.compile_cache import CompiledKernel
+from smallmind_engine.kernels.numba_backend.cutting import (
+    MOST_TOKENS,
+    StepPart,
+    answer_of,
+    cut_into_steps,
+)
 from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, qkv_columns, round_up
 from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import (
@@ -41,40 +46,29 @@ from smallmind_engine.kernels.numba_backend.records import (
     Size,
 )
 from smallmind_engine.kernels.numba_backend.records import Sequence as SequenceField
+from smallmind_engine.kernels.numba_backend.step import Step
 from smallmind_engine.kernels.numba_backend.team import Team
 from smallmind_engine.kernels.numba_backend.turns import Turns
 from smallmind_engine.kernels.packing import SPLIT_Q8_0
-from smallmind_engine.kernels.spec import Activation, FloatArray, IntArray, NormKind
-from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
+from smallmind_engine.kernels.spec import (
+    Activation,
+    FloatArray,
+    IntArray,
+    NormKind,
+    TransformerSpec,
+    WeightSource,
+)
 from smallmind_engine.kernels.tensors import EMBEDDING, POSITIONS
 
 _LAYER_FLOPS_AT_ONCE: Final = 6e9
 """Work of one call for many tokens; between calls a step can be stopped."""
 
-_MOST_TOKENS: Final = 512
 _LEAST_CHUNK: Final = 32
 _WAIT_S: Final = 0.02
 
 _MOST_DOUBTS: Final = 8
 _SEARCHES_A_DOUBT: Final = 1000
 """So often, and once in so many, may the search for the best logit fail before it is given up."""
-
-
-@dataclass(slots=True)
-class _Part:
-    """New tokens of a sequence within one step.
-
-    Attributes:
-        ids: shape (T,).
-        cache: of the sequence.
-        length: tokens before these.
-        wanted: how many of the last tokens' logits are wanted.
-    """
-
-    ids: IntArray
-    cache: PagedKVCache
-    length: int
-    wanted: int
 
 
 class NumbaRunner:
@@ -111,7 +105,7 @@ class NumbaRunner:
         self._pool = PagePool(self._pages.page_bytes)
         self._team = Team(threads, kernels[kernel_table.SPIN].call)
         self._turn = threading.Lock()
-        self._step: Any = kernels[kernel_table.STEP].call
+        self._run_step: Any = kernels[kernel_table.STEP].call
         self._functions = np.zeros(FUNCTIONS, np.int64)
         for rows in range(1, MAX_QUERY_ROWS + 1):
             attend = kernels[kernel_table.attention_name(kind, rows)].address
@@ -130,13 +124,15 @@ class NumbaRunner:
         self._positions = source.floats(POSITIONS) if spec.learned_positions else None
         self._constants = self._make_constants()
         self._sizes = self._make_sizes(model)
-        layer_flops = 2 * sum(
-            plan.rows * plan.columns for plan in model.plans if plan.layer is not None
-        ) / max(spec.n_layers, 1)
+        layer_flops = (
+            2
+            * sum(plan.rows * plan.columns for plan in model.plans if plan.layer is not None)
+            / max(spec.n_layers, 1)
+        )
         self._layer_flops: Final = layer_flops
         fitting = int(_LAYER_FLOPS_AT_ONCE / max(layer_flops, 1.0))
         power = 1 << max(fitting.bit_length() - 1, 0)
-        self.prefill_chunk: Final = min(max(power, _LEAST_CHUNK), _MOST_TOKENS)
+        self.prefill_chunk: Final = min(max(power, _LEAST_CHUNK), MOST_TOKENS)
 
     def _make_constants(self) -> FloatArray:
         spec = self._spec
@@ -176,8 +172,6 @@ class NumbaRunner:
             sizes[field] = value
         return sizes
 
-    # -- what the runtime asks for ------------------------------------------------------------------
-
     @property
     def weight_bytes(self) -> int:
         """Memory that the packed weights take."""
@@ -206,7 +200,7 @@ class NumbaRunner:
             found = self._find_best(chunks, limit)
             if found is not None:
                 return found
-            for step in _steps(chunks):
+            for step in cut_into_steps(chunks):
                 logits = self._run([part for _, part in step], limit)
                 begin = 0
                 for index, part in step:
@@ -215,7 +209,7 @@ class NumbaRunner:
                     begin += part.wanted
             for chunk in chunks:
                 chunk.cache.length += len(chunk.token_ids)
-        return [_answer(chunk, found) for chunk, found in zip(chunks, pieces, strict=True)]
+        return [answer_of(chunk, found) for chunk, found in zip(chunks, pieces, strict=True)]
 
     def close(self) -> None:
         """Let go of the weights, once no step is under way any more."""
@@ -224,8 +218,6 @@ class NumbaRunner:
             self._buffers.clear()
             self._team.close()
             self._pool.drop_idle()
-
-    # -- a step -------------------------------------------------------------------------------------
 
     @contextmanager
     def _own_turn(self, limit: WorkLimit) -> Iterator[None]:
@@ -247,7 +239,7 @@ class NumbaRunner:
         if self._doubts > _MOST_DOUBTS + self._searches // _SEARCHES_A_DOUBT:
             return None
         self._searches += 1
-        (step,) = _steps(chunks)
+        (step,) = cut_into_steps(chunks)
         self._run([part for _, part in step], limit, search)
         if search.doubts[:, 0].any():
             self._doubts += 1
@@ -285,7 +277,7 @@ class NumbaRunner:
         return BestToken(-negative, logit) if math.isfinite(logit) else None
 
     def _run(
-        self, parts: list[_Part], limit: WorkLimit, search: SearchBuffers | None = None
+        self, parts: list[StepPart], limit: WorkLimit, search: SearchBuffers | None = None
     ) -> FloatArray:
         model = self._model
         if model is None:
@@ -305,21 +297,21 @@ class NumbaRunner:
         columns = round_up(spec.vocab_size)
         logits = np.empty((n_wanted if search is None else 0, columns), np.float32)
         found = (search or self._no_search).arrays
-        arguments = (
+        step = Step(
             sizes, self._constants, model.layers, model.matrices, model.vectors, turns,
-            buffers.sequences, buffers.tokens, buffers.ids, buffers.wanted, self._functions, buffers.stream,
-            buffers.normed, buffers.qkv, buffers.attended, buffers.block_out, buffers.inner,
-            buffers.input_planes, buffers.inner_planes, logits, found, buffers.jobs, buffers.attends,
-            buffers.puts, buffers.counters, buffers.barrier, buffers.times,
+            buffers.sequences, buffers.tokens, buffers.ids, buffers.wanted, self._functions,
+            buffers.stream, buffers.normed, buffers.qkv, buffers.attended, buffers.block_out,
+            buffers.inner, buffers.input_planes, buffers.inner_planes, logits, found, buffers.jobs,
+            buffers.attends, buffers.puts, buffers.counters, buffers.barrier, buffers.times,
         )  # fmt: skip
-        step = self._step
+        run_step = self._run_step
         at_once = self._layers_at_once(n_tokens)
         for begin in range(0, spec.n_layers, at_once):
             limit.check("a step of the model")
             sizes[Size.LAYER_BEGIN] = begin
             sizes[Size.LAYER_END] = min(begin + at_once, spec.n_layers)
             buffers.counters[:] = 0
-            self._team.run(lambda thread: step(thread, *arguments))
+            self._team.run(lambda thread: run_step(thread, step))
         return logits[:, : spec.vocab_size]
 
     def _layers_at_once(self, n_tokens: int) -> int:
@@ -337,7 +329,7 @@ class NumbaRunner:
             self._buffers[capacity] = buffers
         return buffers
 
-    def _query_rows(self, parts: list[_Part]) -> int:
+    def _query_rows(self, parts: list[StepPart]) -> int:
         """Query rows in a piece of attention: few when there would be too few pieces otherwise."""
         spec = self._spec
         group = spec.n_heads // spec.n_kv_heads
@@ -350,9 +342,8 @@ class NumbaRunner:
             most = -(-most // 2)
         return most
 
-    def _fill(self, parts: list[_Part], buffers: StepBuffers) -> int:
+    def _fill(self, parts: list[StepPart], buffers: StepBuffers) -> int:
         """Put embeddings, rotations and the tables of a step in place; answers rows of logits."""
-        spec = self._spec
         begin = wanted = 0
         for index, part in enumerate(parts):
             end = begin + len(part.ids)
@@ -371,8 +362,7 @@ class NumbaRunner:
             self._embed(parts, buffers)
         return wanted
 
-
-    def _embed(self, parts: list[_Part], buffers: StepBuffers) -> None:
+    def _embed(self, parts: list[StepPart], buffers: StepBuffers) -> None:
         """Look embeddings up where a step cannot do it itself."""
         spec = self._spec
         count = sum(len(part.ids) for part in parts)
@@ -390,46 +380,3 @@ class NumbaRunner:
                 begin = end
         for copy in buffers.stream[1:]:
             copy[:count] = buffers.stream[0, :count]
-
-
-def _steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, _Part]]]:
-    """Cut the work into steps of bounded size; parts come with the index of their chunk."""
-    step: list[tuple[int, _Part]] = []
-    room = _MOST_TOKENS
-    for index, chunk in enumerate(chunks):
-        cache = _paged(chunk.cache)
-        ids = chunk.token_ids
-        count = len(ids)
-        begin = 0
-        while begin < count:
-            if room == 0:
-                yield step
-                step, room = [], _MOST_TOKENS
-            end = min(begin + room, count)
-            wanted = {
-                LogitsWanted.NONE: 0,
-                LogitsWanted.LAST: int(end == count),
-                LogitsWanted.BEST: int(end == count),
-                LogitsWanted.ALL: end - begin,
-            }[chunk.logits]
-            step.append((index, _Part(ids[begin:end], cache, cache.length + begin, wanted)))
-            room -= end - begin
-            begin = end
-    if step:
-        yield step
-
-
-def _paged(cache: KVCache) -> PagedKVCache:
-    if not isinstance(cache, PagedKVCache):
-        raise TypeError(cache)
-    return cache
-
-
-def _answer(chunk: Chunk, found: list[FloatArray]) -> Output:
-    if chunk.logits is LogitsWanted.NONE:
-        return None
-    if chunk.logits is LogitsWanted.BEST:
-        return best_of(found[-1][0])
-    if chunk.logits is LogitsWanted.LAST:
-        return found[-1][0]
-    return found[0] if len(found) == 1 else np.concatenate(found)

@@ -5,11 +5,11 @@ codes c = 16 h + l (upper and lower half), reading h gives each output but for
 ``e = sum f s (l - 7.5) q`` (f, s the factors of weights and inputs, q the input's codes). If the
 lower halves are as good as independent of the input, e has the variance
 ``sum f^2 s^2 q^2 (16^2 - 1) / 12``, and since uniform numbers are strictly sub-Gaussian,
-``|e| > z sigma`` has a probability below ``2 exp(-z^2 / 2)``: 5e-11 for z = 7 (Arbel, Marchal &
+``|e| > z sigma`` has a probability below ``2 exp(-z^2 / 2)``, 5e-11 for z = 7 (Arbel, Marchal and
 Nguyen 2020, ESAIM: Probability and Statistics 24).
 The likeliest group of each thread is computed in full; rows whose upper bound is below the best
-of those are out; the few others are computed in full, too. These are a sample, too: if one of them is further off than the model allows, the answer is
-dismissed, and the caller computes everything.
+of those are out; the few others are computed in full, too. These are a sample: if one of them is
+further off than the model allows, the answer is dismissed, and the caller computes everything.
 """
 
 from __future__ import annotations
@@ -98,8 +98,8 @@ can add to the variance of an output, for a weight factor of 1."""
 def screen(tier: IsaTier, zero: int) -> Callable[[int, int], None]:
     """The function ``(address of a Matrix, address of a Job)`` that bounds outputs of one token.
 
-    It writes the upper bound of each group of 16 rows to OUT, and estimate and deviation of the last
-    group's rows to the scratch memory.
+    It writes the upper bound of each group of 16 rows to OUT, and estimate and deviation of the
+    last group's rows to the scratch memory.
     """
 
     def emit(code: Code, matrix: Value, job_address: Value) -> None:
@@ -173,112 +173,109 @@ def _nibbles(code: Code, address: Value) -> list[Value]:
 
 
 @njit(nogil=True)
-def _best_of_group(
-    matrix: Any, functions: Any, job: Any, token: int, group: int, bounds: Any, scratch: Any,
-    exact: Any,
-) -> tuple[float, int, int]:  # fmt: skip
-    """Compute 16 outputs in full: the best, its row, and 1 when one was further off than plausible."""
-    record, own = address_of(matrix), address_of(job)
+def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tuple[Any, Any]:
+    """Compute 16 outputs in full: the best, and its row."""
+    _, _, _, scratches, exacts, _, _, doubts = s.search
+    scratch, exact = scratches[thread], exacts[thread]
+    matrix = s.matrices[s.sizes[Size.OUTPUT]]
     job[Job.GROUP_BEGIN] = group
     job[Job.GROUP_END] = group + 1
-    job[Job.OUT] = address_of(bounds[token])
-    call_function(functions[Function.SCREEN], record, own)
+    job[Job.OUT] = address_of(s.search[0][token])
+    call_function(s.functions[Function.SCREEN], address_of(matrix), address_of(job))
     # So that the outputs of this group and token are the 16 of ``exact``.
     job[Job.OUT] = address_of(exact) - token * job[Job.OUT_STRIDE] - group * _LANE_BYTES
-    call_function(matrix[Matrix.KERNEL], record, own)
-    best, row, doubt = _NONE, np.int64(-1), np.int64(0)
+    call_function(matrix[Matrix.KERNEL], address_of(matrix), address_of(job))
+    best, row = _NONE, np.int64(-1)
     for lane in range(min(LANES, matrix[Matrix.ROWS] - group * LANES)):
         value = exact[lane]
         off = abs(value - scratch[ESTIMATE, lane])
         if not off <= PLAUSIBLE * scratch[DEVIATION, lane]:
-            doubt = np.int64(1)
+            doubts[thread, 0] = 1
         if value > best:
             best, row = value, np.int64(group * LANES + lane)
-    return best, row, doubt
+    return best, row
 
 
 @njit(nogil=True)
-def find_best(
-    thread: int, sizes: Any, matrix: Any, functions: Any, job: Any, search: Any, n_wanted: int,
-    counters: Any, counter: int, meeting: int,
-) -> None:  # fmt: skip
+def _begin_token(s: Any, thread: int, job: Any, token: int) -> None:
+    """Point the job at a token, and find out how uncertain its estimates will be."""
+    job[Job.TOKEN_BEGIN] = token
+    job[Job.TOKEN_END] = token + 1
+    job[Job.ENERGIES] = address_of(s.search[1][thread])
+    blocks = s.matrices[s.sizes[Size.OUTPUT], Matrix.COLUMNS] // _BLOCK
+    energies(job[Job.CODES], job[Job.FACTORS], job[Job.STRIDE], token, blocks, job[Job.ENERGIES])
+
+
+@njit(nogil=True)
+def _next_groups(s: Any, counter: int) -> tuple[int, int]:
+    """The next piece of work: first group, and the one after the last; none when they are equal."""
+    groups = s.matrices[s.sizes[Size.OUTPUT], Matrix.GROUPS]
+    piece = atomic_add(address_of(s.counters[counter * COUNTER_WORDS :]), 1)
+    return min(groups, piece * _GROUPS_AT_ONCE), min(groups, (piece + 1) * _GROUPS_AT_ONCE)
+
+
+@njit(nogil=True)
+def _bound_all(s: Any, thread: int, job: Any, token: int, counter: int) -> None:
+    """Bound the outputs of a token, and compute the group in full that is likeliest the best."""
+    bounds = s.search[0][token]
+    likeliest, highest = np.int64(-1), _NONE
+    first, last = _next_groups(s, counter)
+    while first < last:
+        job[Job.GROUP_BEGIN] = first
+        job[Job.GROUP_END] = last
+        job[Job.OUT] = address_of(bounds)
+        matrix = s.matrices[s.sizes[Size.OUTPUT]]
+        call_function(s.functions[Function.SCREEN], address_of(matrix), address_of(job))
+        for group in range(first, last):
+            if bounds[group] > highest:
+                highest, likeliest = bounds[group], np.int64(group)
+        first, last = _next_groups(s, counter)
+    reached = _NONE
+    if likeliest >= 0:
+        reached, _ = _best_of_group(s, thread, job, token, likeliest)
+    s.search[2][token, thread, 0] = reached
+
+
+@njit(nogil=True)
+def _find_in_bounds(s: Any, thread: int, job: Any, token: int, counter: int) -> None:
+    """Compute the groups in full that may hold the best output of a token."""
+    bounds, reached = s.search[0][token], s.search[2][token]
+    bar = reached[0, 0]
+    for other in range(1, s.sizes[Size.THREADS]):
+        bar = max(bar, reached[other, 0])
+    best, best_row = _NONE, np.int64(-1)
+    first, last = _next_groups(s, counter)
+    while first < last:
+        for group in range(first, last):
+            if bounds[group] >= bar:
+                value, row = _best_of_group(s, thread, job, token, group)
+                if value > best or (value == best and row < best_row):
+                    best, best_row = value, row
+        first, last = _next_groups(s, counter)
+    s.search[5][thread, token, 0] = best
+    s.search[6][thread, token, 0] = best_row
+
+
+@njit(nogil=True)
+def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
     """A thread's part of finding the best output for each of a few tokens.
 
     Args:
+        s: the step; ``s.search`` receives the results, see ``buffers.SearchBuffers``.
         thread: which one, from 0.
-        sizes: see ``Size``.
-        matrix: record of the output matrix.
-        functions: see ``Function``.
         job: the thread's record, with the inputs filled in.
-        search: the arrays of ``buffers.SearchBuffers``, in its order.
-        n_wanted: tokens.
-        counters: see ``product``.
         counter: the first of two for each token.
-        meeting: address of the barrier.
     """
-    bounds, energies_of, reached, scratches, exacts, best_logits, best_ids, doubts = search
-    energy, scratch, exact = energies_of[thread], scratches[thread], exacts[thread]
-    threads, groups = sizes[Size.THREADS], matrix[Matrix.GROUPS]
-    blocks = matrix[Matrix.COLUMNS] // _BLOCK
-    pieces = (groups + _GROUPS_AT_ONCE - 1) // _GROUPS_AT_ONCE
+    n_wanted, threads = s.sizes[Size.WANTED], s.sizes[Size.THREADS]
     tile = job[Job.SCRATCH]
-    job[Job.SCRATCH] = address_of(scratch)
-    job[Job.ENERGIES] = address_of(energy)
-    doubts[thread, 0] = 0
+    job[Job.SCRATCH] = address_of(s.search[3][thread])
+    s.search[7][thread, 0] = 0
     for token in range(n_wanted):
-        job[Job.TOKEN_BEGIN] = token
-        job[Job.TOKEN_END] = token + 1
-        energies(
-            job[Job.CODES], job[Job.FACTORS], job[Job.STRIDE], token, blocks, job[Job.ENERGIES]
-        )
-        taken = address_of(counters[(counter + 2 * token) * COUNTER_WORDS :])
-        likeliest, highest = np.int64(-1), _NONE
-        while True:
-            piece = atomic_add(taken, 1)
-            if piece >= pieces:
-                break
-            first, last = piece * _GROUPS_AT_ONCE, min(groups, (piece + 1) * _GROUPS_AT_ONCE)
-            job[Job.GROUP_BEGIN] = first
-            job[Job.GROUP_END] = last
-            job[Job.OUT] = address_of(bounds[token])
-            call_function(functions[Function.SCREEN], address_of(matrix), address_of(job))
-            for group in range(first, last):
-                if bounds[token, group] > highest:
-                    highest, likeliest = bounds[token, group], np.int64(group)
-        reached[token, thread, 0] = _NONE
-        if likeliest >= 0:
-            best, _, doubt = _best_of_group(
-                matrix, functions, job, token, likeliest, bounds, scratch, exact
-            )
-            reached[token, thread, 0] = best
-            doubts[thread, 0] |= doubt
-    wait_for_all(meeting, threads)
+        _begin_token(s, thread, job, token)
+        _bound_all(s, thread, job, token, counter + 2 * token)
+    wait_for_all(address_of(s.barrier), threads)
     for token in range(n_wanted):
-        bar = reached[token, 0, 0]
-        for other in range(1, threads):
-            bar = max(bar, reached[token, other, 0])
-        best, best_row = _NONE, np.int64(-1)
-        job[Job.TOKEN_BEGIN] = token
-        job[Job.TOKEN_END] = token + 1
-        energies(
-            job[Job.CODES], job[Job.FACTORS], job[Job.STRIDE], token, blocks, job[Job.ENERGIES]
-        )
-        taken = address_of(counters[(counter + 2 * token + 1) * COUNTER_WORDS :])
-        while True:
-            piece = atomic_add(taken, 1)
-            if piece >= pieces:
-                break
-            last = min(groups, (piece + 1) * _GROUPS_AT_ONCE)
-            for group in range(piece * _GROUPS_AT_ONCE, last):
-                if not bounds[token, group] >= bar:
-                    continue
-                value, row, doubt = _best_of_group(
-                    matrix, functions, job, token, group, bounds, scratch, exact
-                )
-                doubts[thread, 0] |= doubt
-                if value > best or (value == best and row < best_row):
-                    best, best_row = value, row
-        best_logits[thread, token, 0] = best
-        best_ids[thread, token, 0] = best_row
+        _begin_token(s, thread, job, token)
+        _find_in_bounds(s, thread, job, token, counter + 2 * token + 1)
     job[Job.SCRATCH] = tile
-    wait_for_all(meeting, threads)
+    wait_for_all(address_of(s.barrier), threads)

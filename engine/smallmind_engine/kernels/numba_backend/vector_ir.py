@@ -92,9 +92,7 @@ class Code:
 
     def splat(self, vector: Value, value: Value) -> Value:
         """All lanes equal to a scalar."""
-        one = self.b.insert_element(
-            ir.Constant(vector, ir.Undefined), value, ir.Constant(I32, 0)
-        )
+        one = self.b.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(I32, 0))
         mask = ir.Constant(ir.VectorType(I32, vector.count), None)
         return self.b.shuffle_vector(one, ir.Constant(vector, ir.Undefined), mask)
 
@@ -109,8 +107,7 @@ class Code:
             count = 2 * parts[0].type.count
             mask = ir.Constant(ir.VectorType(I32, count), list(range(count)))
             parts = [
-                self.b.shuffle_vector(parts[i], parts[i + 1], mask)
-                for i in range(0, len(parts), 2)
+                self.b.shuffle_vector(parts[i], parts[i + 1], mask) for i in range(0, len(parts), 2)
             ]
         return parts[0]
 

@@ -12,6 +12,7 @@ from smallmind_engine.kernels.backend import (
     WeightsMode,
     refuse_choice,
 )
+from smallmind_engine.kernels.ceilings import MEASURED, numpy_ceilings, usable_cores
 from smallmind_engine.kernels.numpy_backend.model_weights import (
     ModelWeights,
     layer_bytes,
@@ -46,6 +47,8 @@ class NumpyBackend:
         """Dequantise the weights; see ``Backend.prepare``."""
         if request.kv_type not in {None, KVType.F32}:
             raise refuse_choice("kv_cache_type", str(request.kv_type), self.name, [KVType.F32])
+        if request.on_ceilings is not None:
+            request.on_ceilings(MEASURED.get(self.name, usable_cores(), numpy_ceilings))
         tell = request.on_progress
         progress: Progress | None = None
         if tell is not None:

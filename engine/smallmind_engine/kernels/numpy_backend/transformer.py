@@ -12,8 +12,16 @@ import numpy as np
 
 from smallmind_engine.cache import DenseKVCache, KVType
 from smallmind_engine.control import NO_LIMIT, WorkLimit
-from smallmind_engine.kernels.backend import Chunk, LogitsWanted, Output, WeightsMode, best_of
+from smallmind_engine.kernels.backend import (
+    Chunk,
+    LogitsWanted,
+    OnOperations,
+    Output,
+    WeightsMode,
+    best_of,
+)
 from smallmind_engine.kernels.numpy_backend.attention import attend
+from smallmind_engine.kernels.numpy_backend.block_times import BlockTimes
 from smallmind_engine.kernels.numpy_backend.model_weights import ModelWeights
 from smallmind_engine.kernels.numpy_backend.ops import (
     ROWS_IN_CACHE,
@@ -23,9 +31,9 @@ from smallmind_engine.kernels.numpy_backend.ops import (
     rotate,
     softcap,
 )
-from smallmind_engine.kernels.rotation import RotationTable
 from smallmind_engine.kernels.numpy_backend.weights import LayerWeights
 from smallmind_engine.kernels.numpy_backend.workspace import Workspace, WorkspacePool
+from smallmind_engine.kernels.rotation import RotationTable
 from smallmind_engine.kernels.spec import FloatArray, NormKind, TransformerSpec
 
 PREFILL_CHUNK: Final = 512
@@ -81,16 +89,29 @@ class NumpyRunner:
         self._pool.wait_idle(CLOSE_TIMEOUT_S)
         self._weights.close()
 
-    def forward(self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT) -> list[Output]:
+    def forward(
+        self,
+        chunks: Sequence[Chunk],
+        limit: WorkLimit = NO_LIMIT,
+        on_operations: OnOperations | None = None,
+    ) -> list[Output]:
         """Run one step; see ``ModelRunner.forward``."""
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
         # exp overflows to infinity in SiLU, where 1/inf = 0 is the right limit.
+        times = None if on_operations is None else BlockTimes(self._spec, chunks)
         with self._pool.lend() as workspace, np.errstate(over="ignore"):
-            return self._step(chunks, workspace, limit)
+            outputs = self._step(chunks, workspace, limit, times)
+        if on_operations is not None and times is not None:
+            on_operations(times.operations)
+        return outputs
 
     def _step(
-        self, chunks: Sequence[Chunk], workspace: Workspace, limit: WorkLimit
+        self,
+        chunks: Sequence[Chunk],
+        workspace: Workspace,
+        limit: WorkLimit,
+        times: BlockTimes | None,
     ) -> list[Output]:
         spec = self._spec
         ids = np.concatenate([chunk.token_ids for chunk in chunks])
@@ -108,9 +129,18 @@ class NumpyRunner:
             limit.check("a step of the model")
             with self._weights.layer(index) as layer:
                 rotation = None if layer_spec.rope is None else rotations[layer_spec.rope]
+                if times is None:
+                    self._attention(index, layer, chunks, x, rotation, workspace)
+                    self._feed_forward(layer, x, workspace)
+                    continue
+                times.begin()
                 self._attention(index, layer, chunks, x, rotation, workspace)
+                times.attention(index, layer)
                 self._feed_forward(layer, x, workspace)
+                times.feed_forward(index, layer)
         logits = self._logits(chunks, x)
+        if times is not None:
+            times.output(sum(_n_wanted(chunk) for chunk in chunks))
         for chunk in chunks:
             chunk.cache.length += len(chunk.token_ids)
         return logits
@@ -240,14 +270,9 @@ class NumpyRunner:
         begin = 0
         for chunk in chunks:
             end = begin + len(chunk.token_ids)
-            first = {
-                LogitsWanted.NONE: end,
-                LogitsWanted.LAST: end - 1,
-                LogitsWanted.BEST: end - 1,
-                LogitsWanted.ALL: begin,
-            }[chunk.logits]
-            rows.extend(range(first, end))
-            counts.append(end - first)
+            count = _n_wanted(chunk)
+            rows.extend(range(end - count, end))
+            counts.append(count)
             begin = end
         if not rows:
             return [None] * len(chunks)
@@ -269,6 +294,16 @@ class NumpyRunner:
             else:
                 answers.append(part[0] if chunk.logits is LogitsWanted.LAST else part)
         return answers
+
+
+def _n_wanted(chunk: Chunk) -> int:
+    """Rows of logits that a chunk asks for."""
+    return {
+        LogitsWanted.NONE: 0,
+        LogitsWanted.LAST: 1,
+        LogitsWanted.BEST: 1,
+        LogitsWanted.ALL: len(chunk.token_ids),
+    }[chunk.logits]
 
 
 def activate_gated(

@@ -147,7 +147,8 @@ def _two_bits(packed: Bytes) -> Bytes:
     """64 bytes to 256 codes: of each 32 bytes the lowest bits first."""
     halves = packed.reshape(*packed.shape[:-1], 2, 1, 32)
     shifts = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
-    return (halves >> shifts) & 3
+    codes: Bytes = (halves >> shifts) & np.uint8(3)
+    return codes
 
 
 def _q2_k(blocks: Bytes) -> Codes:
@@ -161,7 +162,7 @@ def _q3_k(blocks: Bytes) -> Codes:
     shape = blocks.shape[:-1]
     low = _two_bits(blocks[..., 32:96]).reshape(*shape, 8, 32)
     shifts = np.arange(8, dtype=np.uint8)[:, None]
-    high = (blocks[..., None, :32] >> shifts) & 1
+    high = (blocks[..., None, :32] >> shifts) & np.uint8(1)
     packed = blocks[..., 96:108]
     nibbles = np.concatenate((packed[..., :8] & _LOW, packed[..., :8] >> 4), axis=-1)
     above = (packed[..., None, 8:] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None]) & 3

@@ -11,8 +11,8 @@ Integer weights lie in up to four planes, one after the other:
   a byte has the vectors 4v to 4v+3, lowest first.
 * high: the other bits. One bit: ``[G][NB][64]``, bit v of a byte is of vector v. Two or four
   bits: as low.
-* scales: ``[G][NB][halves][1 or 2][16]``, the factor and, where there is one, the offset of 16 rows;
-  float16, or int8 where a super-block of 256 columns has a factor of its own.
+* scales: ``[G][NB][halves][1 or 2][16]``, the factor and, where there is one, the offset of 16
+  rows; float16, or int8 where a super-block of 256 columns has a factor of its own.
 * supers: ``[G][NB / 8][1 or 2][16]`` float16, where there are such.
 
 A weight is ``factor * (code - zero) + offset``. Float weights lie ``[G][K][16]``.

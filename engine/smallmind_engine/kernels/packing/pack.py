@@ -162,7 +162,8 @@ def _low_bits(quads: npt.NDArray[np.uint32], bits: int) -> npt.NDArray[np.uint32
 def _four_to_a_byte(quads: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     fours = quads.reshape(*quads.shape[:2], 2, 4, ROWS)
     shifts = np.arange(0, 8, 2, dtype=np.uint32)[:, None]
-    return np.bitwise_or.reduce(fours << shifts, axis=3)
+    joined: npt.NDArray[np.uint32] = np.bitwise_or.reduce(fours << shifts, axis=3)
+    return joined
 
 
 def _high_bits(quads: npt.NDArray[np.uint32], layout: PackedLayout) -> npt.NDArray[np.uint32]:
@@ -172,17 +173,14 @@ def _high_bits(quads: npt.NDArray[np.uint32], layout: PackedLayout) -> npt.NDArr
     if layout.high_bits == 2:
         return _four_to_a_byte(above & _PAIRS)
     shifts = np.arange(_QUADS, dtype=np.uint32)[:, None]
-    return np.bitwise_or.reduce((above & _BITS) << shifts, axis=2)
+    joined: npt.NDArray[np.uint32] = np.bitwise_or.reduce((above & _BITS) << shifts, axis=2)
+    return joined
 
 
-def _write_lanes(
-    values: npt.NDArray[np.generic], out: Bytes, plane: int, group: int
-) -> None:
+def _write_lanes(values: npt.NDArray[np.generic], out: Bytes, plane: int, group: int) -> None:
     """Write numbers of rows so that those of 16 rows lie side by side."""
     filled = _filled(values)
     lanes = filled.reshape(len(filled) // ROWS, ROWS, -1).transpose(0, 2, 1)
     flat = np.ascontiguousarray(lanes).view(np.uint8).reshape(len(lanes), -1)
     begin = plane + group * flat.shape[1]
     out[begin : begin + flat.size] = flat.reshape(-1)
-
-

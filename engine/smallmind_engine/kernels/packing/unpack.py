@@ -45,7 +45,9 @@ def unpack_matrix(packed: Bytes, layout: PackedLayout, rows: int, columns: int) 
     if layout.high_bits:
         size = groups * blocks * layout.high_bits * _VECTOR
         plane = packed[where.high : where.high + size]
-        codes |= _fields(plane, layout.high_bits, groups, blocks).astype(np.int32) << layout.base_bits
+        codes |= (
+            _fields(plane, layout.high_bits, groups, blocks).astype(np.int32) << layout.base_bits
+        )
     by_row = codes.reshape(groups, blocks, _QUADS, ROWS, 4).transpose(0, 3, 1, 2, 4)
     codes = by_row.reshape(groups * ROWS, blocks, layout.halves, layout.sub_size)
     signed = np.array(IQ4_VALUES)[codes] if layout.codebook else codes - layout.zero
@@ -87,4 +89,6 @@ def _scales(
         factors = packed[supers : supers + 2 * whole].view("<f2").astype(np.float32)
         by_super = factors.reshape(groups, blocks // SUPER_BLOCKS, 1, layout.parts, ROWS)
         values = values * np.repeat(by_super, SUPER_BLOCKS, axis=1)
-    return values.transpose(0, 4, 1, 2, 3).reshape(groups * ROWS, blocks, layout.halves, layout.parts)
+    return values.transpose(0, 4, 1, 2, 3).reshape(
+        groups * ROWS, blocks, layout.halves, layout.parts
+    )

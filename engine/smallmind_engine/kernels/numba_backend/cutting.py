@@ -1,0 +1,80 @@
+"""Cutting what a caller asks for into steps, and putting the answers together again."""
+
+# T tokens, V vocabulary
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from smallmind_engine.cache import KVCache, PagedKVCache
+from smallmind_engine.kernels.backend import Chunk, LogitsWanted, Output, best_of
+from smallmind_engine.kernels.spec import FloatArray, IntArray
+
+MOST_TOKENS: Final = 512
+"""Tokens of a step at most."""
+
+
+@dataclass(slots=True)
+class StepPart:
+    """New tokens of a sequence within one step.
+
+    Attributes:
+        ids: shape (T,).
+        cache: of the sequence.
+        length: tokens before these.
+        wanted: how many of the last tokens' logits are wanted.
+    """
+
+    ids: IntArray
+    cache: PagedKVCache
+    length: int
+    wanted: int
+
+
+def cut_into_steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, StepPart]]]:
+    """Cut the work into steps of bounded size; parts come with the index of their chunk."""
+    step: list[tuple[int, StepPart]] = []
+    room = MOST_TOKENS
+    for index, chunk in enumerate(chunks):
+        cache = _paged(chunk.cache)
+        ids = chunk.token_ids
+        count = len(ids)
+        begin = 0
+        while begin < count:
+            if room == 0:
+                yield step
+                step, room = [], MOST_TOKENS
+            end = min(begin + room, count)
+            wanted = {
+                LogitsWanted.NONE: 0,
+                LogitsWanted.LAST: int(end == count),
+                LogitsWanted.BEST: int(end == count),
+                LogitsWanted.ALL: end - begin,
+            }[chunk.logits]
+            step.append((index, StepPart(ids[begin:end], cache, cache.length + begin, wanted)))
+            room -= end - begin
+            begin = end
+    if step:
+        yield step
+
+
+def _paged(cache: KVCache) -> PagedKVCache:
+    if not isinstance(cache, PagedKVCache):
+        raise TypeError(cache)
+    return cache
+
+
+def answer_of(chunk: Chunk, found: list[FloatArray]) -> Output:
+    """What a chunk gets, made of its rows of logits from all steps."""
+    if chunk.logits is LogitsWanted.NONE:
+        return None
+    if chunk.logits is LogitsWanted.BEST:
+        return best_of(found[-1][0])
+    if chunk.logits is LogitsWanted.LAST:
+        last: FloatArray = found[-1][0]
+        return last
+    return found[0] if len(found) == 1 else np.concatenate(found)

@@ -1,0 +1,106 @@
+"""Small things that all parts of a step use."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from llvmlite import ir
+from numba import njit
+from numba.core import types
+
+from smallmind_engine.kernels.numba_backend.addresses import address_of
+from smallmind_engine.kernels.numba_backend.isa import IsaTier, choose_tier
+from smallmind_engine.kernels.numba_backend.records import Job, Matrix, Operation, Size
+from smallmind_engine.kernels.numba_backend.rows_ir import BLOCK, quantize
+from smallmind_engine.kernels.numba_backend.sync_ir import wait_for_all
+from smallmind_engine.kernels.numba_backend.vector_ir import I64, Code, Value, ir_function
+
+FLOAT_BYTES: Final = 4
+_OPERATIONS: Final = len(Operation)
+
+
+def _clock(code: Code) -> Value:
+    steady = choose_tier() is IsaTier.NEON_DOTPROD
+    name = "llvm.readsteadycounter" if steady else "llvm.readcyclecounter"
+    return code.external(ir.FunctionType(I64, []), name)
+
+
+clock: Any = ir_function(_clock, 0, types.int64)
+"""A counter that goes up steadily; the caller finds out how fast."""
+
+
+@njit(nogil=True)
+def mark(s: Any, thread: int, layer: int, operation: int) -> None:
+    """Write down when an operation ended, when somebody wants to know."""
+    if thread == 0 and s.sizes[Size.TIMED]:
+        s.times[1 + (layer - s.sizes[Size.LAYER_BEGIN]) * _OPERATIONS + operation] = clock()
+
+
+@njit(nogil=True)
+def meet(s: Any) -> None:
+    """Wait for all threads of the team."""
+    wait_for_all(address_of(s.barrier), s.sizes[Size.THREADS])
+
+
+@njit(nogil=True)
+def meet_if_shared(s: Any) -> None:
+    """Wait for the others unless each thread has done all of the work for itself."""
+    if not s.sizes[Size.PRIVATE]:
+        meet(s)
+
+
+@njit(nogil=True)
+def own_copy(s: Any, thread: int) -> int:
+    """Which copy of the residual stream a thread works on."""
+    return thread if s.sizes[Size.PRIVATE] else 0
+
+
+@njit(nogil=True)
+def own_rows(s: Any, thread: int, count: int) -> tuple[int, int]:
+    """The rows that a thread works on: all of its private copy, or its share."""
+    if s.sizes[Size.PRIVATE]:
+        return 0, count
+    threads = s.sizes[Size.THREADS]
+    return count * thread // threads, count * (thread + 1) // threads
+
+
+@njit(nogil=True)
+def vector(vectors: Any, begin: int, size: int) -> Any:
+    """A vector of the model; empty where there is none."""
+    return vectors[:0] if begin < 0 else vectors[begin : begin + size]
+
+
+@njit(nogil=True)
+def takes_codes(matrices: Any, index: int) -> bool:
+    """Whether a matrix is there and takes quantised inputs."""
+    return index >= 0 and matrices[index, Matrix.FLOAT_INPUT] == 0
+
+
+@njit(nogil=True)
+def set_inputs(job: Any, planes: Any, floats: Any, stride: int) -> None:
+    """Point a job at inputs: quantised ones, and the same as floats."""
+    job[Job.STRIDE] = stride
+    job[Job.CODES] = planes[0]
+    job[Job.FACTORS] = planes[1]
+    job[Job.SUMS] = planes[2]
+    job[Job.HALF_SUMS] = planes[3]
+    job[Job.FLOATS] = address_of(floats)
+    job[Job.FLOAT_STRIDE] = floats.shape[1] * FLOAT_BYTES
+
+
+@njit(nogil=True)
+def quantize_row(row: Any, columns: int, token: int, job: Any) -> None:
+    """Quantise a row to where the job takes its inputs from."""
+    quantize(
+        address_of(row), 0, columns // BLOCK, job[Job.STRIDE], token,
+        job[Job.CODES], job[Job.FACTORS], job[Job.SUMS], job[Job.HALF_SUMS],
+    )  # fmt: skip
+
+
+@njit(nogil=True)
+def writable(s: Any, row: Any, scratch: Any) -> Any:
+    """A row that may be written to: threads with private copies must not change a shared one."""
+    if not s.sizes[Size.PRIVATE]:
+        return row
+    scratch[:] = row
+    return scratch
