@@ -18,11 +18,13 @@ from smallmind_engine.telemetry import (
     FirstToken,
     InferenceStarted,
     InferenceStopped,
+    KernelExecuted,
     KernelsPrepared,
     KVCacheEvicted,
     KVCacheLookup,
     KVCacheUsage,
     LogLevel,
+    MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
     ModelLoadEnded,
@@ -316,9 +318,36 @@ def troubles(header: Header, *, model: str = MODEL) -> Iterator[Event]:
     )
 
 
+def operations(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """What an engine with ``detail="kernel"`` tells besides: the machine, and two steps."""
+    yield MachineMeasured(
+        *header(),
+        backend=BACKEND,
+        threads=2,
+        read_bytes_per_second=16e9,
+        flops_per_second=128e9,
+        byte_ops_per_second=512e9,
+    )
+    for _ in range(2):
+        for op, layer, quantization in (("qkv", 0, "Q4_K+Q6_K"), ("output", -1, "F16")):
+            yield KernelExecuted(
+                *header(),
+                model=model,
+                backend=BACKEND,
+                op=op,
+                layer=layer,
+                quantization=quantization,
+                tokens=1,
+                duration_s=0.0009765625,
+                read_bytes=4_000_000,
+                flops=16_000_000,
+            )
+
+
 def every_kind(header: Header) -> Iterator[Event]:
     """At least one event of each kind, as of one process from load to end."""
     yield from model_load(header, issues=(DegradeReason.TOKENIZER_MERGES_MISSING,))
     yield from request(header)
     yield from rejected_request(header)
     yield from troubles(header)
+    yield from operations(header)

@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from gguf import GGUFWriter, TokenType
+from gguf import GGMLQuantizationType, GGUFWriter, TokenType
+from gguf.quants import quantize
 
 WIDTH = 64
 HEADS = 4
@@ -51,6 +52,7 @@ class TinyModel:
         vocab_size: padded with unused tokens when larger than the vocabulary.
         chat_template: None for a model without one.
         tokenizer: ``gpt2`` (byte-level BPE) or ``llama`` (token table); both have as many tokens.
+        qtype: of the matrices, one that ``gguf`` can quantise to; None for float32.
     """
 
     architecture: str = "llama"
@@ -63,6 +65,7 @@ class TinyModel:
     chat_template: str | None = CHATML
     tokenizer: str = "gpt2"
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    qtype: GGMLQuantizationType | None = None
 
 
 FAMILIES: dict[str, TinyModel] = {
@@ -125,7 +128,10 @@ def write_tiny_model(path: Path, model: TinyModel | None = None) -> Path:
         add[type(value)](f"{arch}.{key}", value)
     _add_tokenizer(writer, model)
     for name, values in {**random_tensors(model), **model.tensors}.items():
-        writer.add_tensor(name, values)
+        if model.qtype is not None and values.ndim == 2:
+            writer.add_tensor(name, quantize(values, model.qtype), raw_dtype=model.qtype)
+        else:
+            writer.add_tensor(name, values)
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

@@ -23,9 +23,26 @@ _SECTIONS = (
     ),
     ("Tokens", ("prompt_", "generated_")),
     ("KV cache", ("kv_", "prefix_")),
-    ("Models and memory", ("model_", "kernel_", "tokenizer_", "memory_")),
+    (
+        "Models and memory",
+        ("model_", "kernel_compilations", "kernel_preparation", "tokenizer_", "memory_"),
+    ),
+    ("Operations of the model", ("kernel_", "machine_")),
     ("The service and its telemetry", ("degraded", "log_", "telemetry_")),
 )
+
+_NOTES = {
+    "Operations of the model": (
+        'Only engines with `detail="kernel"` tell of these; see'
+        " [Profile the kernels](../how-to/profile-kernels.md).",
+        "GB/s by operation, and as a share of what the machine can do:",
+        "```promql\nsum by (op) (rate(smallmind_kernel_read_bytes_total[1m]))\n"
+        "  / sum by (op) (rate(smallmind_kernel_seconds_total[1m])) / 1e9\n```",
+        "```promql\nsum by (op) (rate(smallmind_kernel_read_bytes_total[1m]))\n"
+        "  / sum by (op) (rate(smallmind_kernel_seconds_total[1m]))\n"
+        "  / scalar(max(smallmind_machine_read_bytes_per_second))\n```",
+    ),
+}
 
 _INTRODUCTION = """\
 # Metrics
@@ -65,6 +82,7 @@ def render_metrics_page() -> str:
     parts = [_INTRODUCTION]
     for title, families in sections.items():
         parts.append(f"\n## {title}\n")
+        parts.extend(f"\n{note}\n" for note in _NOTES.get(title, ()))
         parts.extend(_entry(family) for family in families)
     parts.append("\n## Labels\n\n" + _labels(FAMILIES))
     return "".join(parts)

@@ -12,10 +12,13 @@ from smallmind_engine.telemetry import (
     Event,
     FlushResult,
     InferenceStopped,
+    MachineMeasured,
     ReasonCode,
     RequestStatus,
+    RooflineRow,
     StopReason,
     renew_in_child,
+    roofline_rows,
 )
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_exporters import _checks
@@ -133,6 +136,16 @@ class InMemoryExporter:
     def for_request(self, request_id: str) -> tuple[Event, ...]:
         """All events of one request, log events included, oldest first."""
         return tuple(e for e in self.events if e.correlation.request_id == request_id)
+
+    def roofline(self, *, request_id: str | None = None) -> tuple[RooflineRow, ...]:
+        """What the operations of the model reached, by name; those that took longest first.
+
+        Needs an engine with ``detail="kernel"``. The shares of what the machine can do are
+        there when the exporter was attached as the engine was loaded.
+        """
+        events = self.events if request_id is None else self.for_request(request_id)
+        measured = self.of(MachineMeasured)
+        return roofline_rows(events, measured[-1] if measured else None)
 
     def clear(self) -> None:
         """Forget the record and the count of dropped events."""

@@ -6,9 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from smallmind_engine.kernels import Chunk, ModelRunner
+from smallmind_engine.kernels import BestToken, Chunk, ModelRunner
 
 
 def greedy_step(runner: ModelRunner, chunks: Sequence[Chunk]) -> list[int]:
-    """Run a step; answers the likeliest next token of each chunk, which wants ``LAST``."""
-    return [int(np.argmax(logits)) for logits in runner.forward(chunks)]
+    """Run a step; answers the next token of each chunk, which wants ``BEST`` or ``LAST``."""
+    return [
+        output.token_id if isinstance(output, BestToken) else int(np.argmax(output))
+        for output in runner.forward(chunks)
+    ]

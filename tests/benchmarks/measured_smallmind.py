@@ -18,7 +18,9 @@ class MeasuredSmallmind:
     """Keeps one KV cache for single sequences, and those of concurrent ones with their prompts."""
 
     def __init__(self, request: LoadRequest) -> None:
-        self._engine = smallmind.load(request.path, exporters=(), backend=request.backend)
+        self._engine = smallmind.load(
+            request.path, exporters=(), backend=request.backend, threads=request.threads
+        )
         self._runner = self._engine.model.runner
         self._vocab_size = self._engine.model.spec.vocab_size
         self._cache = self._runner.new_cache(request.capacity)
@@ -53,7 +55,7 @@ class MeasuredSmallmind:
             tokens = greedy_step(
                 self._runner,
                 [
-                    Chunk(np.array([token]), cache, LogitsWanted.LAST)
+                    Chunk(np.array([token]), cache, LogitsWanted.BEST)
                     for token, cache in zip(tokens, caches, strict=True)
                 ],
             )

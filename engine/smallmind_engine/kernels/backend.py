@@ -10,7 +10,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from smallmind_engine.cache import KVCache, KVType
 from smallmind_engine.control import NO_LIMIT, WorkLimit
@@ -74,9 +74,10 @@ Output = FloatArray | BestToken | None
 """What a step returns for a chunk."""
 
 
-@dataclass(frozen=True, slots=True)
-class OperationTime:
+class OperationTime(NamedTuple):
     """What an operation of a step took, and what it had to do.
+
+    A tuple, because a step has hundreds of them, and a dataclass takes three times as long to make.
 
     Attributes:
         op: which operation; a backend has few names.

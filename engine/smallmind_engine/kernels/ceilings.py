@@ -21,7 +21,7 @@ import numpy.typing as npt
 _READ_BYTES: Final = 96 << 20
 """More than the last cache of most machines: what a larger one still holds counts as memory."""
 
-_ROUNDS: Final = 4
+_ROUNDS: Final = 8
 _SGEMM_SIZE: Final = 768
 _WARM_WORDS: Final = 8
 

@@ -236,19 +236,19 @@ class RequestObserver:
     def _operations(self, operations: Sequence[OperationTime]) -> None:
         emitter = self.emitter
         before = self._ledger.enter(Phase.TELEMETRY)
-        for each in operations:
+        for op, layer, quantization, tokens, seconds, n_bytes, flops in operations:
             emitter.publish(
                 KernelExecuted(
                     *emitter.header(),
                     model=self._model,
                     backend=self._backend,
-                    op=each.op,
-                    layer=_NO_LAYER if each.layer is None else each.layer,
-                    quantization=each.quantization,
-                    tokens=each.tokens,
-                    duration_s=each.seconds,
-                    read_bytes=each.n_bytes,
-                    flops=each.flops,
+                    op=op,
+                    layer=_NO_LAYER if layer is None else layer,
+                    quantization=quantization,
+                    tokens=tokens,
+                    duration_s=seconds,
+                    read_bytes=n_bytes,
+                    flops=flops,
                 )
             )
         self._ledger.enter(before)

@@ -77,6 +77,7 @@ from smallmind_engine.telemetry.reasons import (
     RequestStatus,
     StopReason,
 )
+from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
 
 __all__ = [
@@ -145,6 +146,7 @@ __all__ = [
     "RequestQueued",
     "RequestRejected",
     "RequestStatus",
+    "RooflineRow",
     "RuntimeLogEvent",
     "RuntimeLogger",
     "RuntimeLoggerAdapter",
@@ -166,4 +168,5 @@ __all__ = [
     "now_ns",
     "parse_traceparent",
     "renew_in_child",
+    "roofline_rows",
 ]

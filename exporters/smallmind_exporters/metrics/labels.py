@@ -86,6 +86,10 @@ SOURCE: Final = Label(
 KERNEL_SOURCE: Final = Label(
     "source", "whether they were compiled or found compiled", ("compiled", "cached")
 )
+OP: Final = Label("op", "the operation of the model", limit=FEW)
+OPERAND_TYPES: Final = Label(
+    "quantization", "types of what the operation read, joined with `+`", limit=50
+)
 RESULT: Final = Label("result", "whether any token could be reused", ("hit", "miss"))
 LEVEL: Final = Label("level", "severity", tuple(level.name.lower() for level in LogLevel))
 EXPORTER: Final = Label("exporter", "name of the exporter", limit=FEW)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from operator import attrgetter
 
 from smallmind_engine.telemetry import (
     InferenceStopped,
+    KernelExecuted,
     KernelsPrepared,
     KVCacheLookup,
     ModelLoadEnded,
@@ -78,6 +80,12 @@ def lookup_rows(event: KVCacheLookup) -> Rows:
 def kernel_rows(event: KernelsPrepared) -> Rows:
     """Kernels by where their machine code came from."""
     return ((("compiled",), event.compiled), (("cached",), event.cached))
+
+
+def operation_rows(field: str) -> Callable[[KernelExecuted], Rows]:
+    """A field of an operation, by its name and the types of what it read."""
+    value = attrgetter(field)
+    return lambda event: (((event.op, event.quantization), value(event)),)
 
 
 def issue_rows(event: TokenizerDiagnosed) -> Rows:

@@ -14,7 +14,6 @@ from smallmind_engine.telemetry import SmallMindError
 from smallmind_engine.tokenizers import TokenizerDiagnostics, TokenizerFactory
 
 
-
 @dataclass(frozen=True, slots=True)
 class QuantShare:
     """What one type makes up of a model.

@@ -28,6 +28,7 @@ from telemetry_events import (
     correlation,
     headers,
     model_load,
+    operations,
     publish,
     rejected_request,
     request,
@@ -293,3 +294,22 @@ def test_a_real_bus_keeps_order_and_ids():
     record.assert_correlated()
     record.assert_completed()
     assert {event.model for event in record.of(InferenceStopped)} == {MODEL}
+
+
+def test_the_roofline_of_operations_can_be_asked_for():
+    events = list(operations(headers()))
+    record = record_of(events)
+    rows = {row.op: row for row in record.roofline()}
+    assert set(rows) == {"qkv", "output"}
+    assert rows["qkv"].calls == 2
+    assert rows["output"].compute_share == 16_000_000 / 0.0009765625 / 128e9
+    assert [row.calls for row in record.roofline(request_id="req-1")] == [2, 2]
+    assert record.roofline(request_id="another") == ()
+    assert record_of(request(headers())).roofline() == ()
+
+
+def test_the_machine_is_known_to_requests_that_came_after_the_load():
+    machine, *ran = operations(headers("load"))
+    mine = [event._replace(correlation=correlation("req-9")) for event in ran]
+    rows = record_of([machine], mine).roofline(request_id="req-9")
+    assert all(row.read_share is not None for row in rows)

@@ -34,6 +34,7 @@ from telemetry_events import (
     correlation,
     headers,
     model_load,
+    operations,
     rejected_request,
     request,
     troubles,
@@ -163,6 +164,23 @@ def test_kernels_are_counted_by_where_they_came_from():
     assert value(store, "kernel_compilations_total", MODEL, "compiled") == 4
     assert value(store, "kernel_compilations_total", MODEL, "cached") == 6
     assert value(store, "kernel_preparation_seconds_total", MODEL) == 0.125
+
+
+def test_operations_are_counted_by_name_and_types():
+    store = store_of(operations(headers()))
+    assert value(store, "kernel_seconds_total", MODEL, "qkv", "Q4_K+Q6_K") == 0.001953125
+    assert value(store, "kernel_read_bytes_total", MODEL, "output", "F16") == 8_000_000
+    assert value(store, "kernel_flops_total", MODEL, "output", "F16") == 32_000_000
+    assert value(store, "machine_read_bytes_per_second") == 16e9
+    assert value(store, "machine_flops_per_second") == 128e9
+    assert value(store, "machine_byte_ops_per_second") == 512e9
+
+
+def test_without_operations_there_is_no_series_of_them():
+    store = store_of(model_load(headers()), request(headers()))
+    rows = {family.name: rows for family, rows in store.snapshot().items()}
+    names = [name for name in rows if name.startswith(("kernel_", "machine_")) and rows[name]]
+    assert names == ["kernel_compilations_total", "kernel_preparation_seconds_total"]
 
 
 def test_troubles_are_counted_by_reason():

@@ -31,7 +31,7 @@ Function = Callable[..., Any]
 def quantize() -> Function:
     body = rows_ir.quantize
 
-    def call(row, first, end, stride, token, codes, factors, sums, half_sums):  # noqa: PLR0913
+    def call(row, first, end, stride, token, codes, factors, sums, half_sums):
         body(row, first, end, stride, token, codes, factors, sums, half_sums)
 
     return c_function(types.void(*[types.int64] * 9), call)
@@ -205,7 +205,7 @@ SWEEP = np.concatenate(
 @pytest.mark.parametrize(("kind", "exact"), [(SILU, silu), (GELU, gelu)], ids=["silu", "gelu"])
 @pytest.mark.parametrize("gated", [True, False])
 def test_activations_are_those_of_double_precision(
-    activate: Function, kind: int, exact: Function, gated: bool
+    activate: Function, kind: int, exact: Function, *, gated: bool
 ) -> None:
     up = normal(len(SWEEP))
     out = np.empty_like(SWEEP)

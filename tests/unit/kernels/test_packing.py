@@ -287,8 +287,14 @@ def test_packing_can_be_cancelled_between_tiles() -> None:
     out = aligned_bytes(planes(layout, ROWS, COLUMNS).n_bytes)
     with pytest.raises(OperationCancelledError):
         pack_matrix(
-            data, QuantType.Q8_0, layout, ROWS, COLUMNS, out,
-            limit=WorkLimit(token=token), on_bytes=told,
+            data,
+            QuantType.Q8_0,
+            layout,
+            ROWS,
+            COLUMNS,
+            out,
+            limit=WorkLimit(token=token),
+            on_bytes=told,
         )
     assert len(seen) == 2
 

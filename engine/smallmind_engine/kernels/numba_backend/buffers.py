@@ -70,6 +70,10 @@ class _Planes:
 class SearchBuffers:
     """Arrays for finding the best outputs; see ``screening.find_best``.
 
+    ``best_logits`` and ``best_ids`` begin each thread's row of a token with the result (-1 for
+    none). ``doubts`` has for each thread whether an output was further off than plausible, and how
+    many groups were computed in full.
+
     Args:
         spec: the model.
         threads: of the team.

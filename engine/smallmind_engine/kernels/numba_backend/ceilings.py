@@ -92,7 +92,7 @@ def byte_ops_per_second(tier: IsaTier, threads: int, multiply: Callable[..., int
     return threads * steps * _OPS_PER_STEP / seconds
 
 
-def _read_all(words: Any) -> int:
+def _read_all(words: Any) -> Any:
     """Adds up, which LLVM does with vectors."""
     total = np.int64(0)
     for word in words:

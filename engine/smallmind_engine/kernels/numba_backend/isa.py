@@ -40,19 +40,14 @@ _X86: Final = frozenset({"x86_64", "amd64"})
 
 
 def host_features() -> frozenset[str]:
-    """LLVM's names of what the CPU can do, or of what ``NUMBA_CPU_FEATURES`` allows."""
-    from llvmlite import binding
-    from numba.core import config
+    """LLVM's names of what the CPU can do, as far as Numba's settings allow to use it."""
+    from numba.core import codegen, config
 
     # Numba fills its settings in at import, out of sight of type checkers.
     settings: Any = config
-    wanted: str | None = settings.CPU_FEATURES
-    if wanted is not None:
-        return frozenset(name[1:] for name in wanted.split(",") if name.startswith("+"))
-    if settings.CPU_NAME == "generic":
-        return frozenset()
-    features: Mapping[str, bool] = binding.get_host_cpu_features()
-    return frozenset(name for name, there in features.items() if there)
+    wanted: str | None = settings.CPU_FEATURES  # empty for NUMBA_CPU_NAME=generic
+    listed: str = codegen.get_host_cpu_features() if wanted is None else wanted
+    return frozenset(name[1:] for name in listed.split(",") if name.startswith("+"))
 
 
 def usable_tiers(features: frozenset[str]) -> tuple[IsaTier, ...]:

@@ -28,6 +28,7 @@ Words = npt.NDArray[np.int64]
 
 _LANES: Final = 16
 _HUGE_PAGE: Final = 1 << 21
+_RELEASE_BYTES: Final = 1 << 23
 
 
 def round_up(value: int, multiple: int = _LANES) -> int:
@@ -66,7 +67,12 @@ class PackedModel:
 
 def allocate_arena(n_bytes: int) -> npt.NDArray[np.uint8]:
     """Zeroed memory that begins at a huge page, and asks for such pages where there are any."""
-    memory = mmap.mmap(-1, n_bytes + _HUGE_PAGE)
+    # Private memory gets huge pages where shared memory, Python's default, mostly does not.
+    if hasattr(mmap, "MAP_PRIVATE"):
+        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        memory = mmap.mmap(-1, n_bytes + _HUGE_PAGE, flags=flags)
+    else:
+        memory = mmap.mmap(-1, n_bytes + _HUGE_PAGE)
     advice = getattr(mmap, "MADV_HUGEPAGE", None)
     if advice is not None:
         memory.madvise(advice)
@@ -88,10 +94,22 @@ def pack_model(
         OperationCancelledError: ``limit`` was exceeded.
     """
     total = arena_bytes(tuple(plans))
-    for index, plan in enumerate(plans):
+    for plan in plans:
         limit.check("packing weights")
         rows = slice(plan.first_row, plan.first_row + plan.rows)
         data = source.data(plan.tensor, rows=rows)
+        read = 0
+
+        def tell(done: int, plan: MatrixPlan = plan, size: int = data.nbytes) -> None:
+            nonlocal read
+            if done - read < _RELEASE_BYTES and done < size:
+                return
+            read = done
+            # What was read is in memory twice, and a single tensor can be most of a model.
+            source.release(plan.tensor)
+            if on_progress is not None:
+                on_progress(plan.offset + plan.n_bytes * done // size, total)
+
         pack_matrix(
             data,
             plan.qtype,
@@ -101,12 +119,8 @@ def pack_model(
             arena[plan.offset : plan.offset + plan.n_bytes],
             order=plan.order,
             limit=limit,
+            on_bytes=tell,
         )
-        del data
-        if index + 1 == len(plans) or plans[index + 1].tensor != plan.tensor:
-            source.release(plan.tensor)
-        if on_progress is not None:
-            on_progress(plan.offset + plan.n_bytes, total)
 
 
 class _Vectors:

@@ -19,6 +19,7 @@ from smallmind_engine.kernels.backend import (
     BestToken,
     Chunk,
     LogitsWanted,
+    OnOperations,
     Output,
     WeightsMode,
 )
@@ -35,6 +36,8 @@ from smallmind_engine.kernels.numba_backend.cutting import (
     answer_of,
     cut_into_steps,
 )
+from smallmind_engine.kernels.numba_backend.operation_costs import step_costs
+from smallmind_engine.kernels.numba_backend.operation_times import OperationTimer, TickRate
 from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, qkv_columns, round_up
 from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import (
@@ -69,6 +72,12 @@ _WAIT_S: Final = 0.02
 _MOST_DOUBTS: Final = 8
 _SEARCHES_A_DOUBT: Final = 1000
 """So often, and once in so many, may the search for the best logit fail before it is given up."""
+
+_WORTHWHILE: Final = 1 / 16
+"""Share of the output matrix that a search may compute in full and still be worth it."""
+
+_PAUSED_STEPS: Final = 8
+"""Steps without a search after one that was not worth it."""
 
 
 class NumbaRunner:
@@ -116,7 +125,7 @@ class NumbaRunner:
         output = model.plans[-1].layout
         self._search = SearchBuffers(spec, threads) if output is SPLIT_Q8_0 else None
         self._no_search = SearchBuffers(replace(spec, vocab_size=1), 1)
-        self._doubts = self._searches = 0
+        self._doubts = self._searches = self._pause = 0
         self._functions[Function.EMBED] = kernels[kernel_table.row_name(output)].address
         self._kernels = kernels  # keeps the code alive
         self._buffers: dict[int, StepBuffers] = {}
@@ -124,6 +133,8 @@ class NumbaRunner:
         self._positions = source.floats(POSITIONS) if spec.learned_positions else None
         self._constants = self._make_constants()
         self._sizes = self._make_sizes(model)
+        self._costs = step_costs(spec, model, self._pages)
+        self._tick_rate = TickRate()
         layer_flops = (
             2
             * sum(plan.rows * plan.columns for plan in model.plans if plan.layer is not None)
@@ -191,17 +202,32 @@ class NumbaRunner:
         """An empty KV cache with room for ``capacity`` tokens."""
         return PagedKVCache(self._pool, capacity)
 
-    def forward(self, chunks: Sequence[Chunk], limit: WorkLimit = NO_LIMIT) -> list[Output]:
+    def forward(
+        self,
+        chunks: Sequence[Chunk],
+        limit: WorkLimit = NO_LIMIT,
+        on_operations: OnOperations | None = None,
+    ) -> list[Output]:
         """Run one step; see ``ModelRunner.forward``."""
+        if on_operations is None:
+            return self._forward(chunks, limit)
+        timer = OperationTimer(self._costs, self._tick_rate)
+        outputs = self._forward(chunks, limit, timer)
+        on_operations(timer.operations)
+        return outputs
+
+    def _forward(
+        self, chunks: Sequence[Chunk], limit: WorkLimit, timer: OperationTimer | None = None
+    ) -> list[Output]:
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
         pieces: list[list[FloatArray]] = [[] for _ in chunks]
         with self._own_turn(limit):
-            found = self._find_best(chunks, limit)
+            found = self._find_best(chunks, limit, timer)
             if found is not None:
                 return found
             for step in cut_into_steps(chunks):
-                logits = self._run([part for _, part in step], limit)
+                logits = self._run([part for _, part in step], limit, timer=timer)
                 begin = 0
                 for index, part in step:
                     if part.wanted:
@@ -229,18 +255,21 @@ class NumbaRunner:
         finally:
             self._turn.release()
 
-    def _find_best(self, chunks: Sequence[Chunk], limit: WorkLimit) -> list[Output] | None:
+    def _find_best(
+        self, chunks: Sequence[Chunk], limit: WorkLimit, timer: OperationTimer | None
+    ) -> list[Output] | None:
         """A step that computes only the best logits; None when that is not possible."""
         wanted = {chunk.logits for chunk in chunks} - {LogitsWanted.NONE}
         n_tokens = sum(len(chunk.token_ids) for chunk in chunks)
         search = self._search
         if search is None or wanted != {LogitsWanted.BEST} or n_tokens > PRIVATE_TOKENS:
             return None
-        if self._doubts > _MOST_DOUBTS + self._searches // _SEARCHES_A_DOUBT:
+        if not self._search_pays():
             return None
-        self._searches += 1
         (step,) = cut_into_steps(chunks)
-        self._run([part for _, part in step], limit, search)
+        self._run([part for _, part in step], limit, search, timer)
+        if search.doubts[:, 1].sum() > search.bounds.shape[1] * _WORTHWHILE:
+            self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
         if search.doubts[:, 0].any():
             self._doubts += 1
             return None
@@ -258,6 +287,16 @@ class NumbaRunner:
         for chunk in chunks:
             chunk.cache.length += len(chunk.token_ids)
         return answers
+
+    def _search_pays(self) -> bool:
+        """Whether searching is likely to be faster than computing all logits."""
+        if self._doubts > _MOST_DOUBTS + self._searches // _SEARCHES_A_DOUBT:
+            return False
+        if self._pause > 0:
+            self._pause -= 1
+            return False
+        self._searches += 1
+        return True
 
     def _best(self, search: SearchBuffers, row: int) -> BestToken | None:
         """What the threads found for a row of logits; None when it is not finite."""
@@ -277,7 +316,11 @@ class NumbaRunner:
         return BestToken(-negative, logit) if math.isfinite(logit) else None
 
     def _run(
-        self, parts: list[StepPart], limit: WorkLimit, search: SearchBuffers | None = None
+        self,
+        parts: list[StepPart],
+        limit: WorkLimit,
+        search: SearchBuffers | None = None,
+        timer: OperationTimer | None = None,
     ) -> FloatArray:
         model = self._model
         if model is None:
@@ -311,7 +354,13 @@ class NumbaRunner:
             sizes[Size.LAYER_BEGIN] = begin
             sizes[Size.LAYER_END] = min(begin + at_once, spec.n_layers)
             buffers.counters[:] = 0
-            self._team.run(lambda thread: run_step(thread, step))
+            if timer is None:
+                self._team.run(lambda thread: run_step(thread, step))
+            else:
+                spans = tuple((part.length, len(part.ids)) for part in parts)
+                timer.run(
+                    lambda: self._team.run(lambda thread: run_step(thread, step)), step, spans
+                )
         return logits[:, : spec.vocab_size]
 
     def _layers_at_once(self, n_tokens: int) -> int:

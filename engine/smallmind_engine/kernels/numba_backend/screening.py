@@ -185,6 +185,7 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     # So that the outputs of this group and token are the 16 of ``exact``.
     job[Job.OUT] = address_of(exact) - token * job[Job.OUT_STRIDE] - group * _LANE_BYTES
     call_function(matrix[Matrix.KERNEL], address_of(matrix), address_of(job))
+    doubts[thread, 1] += 1
     best, row = _NONE, np.int64(-1)
     for lane in range(min(LANES, matrix[Matrix.ROWS] - group * LANES)):
         value = exact[lane]
@@ -269,7 +270,7 @@ def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
     n_wanted, threads = s.sizes[Size.WANTED], s.sizes[Size.THREADS]
     tile = job[Job.SCRATCH]
     job[Job.SCRATCH] = address_of(s.search[3][thread])
-    s.search[7][thread, 0] = 0
+    s.search[7][thread, :] = 0
     for token in range(n_wanted):
         _begin_token(s, thread, job, token)
         _bound_all(s, thread, job, token, counter + 2 * token)

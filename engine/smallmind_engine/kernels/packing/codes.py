@@ -1,6 +1,10 @@
-"""Taking blocks of GGUF types apart into codes and scales, without decoding them to floats.
+"""Taking blocks of GGUF types apart into the planes of packed weights, still row by row.
 
-Source of all layouts: ggml-quants.c and ggml-common.h of llama.cpp.
+Codes are never spread to a byte each: bits change places inside of words of 64 bits, many words
+at once. So files are packed at 1 to 4 GB/s.
+
+Source of all block formats: ggml-quants.c and ggml-common.h of llama.cpp. Source of the exchange
+of bits: Warren, "Hacker's Delight", section 7-3, transposing a bit matrix.
 """
 
 # n rows, NB blocks of 32, SB super-blocks of 256
@@ -8,191 +12,288 @@ Source of all layouts: ggml-quants.c and ggml-common.h of llama.cpp.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, replace
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from smallmind_engine.gguf import QuantType
-from smallmind_engine.gguf.quants import LAYOUTS as GGUF_LAYOUTS
 
 Bytes = npt.NDArray[np.uint8]
 Halves = npt.NDArray[np.float16]
 Smalls = npt.NDArray[np.int8]
+Words = npt.NDArray[np.uint32]
+Longs = npt.NDArray[np.uint64]
 
-_LOW: Final = 15
+_LOW: Final = np.uint32(0x0F0F0F0F)
+_TWO: Final = np.uint32(0x03030303)
+_SIX: Final = np.uint32(0x3F3F3F3F)
+_UPPER_TWO: Final = np.uint32(0x30303030)
+_SIGNS: Final = np.uint64(0x8080808080808080)
 
 
 @dataclass(frozen=True, slots=True)
 class Codes:
-    """Some rows of weights.
+    """Some rows of weights, as views whose first axis is the row.
+
+    A word has four columns, one a byte; it is what a row gives to a vector of the packed form.
 
     Attributes:
-        codes: uint8, n rows of NB * 32 codes.
-        scales: (n, NB, halves, parts), float16, or int8 for types with super-blocks.
+        low: words of the low plane; all axes but the first together are the blocks, then the
+            words of a block.
+        high: likewise of the high plane; None for types without one.
+        scales: all axes together (n, NB, halves, parts); float16, or int8 for types with
+            super-blocks.
         supers: (n, SB, parts), float16; the offset's factor is negative as in the formula. None
             for types without super-blocks.
     """
 
-    codes: Bytes
+    low: Words
+    high: Words | None
     scales: Halves | Smalls
     supers: Halves | None = None
 
 
 def take_apart(data: Bytes, qtype: QuantType, rows: int) -> Codes:
-    """Codes and scales of whole rows, in the little-endian form of the type."""
-    layout = GGUF_LAYOUTS[qtype]
-    return _READERS[qtype](data.reshape(rows, -1, layout.block_bytes))
+    """Planes of whole rows, from bytes in the little-endian form of the type."""
+    form, read = _READERS[qtype]
+    return read(data.view(form).reshape(rows, -1))
 
 
-def _halves(blocks: Bytes, begin: int, count: int) -> Halves:
-    return np.ascontiguousarray(blocks[..., begin : begin + 2 * count]).view("<f2")
+def split_bytes(codes: Codes) -> Codes:
+    """Codes of a byte as two planes of their lower and of their upper halves.
+
+    The memory of ``codes`` is used for that.
+    """
+    words = np.ascontiguousarray(codes.low)
+    halves = _share_nibbles(words.view(np.uint64).reshape(len(words), -1, 4))
+    return replace(codes, low=halves[..., 0], high=halves[..., 1])
 
 
-def _nibbles(packed: Bytes) -> Bytes:
-    """16 bytes to 32 codes: lower nibbles first."""
-    out = np.empty((*packed.shape[:-1], 32), np.uint8)
-    np.bitwise_and(packed, _LOW, out=out[..., :16])
-    np.right_shift(packed, 4, out=out[..., 16:])
-    return out
+# -- fields of blocks and bits of words -----------------------------------------------------------
 
 
-def _flat(codes: Bytes) -> Bytes:
-    return codes.reshape(len(codes), -1)
+def _form(**fields: str) -> np.dtype[np.void]:
+    """A block; ``V`` marks fields that are copied as they are, so that each is one fast move."""
+    return np.dtype(list(fields.items()))
 
 
-def _block_of_4(parts: int) -> Callable[[Bytes], Codes]:
-    def read(blocks: Bytes) -> Codes:
-        scales = _halves(blocks, 0, parts)[:, :, None, :]
-        return Codes(_flat(_nibbles(blocks[..., 2 * parts :])), scales)
-
-    return read
+def _longs(field: npt.NDArray[Any]) -> Longs:
+    """A copy of a field of each block, in words of 64 bits: (n, blocks, words)."""
+    return field.copy().view("<u8").reshape(*field.shape, -1)
 
 
-def _block_of_5(parts: int) -> Callable[[Bytes], Codes]:
-    def read(blocks: Bytes) -> Codes:
-        at = 2 * parts
-        codes = _nibbles(blocks[..., at + 4 :])
-        bits = np.unpackbits(
-            np.ascontiguousarray(blocks[..., at : at + 4]), axis=-1, bitorder="little"
-        )
-        codes |= bits << np.uint8(4)
-        return Codes(_flat(codes), _halves(blocks, 0, parts)[:, :, None, :])
-
-    return read
+def _words(field: npt.NDArray[Any]) -> list[Words]:
+    """A field of each block, one array (n, blocks) for each of its words of 32 bits."""
+    words = field.copy().view("<u4").reshape(*field.shape, -1)
+    return [np.ascontiguousarray(words[..., index]) for index in range(words.shape[-1])]
 
 
-def _q8_0(blocks: Bytes) -> Codes:
-    # Adding 128 modulo 256 turns the sign bit round.
-    codes = blocks[..., 2:] ^ np.uint8(128)
-    return Codes(_flat(codes), _halves(blocks, 0, 1)[:, :, None, :])
+def _halves(field: npt.NDArray[Any]) -> Halves:
+    """A copy of a field of each block, in numbers: (n, blocks, numbers)."""
+    return field.copy().view("<f2").reshape(*field.shape, -1)
 
 
-def _k_scales(packed: Bytes) -> Smalls:
-    """12 bytes to the factors and offsets of 8 sub-blocks, six bits each: (..., 8, 2)."""
-    first, second, third = packed[..., :4], packed[..., 4:8], packed[..., 8:12]
-    out = np.empty((*packed.shape[:-1], 8, 2), np.uint8)
-    out[..., :4, 0] = first & 63
-    out[..., :4, 1] = second & 63
-    out[..., 4:, 0] = (third & _LOW) | ((first >> 6) << 4)
-    out[..., 4:, 1] = (third >> 4) | ((second >> 6) << 4)
-    return out.view(np.int8)
+def _columns(longs: Longs, count: int) -> Longs:
+    """Neighbouring words apart: (count, n, blocks, words / count)."""
+    return np.ascontiguousarray(np.moveaxis(longs.reshape(*longs.shape[:-1], -1, count), -1, 0))
 
 
-def _with_offset(blocks: Bytes, begin: int) -> Halves:
+def _swap_within(longs: Longs, distance: int, mask: int) -> None:
+    """Exchange the bits of ``mask`` with those that lie ``distance`` above them."""
+    moved = longs >> np.uint64(distance)
+    moved ^= longs
+    moved &= np.uint64(mask)
+    longs ^= moved
+    moved <<= np.uint64(distance)
+    longs ^= moved
+
+
+def _swap_between(first: Longs, second: Longs, distance: int, mask: int) -> None:
+    """Exchange the bits of ``mask`` in ``second`` with those ``distance`` above in ``first``."""
+    moved = first >> np.uint64(distance)
+    moved ^= second
+    moved &= np.uint64(mask)
+    second ^= moved
+    moved <<= np.uint64(distance)
+    first ^= moved
+
+
+def _share_nibbles(longs: Longs) -> Words:
+    """Two words to one of their lower nibbles and one of their upper ones: (..., 2).
+
+    The nibble of the second word comes above that of the first.
+    """
+    _swap_within(longs, 28, 0xF0F0F0F0)
+    return longs.view(np.uint32).reshape(*longs.shape, 2)
+
+
+def _four_bits(field: npt.NDArray[Any]) -> Words:
+    """16 bytes, lower nibbles before upper ones, to the low plane: (n, blocks, 2, 2)."""
+    return _share_nibbles(_longs(field)).swapaxes(-1, -2)
+
+
+def _pairs_of_blocks(field: npt.NDArray[Any]) -> Words:
+    """Each 32 bytes are two blocks, the lower nibbles the first: (n, SB, 4, 2, 4)."""
+    words = _share_nibbles(_longs(field))
+    return words.reshape(*field.shape, 4, 4, 2).swapaxes(-1, -2)
+
+
+def _two_bits(field: npt.NDArray[Any]) -> Words:
+    """Each 32 bytes are four blocks, lowest bits first: (n, SB, 2, 2, 2, 2).
+
+    Among four neighbouring words the block, which is the place in the byte, and the vector, which
+    is the word, change places.
+    """
+    pairs = _columns(_longs(field), 2)
+    _swap_within(pairs, 30, 0xCCCCCCCC)
+    _swap_between(pairs[0], pairs[1], 4, 0x0F0F0F0F0F0F0F0F)
+    words = pairs.view(np.uint32).reshape(2, *field.shape, 2, 2, 2)
+    return words.transpose(1, 2, 3, 0, 5, 4)
+
+
+def _one_bit(field: npt.NDArray[Any]) -> Words:
+    """Of 32 bytes each bit is a block's: (n, SB, 8).
+
+    Among eight words the block, which is the bit, and the vector, which is the word, change
+    places.
+    """
+    quarters = _columns(_longs(field), 4)
+    _swap_within(quarters, 31, 0xAAAAAAAA)
+    for step, distance, mask in ((1, 2, 0x3333333333333333), (2, 4, 0x0F0F0F0F0F0F0F0F)):
+        by_step = quarters.reshape(-1, 2, step, *quarters.shape[1:])
+        _swap_between(by_step[:, 0], by_step[:, 1], distance, mask)
+    words = quarters.view(np.uint32).reshape(4, *field.shape, 2)
+    return words.transpose(1, 2, 0, 3)
+
+
+def _bits_of_32(field: npt.NDArray[Any]) -> Words:
+    """Bit ``4 * vector + byte`` of a word becomes bit ``vector`` of the byte: (n, NB, 1)."""
+    words = field.copy().view("<u4")
+    padded = np.zeros(words.size + words.size % 2, np.uint32)
+    padded[: words.size] = words.reshape(-1)
+    longs = padded.view(np.uint64)
+    for distance, mask in (
+        (14, 0x0000CCCC0000CCCC),
+        (7, 0x00AA00AA00AA00AA),
+        (2, 0x0C0C0C0C0C0C0C0C),
+        (1, 0x2222222222222222),
+    ):
+        _swap_within(longs, distance, mask)
+    return padded[: words.size].reshape(*field.shape, 1)
+
+
+# -- scales ---------------------------------------------------------------------------------------
+
+
+def _k_scales(field: npt.NDArray[Any]) -> Smalls:
+    """12 bytes to the factors and offsets of 8 blocks, six bits each: (n, SB, 2, 4, 2)."""
+    first, second, third = _words(field)
+    out = np.empty((2, 2, *field.shape), np.uint32)
+    four, two = np.uint32(4), np.uint32(2)
+    out[0, 0] = first & _SIX
+    out[0, 1] = second & _SIX
+    out[1, 0] = (third & _LOW) | ((first >> two) & _UPPER_TWO)
+    out[1, 1] = ((third >> four) & _LOW) | ((second >> two) & _UPPER_TWO)
+    return out.view(np.int8).reshape(*out.shape, 4).transpose(2, 3, 0, 4, 1)
+
+
+def _q3_scales(field: npt.NDArray[Any]) -> Smalls:
+    """12 bytes to 16 factors of six bits around 32: (n, SB, 4, 4)."""
+    first, second, third = _words(field)
+    out = np.empty((4, *field.shape), np.uint32)
+    four = np.uint32(4)
+    nibbles = (first & _LOW, second & _LOW, (first >> four) & _LOW, (second >> four) & _LOW)
+    for index, low in enumerate(nibbles):
+        out[index] = low | (((third >> np.uint32(2 * index)) & _TWO) << four)
+    scales = out.view(np.int8) - np.int8(32)
+    return np.moveaxis(scales.reshape(*out.shape, 4), 0, 2)
+
+
+def _xs_scales(field: npt.NDArray[Any], high: npt.NDArray[np.uint16]) -> Smalls:
+    """8 nibbles and 8 pairs of bits to 8 factors around 32: (n, SB, 8)."""
+    low = field.copy().view(np.uint8).reshape(*high.shape, 4)
+    nibbles = np.stack((low & np.uint8(15), low >> np.uint8(4)), axis=-1).reshape(*high.shape, 8)
+    above = ((high[..., None] >> np.arange(0, 16, 2, dtype=np.uint16)) & 3).astype(np.uint8)
+    return (nibbles | (above << np.uint8(4))).view(np.int8) - np.int8(32)
+
+
+def _with_offset(field: npt.NDArray[Any]) -> Halves:
     """The factors of a super-block; that of the offset is subtracted in the file."""
-    supers = _halves(blocks, begin, 2).copy()
+    supers = _halves(field)
     np.negative(supers[..., 1], out=supers[..., 1])
     return supers
 
 
-def _by_block(scales: Smalls, halves: int, parts: int) -> Smalls:
-    return scales.reshape(len(scales), -1, halves, parts)
+# -- types ----------------------------------------------------------------------------------------
 
 
-def _pairs_of_32(packed: Bytes) -> Bytes:
-    """Each 32 bytes to 64 codes: lower nibbles first."""
-    quarters = packed.reshape(*packed.shape[:-1], -1, 32)
-    return np.stack((quarters & _LOW, quarters >> 4), axis=-2)
+def _block_of_4(blocks: npt.NDArray[np.void]) -> Codes:
+    return Codes(_four_bits(blocks["codes"]), None, _halves(blocks["scales"]))
 
 
-def _q4_k(blocks: Bytes) -> Codes:
-    scales = _k_scales(blocks[..., 4:16])
-    codes = _pairs_of_32(blocks[..., 16:])
-    return Codes(_flat(codes), _by_block(scales, 1, 2), _with_offset(blocks, 0))
+def _block_of_5(blocks: npt.NDArray[np.void]) -> Codes:
+    scales = _halves(blocks["scales"])
+    return Codes(_four_bits(blocks["codes"]), _bits_of_32(blocks["bits"]), scales)
 
 
-def _q5_k(blocks: Bytes) -> Codes:
-    scales = _k_scales(blocks[..., 4:16])
-    codes = _pairs_of_32(blocks[..., 48:]).reshape(*blocks.shape[:-1], 8, 32)
-    high = blocks[..., None, 16:48]
-    shifts = np.arange(8, dtype=np.uint8)[:, None]
-    codes |= ((high >> shifts) & 1) << np.uint8(4)
-    return Codes(_flat(codes), _by_block(scales, 1, 2), _with_offset(blocks, 0))
+def _q8_0(blocks: npt.NDArray[np.void]) -> Codes:
+    # Adding 128 modulo 256 turns the sign bit round.
+    codes = _longs(blocks["codes"])
+    codes ^= _SIGNS
+    return Codes(codes.view(np.uint32), None, _halves(blocks["scales"]))
 
 
-def _q6_k(blocks: Bytes) -> Codes:
-    shape = blocks.shape[:-1]
-    low = blocks[..., :128].reshape(*shape, 2, 1, 64)
-    nibbles = np.concatenate((low & _LOW, low >> 4), axis=-2).reshape(*shape, 2, 4, 32)
-    high = blocks[..., 128:192].reshape(*shape, 2, 1, 32)
-    shifts = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
-    codes = nibbles | (((high >> shifts) & 3) << np.uint8(4))
-    scales = np.ascontiguousarray(blocks[..., 192:208]).view(np.int8)
-    return Codes(_flat(codes), _by_block(scales, 2, 1), _halves(blocks, 208, 1))
+def _q2_k(blocks: npt.NDArray[np.void]) -> Codes:
+    packed = _longs(blocks["scales"])
+    nibbles = np.stack((packed, packed >> np.uint64(4)))
+    nibbles &= np.uint64(0x0F0F0F0F0F0F0F0F)
+    scales = np.moveaxis(nibbles.view(np.int8), 0, -1)
+    return Codes(_two_bits(blocks["codes"]), None, scales, _with_offset(blocks["supers"]))
 
 
-def _two_bits(packed: Bytes) -> Bytes:
-    """64 bytes to 256 codes: of each 32 bytes the lowest bits first."""
-    halves = packed.reshape(*packed.shape[:-1], 2, 1, 32)
-    shifts = np.arange(0, 8, 2, dtype=np.uint8)[:, None]
-    codes: Bytes = (halves >> shifts) & np.uint8(3)
-    return codes
+def _q3_k(blocks: npt.NDArray[np.void]) -> Codes:
+    low, high = _two_bits(blocks["codes"]), _one_bit(blocks["bits"])
+    return Codes(low, high, _q3_scales(blocks["scales"]), _halves(blocks["supers"]))
 
 
-def _q2_k(blocks: Bytes) -> Codes:
-    packed = blocks[..., :16]
-    scales = np.stack((packed & _LOW, packed >> 4), axis=-1).view(np.int8)
-    codes = _two_bits(blocks[..., 16:80])
-    return Codes(_flat(codes), _by_block(scales, 2, 2), _with_offset(blocks, 80))
+def _q4_k(blocks: npt.NDArray[np.void]) -> Codes:
+    scales, supers = _k_scales(blocks["scales"]), _with_offset(blocks["supers"])
+    return Codes(_pairs_of_blocks(blocks["codes"]), None, scales, supers)
 
 
-def _q3_k(blocks: Bytes) -> Codes:
-    shape = blocks.shape[:-1]
-    low = _two_bits(blocks[..., 32:96]).reshape(*shape, 8, 32)
-    shifts = np.arange(8, dtype=np.uint8)[:, None]
-    high = (blocks[..., None, :32] >> shifts) & np.uint8(1)
-    packed = blocks[..., 96:108]
-    nibbles = np.concatenate((packed[..., :8] & _LOW, packed[..., :8] >> 4), axis=-1)
-    above = (packed[..., None, 8:] >> np.arange(0, 8, 2, dtype=np.uint8)[:, None]) & 3
-    scales = (nibbles | (above.reshape(*shape, 16) << np.uint8(4))).view(np.int8) - np.int8(32)
-    codes = low | (high << np.uint8(2))
-    return Codes(_flat(codes), _by_block(scales, 2, 1), _halves(blocks, 108, 1))
+def _q5_k(blocks: npt.NDArray[np.void]) -> Codes:
+    return replace(_q4_k(blocks), high=_one_bit(blocks["bits"]))
 
 
-def _iq4_xs(blocks: Bytes) -> Codes:
-    shape = blocks.shape[:-1]
-    low = blocks[..., 4:8]
-    nibbles = np.stack((low & _LOW, low >> 4), axis=-1).reshape(*shape, 8)
-    high = np.ascontiguousarray(blocks[..., 2:4]).view("<u2")
-    above = ((high >> np.arange(0, 16, 2, dtype=np.uint16)) & 3).astype(np.uint8)
-    scales = (nibbles | (above << np.uint8(4))).view(np.int8) - np.int8(32)
-    codes = _nibbles(blocks[..., 8:].reshape(*shape, 8, 16))
-    return Codes(_flat(codes), _by_block(scales, 1, 1), _halves(blocks, 0, 1))
+def _q6_k(blocks: npt.NDArray[np.void]) -> Codes:
+    # Each 64 bytes are four blocks: 32 lower nibbles, 32 more, then the upper ones.
+    words = _share_nibbles(_longs(blocks["codes"])).reshape(*blocks.shape, 2, 2, 4, 2)
+    low = words.transpose(0, 1, 2, 5, 3, 4)
+    scales = blocks["scales"].copy().view(np.int8).reshape(*blocks.shape, 16)
+    return Codes(low, _two_bits(blocks["bits"]), scales, _halves(blocks["supers"]))
 
 
-_READERS: Final[Mapping[QuantType, Callable[[Bytes], Codes]]] = {
-    QuantType.Q4_0: _block_of_4(1),
-    QuantType.Q4_1: _block_of_4(2),
-    QuantType.Q5_0: _block_of_5(1),
-    QuantType.Q5_1: _block_of_5(2),
-    QuantType.Q8_0: _q8_0,
-    QuantType.Q2_K: _q2_k,
-    QuantType.Q3_K: _q3_k,
-    QuantType.Q4_K: _q4_k,
-    QuantType.Q5_K: _q5_k,
-    QuantType.Q6_K: _q6_k,
-    QuantType.IQ4_NL: _block_of_4(1),
-    QuantType.IQ4_XS: _iq4_xs,
+def _iq4_xs(blocks: npt.NDArray[np.void]) -> Codes:
+    words = _share_nibbles(_longs(blocks["codes"])).reshape(*blocks.shape, 8, 2, 2)
+    scales = _xs_scales(blocks["low"], blocks["high"])
+    return Codes(words.swapaxes(-1, -2), None, scales, _halves(blocks["supers"]))
+
+
+_Reader = Callable[[npt.NDArray[np.void]], Codes]
+
+_READERS: Final[Mapping[QuantType, tuple[np.dtype[np.void], _Reader]]] = {
+    QuantType.Q4_0: (_form(scales="V2", codes="V16"), _block_of_4),
+    QuantType.Q4_1: (_form(scales="V4", codes="V16"), _block_of_4),
+    QuantType.Q5_0: (_form(scales="V2", bits="V4", codes="V16"), _block_of_5),
+    QuantType.Q5_1: (_form(scales="V4", bits="V4", codes="V16"), _block_of_5),
+    QuantType.Q8_0: (_form(scales="V2", codes="V32"), _q8_0),
+    QuantType.Q2_K: (_form(scales="V16", codes="V64", supers="V4"), _q2_k),
+    QuantType.Q3_K: (_form(bits="V32", codes="V64", scales="V12", supers="V2"), _q3_k),
+    QuantType.Q4_K: (_form(supers="V4", scales="V12", codes="V128"), _q4_k),
+    QuantType.Q5_K: (_form(supers="V4", scales="V12", bits="V32", codes="V128"), _q5_k),
+    QuantType.Q6_K: (_form(codes="V128", bits="V64", scales="V16", supers="V2"), _q6_k),
+    QuantType.IQ4_NL: (_form(scales="V2", codes="V16"), _block_of_4),
+    QuantType.IQ4_XS: (_form(supers="V2", high="<u2", low="V4", codes="V128"), _iq4_xs),
 }

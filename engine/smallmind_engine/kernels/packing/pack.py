@@ -13,7 +13,7 @@ import numpy.typing as npt
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf import QuantType
 from smallmind_engine.gguf.quants import dequantize
-from smallmind_engine.kernels.packing.codes import Bytes, Codes, take_apart
+from smallmind_engine.kernels.packing.codes import Bytes, Codes, split_bytes, take_apart
 from smallmind_engine.kernels.packing.layouts import (
     BLOCK,
     LAYOUTS,
@@ -24,12 +24,8 @@ from smallmind_engine.kernels.packing.layouts import (
 )
 from smallmind_engine.kernels.spec import FloatArray
 
-_TILE_CODES: Final = 1 << 19
-_QUADS: Final = 8
+_TILE_BYTES: Final = 1 << 17  # with all that lies in between no more than a core's L2 cache
 _LARGEST_HALF: Final = 65504.0
-_NIBBLES: Final = np.uint32(0x0F0F0F0F)
-_PAIRS: Final = np.uint32(0x03030303)
-_BITS: Final = np.uint32(0x01010101)
 
 
 def pack_matrix(
@@ -62,7 +58,7 @@ def pack_matrix(
     """
     by_row = data.reshape(rows, -1)
     where = planes(layout, rows, columns)
-    step = max(ROWS, _TILE_CODES // columns // ROWS * ROWS)
+    step = max(ROWS, _TILE_BYTES // by_row.shape[1] // ROWS * ROWS)
     for begin in range(0, rows, step):
         limit.check("packing weights")
         end = min(begin + step, rows)
@@ -71,20 +67,31 @@ def pack_matrix(
         if layout.is_float:
             _put_floats(flat, qtype, layout, end - begin, columns, out, begin)
         elif qtype.name == layout.source_type:
-            _put(take_apart(flat, qtype, end - begin), layout, columns, where, out, begin)
+            _put(take_apart(flat, qtype, end - begin), layout, where, out, begin)
         else:
             values = dequantize(flat, qtype, (end - begin, columns))
-            _put(_requantized(values), layout, columns, where, out, begin)
+            _put(_requantized(values), layout, where, out, begin)
         if on_bytes is not None:
             on_bytes(end * by_row.shape[1])
 
 
-def _filled(array: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
-    """Rows of zeros added up to a multiple of 16."""
-    missing = -len(array) % ROWS
-    if not missing:
-        return array
-    return np.concatenate((array, np.zeros((missing, *array.shape[1:]), array.dtype)))
+def _side_by_side(rows: npt.NDArray[np.generic]) -> npt.NDArray[np.generic]:
+    """Groups of 16 rows whose items lie side by side: (G, ..., 16). The last is filled with zeros.
+
+    A view where there are whole groups: what is written out is moved once only.
+    """
+    missing = -len(rows) % ROWS
+    if missing:
+        rows = np.concatenate((rows, np.zeros((missing, *rows.shape[1:]), rows.dtype)))
+    return np.moveaxis(rows.reshape(-1, ROWS, *rows.shape[1:]), 1, -1)
+
+
+def _write(rows: npt.NDArray[np.generic], out: Bytes, plane: int, group: int) -> None:
+    """Write the items of some rows that begin with a group into a plane."""
+    items = _side_by_side(rows)
+    begin = plane + group * (items[0].size * items.itemsize)
+    target = out[begin : begin + items.nbytes].view(items.dtype)
+    target.reshape(items.shape)[...] = items
 
 
 def _put_floats(
@@ -101,10 +108,7 @@ def _put_floats(
         items = data.view(np.uint16).reshape(rows, columns)
     else:
         items = dequantize(data, qtype, (rows, columns)).view(np.uint32)
-    filled = _filled(items).reshape(-1, ROWS, columns)
-    target = out.view(filled.dtype)
-    begin = first_row * columns
-    target[begin : begin + filled.size].reshape(-1, columns, ROWS)[...] = filled.transpose(0, 2, 1)
+    _write(items, out, 0, first_row // ROWS)
 
 
 def _requantized(values: FloatArray) -> Codes:
@@ -116,71 +120,19 @@ def _requantized(values: FloatArray) -> Codes:
     with np.errstate(divide="ignore", invalid="ignore"):
         codes = np.where(divisor > 0.0, np.rint(blocks / divisor), 0.0)
     unsigned = (np.clip(codes, -127, 127) + LAYOUTS["Q8_0"].zero).astype(np.uint8)
-    return Codes(unsigned.reshape(len(values), -1), scales[..., None])
+    return Codes(unsigned.view(np.uint32), None, scales)
 
 
 def _put(
-    part: Codes,
-    layout: PackedLayout,
-    columns: int,
-    where: PackedPlanes,
-    out: Bytes,
-    first_row: int,
+    part: Codes, layout: PackedLayout, where: PackedPlanes, out: Bytes, first_row: int
 ) -> None:
     """Write the planes of some rows that begin at a multiple of 16."""
-    blocks = columns // BLOCK
     group = first_row // ROWS
-    codes = np.ascontiguousarray(_filled(part.codes)).view(np.uint32)
-    groups = len(codes) // ROWS
-    quads = np.ascontiguousarray(
-        codes.reshape(groups, ROWS, blocks * _QUADS).transpose(0, 2, 1)
-    ).reshape(groups, blocks, _QUADS, ROWS)
-    words = out.view(np.uint32)
-
-    def write(plane: int, values: npt.NDArray[np.uint32]) -> None:
-        per_group = values[0].size
-        begin = plane // 4 + group * per_group
-        words[begin : begin + values.size] = values.reshape(-1)
-
-    write(where.low, _low_bits(quads, layout.base_bits))
-    if layout.high_bits:
-        write(where.high, _high_bits(quads, layout))
-    _write_lanes(part.scales, out, where.scales, group)
+    if layout.split_from:
+        part = split_bytes(part)
+    _write(part.low, out, where.low, group)
+    if part.high is not None:
+        _write(part.high, out, where.high, group)
+    _write(part.scales, out, where.scales, group)
     if part.supers is not None:
-        _write_lanes(part.supers, out, where.supers, group)
-
-
-def _low_bits(quads: npt.NDArray[np.uint32], bits: int) -> npt.NDArray[np.uint32]:
-    if bits == 8:
-        return quads
-    if bits == 4:
-        low, high = quads[:, :, 0::2] & _NIBBLES, quads[:, :, 1::2] & _NIBBLES
-        return low | (high << np.uint32(4))
-    return _four_to_a_byte(quads & _PAIRS)
-
-
-def _four_to_a_byte(quads: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
-    fours = quads.reshape(*quads.shape[:2], 2, 4, ROWS)
-    shifts = np.arange(0, 8, 2, dtype=np.uint32)[:, None]
-    joined: npt.NDArray[np.uint32] = np.bitwise_or.reduce(fours << shifts, axis=3)
-    return joined
-
-
-def _high_bits(quads: npt.NDArray[np.uint32], layout: PackedLayout) -> npt.NDArray[np.uint32]:
-    above = quads >> np.uint32(layout.base_bits)
-    if layout.high_bits == 4:
-        return _low_bits(above, 4)
-    if layout.high_bits == 2:
-        return _four_to_a_byte(above & _PAIRS)
-    shifts = np.arange(_QUADS, dtype=np.uint32)[:, None]
-    joined: npt.NDArray[np.uint32] = np.bitwise_or.reduce((above & _BITS) << shifts, axis=2)
-    return joined
-
-
-def _write_lanes(values: npt.NDArray[np.generic], out: Bytes, plane: int, group: int) -> None:
-    """Write numbers of rows so that those of 16 rows lie side by side."""
-    filled = _filled(values)
-    lanes = filled.reshape(len(filled) // ROWS, ROWS, -1).transpose(0, 2, 1)
-    flat = np.ascontiguousarray(lanes).view(np.uint8).reshape(len(lanes), -1)
-    begin = plane + group * flat.shape[1]
-    out[begin : begin + flat.size] = flat.reshape(-1)
+        _write(part.supers, out, where.supers, group)

@@ -13,12 +13,19 @@ from smallmind._cli.exit_codes import ExitCode, exit_code_of
 from smallmind._cli.formatting import rate_text, seconds_text
 from smallmind._cli.interrupts import interruptible
 from smallmind._cli.json_documents import Json, emit
+from smallmind._cli.kernel_profile import KernelProfile
 from smallmind._cli.parameters import AsJson, Backend, Model, Weights
 from smallmind._cli.requests import load_with_bars
+from smallmind._cli.roofline_views import (
+    machine_document,
+    machine_facts,
+    roofline_document,
+    roofline_grid,
+)
 from smallmind._cli.screen import Screen
 from smallmind._engine import Engine
 from smallmind_engine.control import CancellationToken
-from smallmind_engine.runtime import EngineOptions, GenerationOptions, GenerationResult
+from smallmind_engine.runtime import Detail, EngineOptions, GenerationOptions, GenerationResult
 
 _TEXT: Final = (
     "The lighthouse keeper wrote down the weather every morning: wind from the west, rain before"
@@ -36,14 +43,23 @@ def bench(
     repeat: Annotated[int, typer.Option("--repeat", min=1, help="runs that are measured")] = 3,
     backend: Backend = "auto",
     weights: Weights = None,
+    kernels: Annotated[
+        bool,
+        typer.Option("--kernels", help="show what each operation of the model reached instead"),
+    ] = False,
     as_json: AsJson = False,
 ) -> ExitCode:
     """Measure the speed of prefill and decode, after one run to warm up."""
     screen = Screen.open()
-    options = EngineOptions(backend=backend, weights=weights)
+    profile = KernelProfile() if kernels else None
+    detail = Detail.TOKEN if profile is None else Detail.KERNEL
+    options = EngineOptions(backend=backend, weights=weights, detail=detail)
+    exporters = () if profile is None else (profile,)
     with (
         interruptible() as token,
-        load_with_bars(screen, model, options=options, exporters=(), cancellation=token) as engine,
+        load_with_bars(
+            screen, model, options=options, exporters=exporters, cancellation=token
+        ) as engine,
     ):
         results: list[GenerationResult] = []
         for _ in range(repeat + 1):
@@ -53,6 +69,11 @@ def bench(
                 screen.note(f"stopped: {result.stop_reason.value}", "yellow")
                 return code
             results.append(result)
+            if profile is not None and len(results) == 1:
+                profile.clear()
+        if profile is not None:
+            _show_profile(screen, engine, profile, as_json=as_json)
+            return ExitCode.OK
         measured = results[1:]
         series = {name: [read(each) for each in measured] for name, read in _FIGURES.items()}
         if as_json:
@@ -60,6 +81,21 @@ def bench(
         else:
             screen.show(_grid(engine, measured, series))
     return ExitCode.OK
+
+
+def _show_profile(screen: Screen, engine: Engine, profile: KernelProfile, *, as_json: bool) -> None:
+    parts = {"prefill": profile.prefill, "decode": profile.decode}
+    if as_json:
+        document: Json = {"model": engine.model.name, "backend": engine.backend}
+        if profile.measured is not None:
+            document["machine"] = machine_document(profile.measured)
+        emit({**document, **{name: roofline_document(rows) for name, rows in parts.items()}})
+        return
+    if profile.measured is not None:
+        screen.show(machine_facts(profile.measured))
+    for name, rows in parts.items():
+        title = f"{engine.model.name} on {engine.backend}: operations of {name}"
+        screen.show(roofline_grid(title, rows))
 
 
 def _run(

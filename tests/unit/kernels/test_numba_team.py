@@ -1,0 +1,288 @@
+"""Threads that run compiled code together: barriers, counters, and the team that owns them."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+import weakref
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+pytest.importorskip("numba")
+
+from numba import njit
+
+from compiled_kernels import address, zeros
+from smallmind_engine.kernels.numba_backend.sync_ir import (
+    BARRIER_WORDS,
+    atomic_add,
+    spin_until,
+    wait_for_all,
+)
+from smallmind_engine.kernels.numba_backend.team import Team
+
+Words = npt.NDArray[np.int64]
+
+LINE = 8
+
+
+@njit(nogil=True)
+def write_and_look(
+    member: int, threads: int, rounds: int, barrier: int, slots: Any, unseen: Any
+) -> None:
+    """In each round all write, and all look whether they see what the others wrote."""
+    for turn in range(1, rounds + 1):
+        slots[member * LINE] = turn
+        wait_for_all(barrier, threads)
+        for other in range(threads):
+            if slots[other * LINE] != turn:
+                unseen[member] += 1
+        wait_for_all(barrier, threads)
+
+
+@njit(nogil=True)
+def take_numbers(member: int, threads: int, barrier: int, counter: int, taken: Any) -> None:
+    """Hand out numbers until there are none left."""
+    while True:
+        number = atomic_add(counter, 1)
+        if number >= len(taken):
+            break
+        taken[number] += member + 1
+    wait_for_all(barrier, threads)
+
+
+class Group:
+    """Arrays that a team's work is done on."""
+
+    def __init__(self, threads: int, rounds: int = 10) -> None:
+        self.threads = threads
+        self.rounds = rounds
+        self.barrier: Words = zeros(BARRIER_WORDS, np.int64)
+        self.slots: Words = zeros(threads * LINE, np.int64)
+        self.unseen: Words = zeros(threads, np.int64)
+
+    def work(self, member: int) -> None:
+        where = address(self.barrier)
+        write_and_look(member, self.threads, self.rounds, where, self.slots, self.unseen)
+
+    def all_came(self) -> bool:
+        """Whether all members did their work and saw that of all others."""
+        came = (self.slots[::LINE] == self.rounds).all() and not self.unseen.any()
+        self.slots[...] = 0
+        return bool(came)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled() -> None:
+    """Compile before threads wait for each other."""
+    group = Group(1)
+    group.work(0)
+    take_numbers(0, 1, address(group.barrier), address(zeros(1, np.int64)), zeros(1, np.int64))
+    spin_until(address(np.ones(1, np.int64)), 0)
+
+
+@pytest.fixture
+def team() -> Iterator[Team]:
+    made = Team(3, spin_until)
+    yield made
+    made.close()
+
+
+# -- barriers and counters ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 4])
+def test_all_threads_see_what_all_others_wrote_before_a_barrier(threads: int) -> None:
+    """More threads than cores make some of them wait for their time slice."""
+    group = Group(threads, rounds=200)
+    running = [threading.Thread(target=group.work, args=(member,)) for member in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(60)
+    assert group.all_came()
+    assert group.barrier[0] == 0
+
+
+def test_each_number_is_handed_out_once() -> None:
+    threads = 4
+    group, counter, taken = Group(threads), zeros(1, np.int64), zeros(20_000, np.int64)
+
+    def work(member: int) -> None:
+        take_numbers(member, threads, address(group.barrier), address(counter), taken)
+
+    running = [threading.Thread(target=work, args=(member,)) for member in range(threads)]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join(60)
+    assert counter[0] == len(taken) + threads
+    assert set(taken.tolist()) <= {1, 2, 3, 4}
+
+
+def test_a_counter_answers_with_what_it_was() -> None:
+    counter = zeros(1, np.int64)
+
+    @njit
+    def add(where: int, value: int) -> int:
+        return atomic_add(where, value)
+
+    assert [add(address(counter), 5), add(address(counter), -2)] == [0, 5]
+    assert counter[0] == 3
+
+
+def test_waiting_for_a_word_ends_at_once_when_it_is_larger() -> None:
+    word = np.array([4], np.int64)
+    assert spin_until(address(word), 3)
+
+
+def test_waiting_for_a_word_is_given_up() -> None:
+    word = np.array([4], np.int64)
+    assert not spin_until(address(word), 4)
+
+
+# -- the team -----------------------------------------------------------------------------------
+
+
+def members() -> set[str]:
+    return {thread.name for thread in threading.enumerate() if "smallmind-kernels" in thread.name}
+
+
+def wait_until_asleep(team: Team) -> None:
+    deadline = time.monotonic() + 30
+    while not all(member.asleep for member in team._members):
+        assert time.monotonic() < deadline
+        time.sleep(0)
+
+
+def test_work_is_done_by_all_members_once(team: Team) -> None:
+    group = Group(3)
+    team.run(group.work)
+    assert group.all_came()
+
+
+def test_a_team_does_one_work_after_the_other(team: Team) -> None:
+    group = Group(3)
+    for _ in range(20):
+        team.run(group.work)
+        assert group.all_came()
+    assert len(members()) == 2
+
+
+def test_members_that_fell_asleep_are_woken(team: Team) -> None:
+    group = Group(3)
+    for _ in range(5):
+        team.run(group.work)
+        wait_until_asleep(team)
+        assert group.all_came()
+    team.run(group.work)
+    assert group.all_came()
+
+
+def test_a_team_of_one_is_the_caller() -> None:
+    team, group = Team(1, spin_until), Group(1)
+    team.run(group.work)
+    team.close()
+    assert group.all_came()
+    assert members() == set()
+
+
+def test_threads_start_with_the_first_work_and_end_with_close() -> None:
+    team, group = Team(3, spin_until), Group(3)
+    assert members() == set()
+    team.run(group.work)
+    assert members() == {"smallmind-kernels-1", "smallmind-kernels-2"}
+    team.close()
+    assert members() == set()
+
+
+def test_sleeping_members_end_with_close_too(team: Team) -> None:
+    team.run(Group(3).work)
+    wait_until_asleep(team)
+    team.close()
+    assert members() == set()
+
+
+def test_a_closed_team_begins_anew(team: Team) -> None:
+    group = Group(3)
+    for _ in range(5):
+        team.run(group.work)
+        assert group.all_came()
+        team.close()
+        team.close()
+
+
+def test_closing_a_team_that_never_worked_does_nothing() -> None:
+    Team(3, spin_until).close()
+
+
+def test_callers_may_take_turns(team: Team) -> None:
+    turn, came = threading.Lock(), []
+
+    def call() -> None:
+        group = Group(3)
+        for _ in range(20):
+            with turn:
+                team.run(group.work)
+            came.append(group.all_came())
+
+    callers = [threading.Thread(target=call) for _ in range(3)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    assert came == [True] * 60
+
+
+def test_two_teams_work_at_the_same_time() -> None:
+    teams, groups = [Team(2, spin_until), Team(2, spin_until)], [Group(2), Group(2)]
+
+    def call(index: int) -> None:
+        for _ in range(20):
+            teams[index].run(groups[index].work)
+
+    callers = [threading.Thread(target=call, args=(index,)) for index in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(60)
+    for one, group in zip(teams, groups, strict=True):
+        one.close()
+        assert group.all_came()
+
+
+def test_a_closed_team_lets_go_of_its_work(team: Team) -> None:
+    """What a step refers to, such as weights, must not stay in memory for the threads' sake."""
+    group = Group(3)
+    team.run(group.work)
+    seen = weakref.ref(group)
+    wait_until_asleep(team)
+    team.close()
+    del group
+    assert seen() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_has_a_team_of_its_own(team: Team) -> None:
+    group = Group(3)
+    team.run(group.work)
+    assert group.all_came()
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            team.run(group.work)
+            code = 0 if group.all_came() else 2
+            team.close()
+        finally:
+            os._exit(code)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 0
+    team.run(group.work)
+    assert group.all_came()
