@@ -11,12 +11,13 @@ PYTEST_WORKERS ?= 2
 # Each worker computes on one core: threads of two workers would wait for each other.
 TEST_ENVIRONMENT := OPENBLAS_NUM_THREADS=1
 FUZZ_COUNT ?= 100000
+LLAMA_CMAKE ?= -DGGML_NATIVE=ON -DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF -DGGML_AMX_BF16=OFF
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench fuzz docs clean
+.PHONY: help demo test lint bench bench-parts fuzz docs clean
 
 help:  ## this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 10
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
 demo: $(VENV)/.demo  ## fetch a small model, stream a completion, show what was observed (ARGS=--serve)
 	@$(BIN)/smallmind demo $(ARGS)
@@ -31,7 +32,10 @@ lint: $(VENV)/.dev  ## ruff, mypy, and the layering contracts
 	$(BIN)/mypy tests/typing/api.py
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.dev  ## the benchmarks
+bench: $(VENV)/.bench  ## beside llama.cpp, with the machine's limits: table, JSON and chart in docs/benchmarks
+	$(BIN)/python tests/benchmarks/bench_compare.py --json docs/benchmarks/comparison.json --png docs/benchmarks/comparison.png $(ARGS)
+
+bench-parts: $(VENV)/.dev  ## the benchmarks of single parts
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
 
 fuzz: $(VENV)/.dev  ## mutated GGUF files (FUZZ_COUNT=100000)
@@ -53,6 +57,12 @@ $(VENV)/.created:
 $(VENV)/.demo: pyproject.toml | $(VENV)/.created
 	@echo "Installing smallmind into $(VENV) ..."
 	@$(PIP) install --quiet --editable ".[cli,prometheus,fast]"
+	@touch $@
+
+# llama.cpp is compiled from source; where that fails, smallmind is measured alone.
+# AMX is off: that path crashed on machines whose hypervisor hides it. See docs/performance.md.
+$(VENV)/.bench: pyproject.toml | $(VENV)/.dev
+	CMAKE_ARGS="$${CMAKE_ARGS:-$(LLAMA_CMAKE)}" $(PIP) install --quiet --no-binary llama-cpp-python --editable ".[bench]" || { echo "no llama.cpp here: smallmind will be measured alone"; $(PIP) install --quiet "matplotlib>=3.9"; }
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml | $(VENV)/.created

@@ -12,7 +12,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from smallmind_engine.telemetry import REASONS, DegradeReason, Event, StopReason, events
+from smallmind_engine.telemetry import (
+    REASONS,
+    DegradeReason,
+    Event,
+    StopReason,
+    events,
+    kernel_events,
+)
 
 REFERENCE: Final = Path(__file__).parent / "reference"
 NOTE: Final = "<!-- Made by docs/generate.py: change the code, then run it again. -->"
@@ -53,7 +60,8 @@ def event_types() -> str:
 
 def all_event_types() -> list[type[Event]]:
     """The event types that are published, by kind."""
-    types = (value for value in vars(events).values() if inspect.isclass(value))
+    modules = {**vars(events), **vars(kernel_events)}
+    types = (value for value in modules.values() if inspect.isclass(value))
     published = [t for t in types if issubclass(t, Event) and t is not Event]
     return sorted(published, key=lambda event_type: event_type.kind)
 

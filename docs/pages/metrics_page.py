@@ -32,16 +32,23 @@ _SECTIONS = (
 )
 
 _NOTES = {
-    "Operations of the model": (
-        'Only engines with `detail="kernel"` tell of these; see'
-        " [Profile the kernels](../how-to/profile-kernels.md).",
-        "GB/s by operation, and as a share of what the machine can do:",
-        "```promql\nsum by (op) (rate(smallmind_kernel_read_bytes_total[1m]))\n"
-        "  / sum by (op) (rate(smallmind_kernel_seconds_total[1m])) / 1e9\n```",
-        "```promql\nsum by (op) (rate(smallmind_kernel_read_bytes_total[1m]))\n"
-        "  / sum by (op) (rate(smallmind_kernel_seconds_total[1m]))\n"
-        "  / scalar(max(smallmind_machine_read_bytes_per_second))\n```",
-    ),
+    "Operations of the model": """\
+Only engines with `detail="kernel"` tell of these; see
+[Profile the kernels](../how-to/profile-kernels.md).
+
+GB/s by operation, and as a share of what the machine can do:
+
+```promql
+sum by (op) (rate(smallmind_kernel_read_bytes_total[1m]))
+  / sum by (op) (rate(smallmind_kernel_seconds_total[1m])) / 1e9
+```
+
+```promql
+sum by (op) (rate(smallmind_kernel_read_bytes_total[1m]))
+  / sum by (op) (rate(smallmind_kernel_seconds_total[1m]))
+  / scalar(max(smallmind_machine_read_bytes_per_second))
+```
+""",
 }
 
 _INTRODUCTION = """\
@@ -82,7 +89,8 @@ def render_metrics_page() -> str:
     parts = [_INTRODUCTION]
     for title, families in sections.items():
         parts.append(f"\n## {title}\n")
-        parts.extend(f"\n{note}\n" for note in _NOTES.get(title, ()))
+        if title in _NOTES:
+            parts.append("\n" + _NOTES[title])
         parts.extend(_entry(family) for family in families)
     parts.append("\n## Labels\n\n" + _labels(FAMILIES))
     return "".join(parts)

@@ -115,6 +115,7 @@ class PrepareRequest:
         limit: stops the work.
         on_progress: told of a phase (``kernels`` or ``weights``), what is done, and of how much.
         on_kernels: told once how the kernels were made ready, and of their instructions.
+        on_unsaved: told why packed weights could not be kept.
         on_converted: told of a tensor's name and type, and the type it is computed in.
         on_ceilings: told what the machine can do at most, which is measured for this alone.
     """
@@ -127,6 +128,7 @@ class PrepareRequest:
     limit: WorkLimit = NO_LIMIT
     on_progress: Callable[[str, int, int], None] | None = None
     on_kernels: Callable[[CompileReport, str], None] | None = None
+    on_unsaved: Callable[[str], None] | None = None
     on_converted: Callable[[str, str, str], None] | None = None
     on_ceilings: Callable[[Ceilings], None] | None = None
 

@@ -98,6 +98,11 @@ class PreparationTeller:
             )
         )
 
+    def unsaved(self, problem: str) -> None:
+        """Packed weights could not be kept on disk."""
+        reason = DegradeReason.PACKED_WEIGHTS_NOT_KEPT
+        tell_degraded(self._emitter, "kernels", reason, problem)
+
     def converted(self, tensor: str, found: str, used: str) -> None:
         """A tensor is computed in another type than it has in the file."""
         self._conversions.setdefault((found, used), []).append(tensor)

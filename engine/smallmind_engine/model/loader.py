@@ -265,6 +265,7 @@ def _load(
                     limit=limit,
                     on_progress=phases.any_progress(),
                     on_kernels=kernels_ready,
+                    on_unsaved=teller.unsaved,
                     on_converted=teller.converted,
                     on_ceilings=machine_measured if measured else None,
                 ),

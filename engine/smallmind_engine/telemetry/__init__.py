@@ -39,13 +39,10 @@ from smallmind_engine.telemetry.events import (
     FirstToken,
     InferenceStarted,
     InferenceStopped,
-    KernelExecuted,
-    KernelsPrepared,
     KVCacheEvicted,
     KVCacheLookup,
     KVCacheUsage,
     LogLevel,
-    MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
     ModelLoadEnded,
@@ -63,6 +60,11 @@ from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushR
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
 from smallmind_engine.telemetry.health import HealthAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
+from smallmind_engine.telemetry.kernel_events import (
+    KernelExecuted,
+    KernelsPrepared,
+    MachineMeasured,
+)
 from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
 from smallmind_engine.telemetry.log_rendering import as_log_event
 from smallmind_engine.telemetry.logger import NullRuntimeLogger, RuntimeLogger, RuntimeLoggerAdapter

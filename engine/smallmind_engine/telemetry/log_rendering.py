@@ -13,11 +13,9 @@ from smallmind_engine.telemetry.events import (
     FirstToken,
     InferenceStarted,
     InferenceStopped,
-    KernelsPrepared,
     KVCacheEvicted,
     KVCacheLookup,
     LogLevel,
-    MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
     ModelLoadEnded,
@@ -29,6 +27,7 @@ from smallmind_engine.telemetry.events import (
     RuntimeLogEvent,
     TokenizerDiagnosed,
 )
+from smallmind_engine.telemetry.kernel_events import KernelsPrepared, MachineMeasured
 from smallmind_engine.telemetry.kinds import EventKind
 from smallmind_engine.telemetry.reasons import ReasonCode, RequestStatus
 

@@ -148,6 +148,11 @@ REASONS: Final[tuple[Reason, ...]] = (
         "Make the folder that the message names writable, or set `SMALLMIND_CACHE_DIR`.",
     ),
     _reason(
+        ReasonCode.PACKED_WEIGHTS_NOT_KEPT,
+        "Weights in the kernels' form could not be kept on disk; the next load packs them again.",
+        "Make room on the disk, or make the folder writable that the message names.",
+    ),
+    _reason(
         ReasonCode.EXPORTER_FAILED,
         "An exporter raised an error; the request went on.",
         "Read the error in the log event.",

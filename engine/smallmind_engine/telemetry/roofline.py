@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from smallmind_engine.telemetry.events import Event, KernelExecuted, MachineMeasured
+from smallmind_engine.telemetry.events import Event
+from smallmind_engine.telemetry.kernel_events import KernelExecuted, MachineMeasured
 
 _COMPUTED_AS_FLOATS: Final = frozenset({"F32", "F16", "BF16", "INT8"})
 """Weights and caches of these types are multiplied as floats, all others as bytes."""

@@ -57,10 +57,11 @@ def test_rows_may_be_picked_in_any_order(
 def test_planes_are_aligned_and_hold_all_weights(
     layout: PackedLayout, rows: int, blocks: int
 ) -> None:
-    where = planes(layout, rows, 256 * blocks)
+    columns = blocks * (256 if layout.is_super else 32)
+    where = planes(layout, rows, columns)
     places = [where.low, where.high, where.scales, where.supers, where.n_bytes]
     assert places == sorted(places)
     assert [place % 64 for place in places] == [0] * 5
     bits = layout.base_bits + layout.high_bits + 8 * layout.item_bytes
-    assert where.scales == where.groups * 16 * 256 * blocks * bits // 8
+    assert where.scales == where.groups * 16 * columns * bits // 8
     assert 16 * (where.groups - 1) < rows <= 16 * where.groups

@@ -118,7 +118,7 @@ def cases(largest: int) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int8]]:
     return weights, inputs
 
 
-@pytest.mark.parametrize("largest", [3, 15, 63, 241, 255])
+@pytest.mark.parametrize("largest", [15, 63, 255])
 @pytest.mark.parametrize("tier", ALL_TIERS)
 def test_sums_are_exact(tier: IsaTier, largest: int) -> None:
     weights, inputs = cases(largest)

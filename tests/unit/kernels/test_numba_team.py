@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -149,8 +149,11 @@ def test_waiting_for_a_word_is_given_up() -> None:
 # -- the team -----------------------------------------------------------------------------------
 
 
-def members() -> set[str]:
-    return {thread.name for thread in threading.enumerate() if "smallmind-kernels" in thread.name}
+@pytest.fixture
+def started() -> Callable[[], set[str]]:
+    """Names of the threads that run now and did not before; other tests may have left some."""
+    before = set(threading.enumerate())
+    return lambda: {thread.name for thread in set(threading.enumerate()) - before}
 
 
 def wait_until_asleep(team: Team) -> None:
@@ -166,12 +169,12 @@ def test_work_is_done_by_all_members_once(team: Team) -> None:
     assert group.all_came()
 
 
-def test_a_team_does_one_work_after_the_other(team: Team) -> None:
+def test_a_team_does_one_work_after_the_other(team: Team, started: Callable[[], set[str]]) -> None:
     group = Group(3)
     for _ in range(20):
         team.run(group.work)
         assert group.all_came()
-    assert len(members()) == 2
+    assert len(started()) == 2
 
 
 def test_members_that_fell_asleep_are_woken(team: Team) -> None:
@@ -184,28 +187,30 @@ def test_members_that_fell_asleep_are_woken(team: Team) -> None:
     assert group.all_came()
 
 
-def test_a_team_of_one_is_the_caller() -> None:
+def test_a_team_of_one_is_the_caller(started: Callable[[], set[str]]) -> None:
     team, group = Team(1, spin_until), Group(1)
     team.run(group.work)
     team.close()
     assert group.all_came()
-    assert members() == set()
+    assert started() == set()
 
 
-def test_threads_start_with_the_first_work_and_end_with_close() -> None:
+def test_threads_start_with_the_first_work_and_end_with_close(
+    started: Callable[[], set[str]],
+) -> None:
     team, group = Team(3, spin_until), Group(3)
-    assert members() == set()
+    assert started() == set()
     team.run(group.work)
-    assert members() == {"smallmind-kernels-1", "smallmind-kernels-2"}
+    assert started() == {"smallmind-kernels-1", "smallmind-kernels-2"}
     team.close()
-    assert members() == set()
+    assert started() == set()
 
 
-def test_sleeping_members_end_with_close_too(team: Team) -> None:
+def test_sleeping_members_end_with_close_too(team: Team, started: Callable[[], set[str]]) -> None:
     team.run(Group(3).work)
     wait_until_asleep(team)
     team.close()
-    assert members() == set()
+    assert started() == set()
 
 
 def test_a_closed_team_begins_anew(team: Team) -> None:

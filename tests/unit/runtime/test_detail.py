@@ -17,7 +17,6 @@ from smallmind_engine.telemetry import (
     KernelExecuted,
     MachineMeasured,
     TokenGenerated,
-    events,
 )
 
 OPTIONS = {"seed": 3, "temperature": 1.0, "max_tokens": 12, "ignore_eos": True}
@@ -63,8 +62,8 @@ def test_operations_are_told_with_kernel_detail(tmp_path: Path, backend: str) ->
 def test_no_operation_is_built_or_timed_with_less_detail(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, detail: str
 ) -> None:
-    monkeypatch.setattr(events.KernelExecuted, "__new__", None)
-    monkeypatch.setattr(events.MachineMeasured, "__new__", None)
+    monkeypatch.setattr(KernelExecuted, "__new__", None)
+    monkeypatch.setattr(MachineMeasured, "__new__", None)
     recorder = Recorder()
     with tiny_engine(tmp_path, exporters=[recorder], detail=detail, backend="numpy") as engine:
         before = EventBus().emitter().header()[0]
@@ -86,7 +85,7 @@ def test_no_operation_is_built_or_timed_with_less_detail(
 def test_kernel_detail_without_a_listener_times_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(events.KernelExecuted, "__new__", None)
+    monkeypatch.setattr(KernelExecuted, "__new__", None)
     deaf = Recorder()
     deaf.interests = ALL_KINDS & ~(EventKind.KERNEL_EXECUTED | EventKind.MACHINE_MEASURED)
     options = {"exporters": [deaf], "detail": Detail.KERNEL, "backend": "numpy"}

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from engines import Recorder, tiny_engine
-from smallmind_engine.telemetry import EventBus, bus, events
+from smallmind_engine.telemetry import EventBus, bus, events, kernel_events
 
 OPTIONS = {"seed": 3, "temperature": 1.0, "max_tokens": 40, "ignore_eos": True}
 
@@ -16,7 +16,7 @@ def test_no_event_is_built_without_an_exporter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[str] = []
-    for cls in vars(events).values():
+    for cls in {**vars(events), **vars(kernel_events)}.values():
         if isinstance(cls, type) and issubclass(cls, events.Event) and cls is not events.Event:
             new = cls.__new__
 

@@ -14,7 +14,7 @@ import smallmind
 SUBMODULES = {"validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ContextOverflow",
-    "Correlation", "DegradeReason", "Engine", "EngineOptions", "GenerationOptions",
+    "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "GenerationOptions",
     "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session", "SmallMindError",
     "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
     "WeightsMode", "load",

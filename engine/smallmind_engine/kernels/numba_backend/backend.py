@@ -24,11 +24,8 @@ from smallmind_engine.kernels.numba_backend.matrix_plan import (
     arena_bytes,
     plan_matrices,
 )
-from smallmind_engine.kernels.numba_backend.packed_model import (
-    allocate_arena,
-    build_tables,
-    pack_model,
-)
+from smallmind_engine.kernels.numba_backend.packed_files import default_directory, load_or_pack
+from smallmind_engine.kernels.numba_backend.packed_model import build_tables
 from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import PAGE_TOKENS
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
@@ -81,10 +78,16 @@ class NumbaBackend:
         threads = request.threads or usable_cores()
         if request.on_ceilings is not None:
             request.on_ceilings(machine_ceilings(self._tier, threads))
-        arena = allocate_arena(arena_bytes(plans))
-        pack_model(
-            plans, source, arena, request.limit, None if tell is None else partial(tell, "weights")
+        arena, origin = load_or_pack(
+            plans,
+            source,
+            request.fingerprint,
+            default_directory() if request.keep_packed else None,
+            request.limit,
+            None if tell is None else partial(tell, "weights"),
         )
+        if origin.not_saved is not None and request.on_unsaved is not None:
+            request.on_unsaved(origin.not_saved)
         addresses = {layout.name: kernels[product_name(layout)].address for layout in layouts}
         model = build_tables(spec, source, plans, arena, addresses)
         return NumbaRunner(spec, source, model, kernels, kv_type, threads)

@@ -40,7 +40,7 @@ MOST_BYTES: Final = 20_000_000_000
 """Size of all files together beyond which the least recently used are deleted."""
 
 DATA_OFFSET: Final = 1 << 21
-"""Where the arena begins in a file: at a huge page."""
+"""Where the arena begins in a file: at a huge page, so that it is aligned in memory too."""
 
 _MAGIC: Final = b"smallmind-packed"
 _HEADER: Final = struct.Struct("<16sIIQQ32s16s")  # and a digest of that
@@ -49,7 +49,6 @@ _HEADER_BYTES: Final = _HEADER.size + _DIGEST_BYTES
 _SAMPLES: Final = 64
 _SAMPLE_BYTES: Final = 4096
 _WRITE_BYTES: Final = 1 << 24
-_ALIGNMENT: Final = 64
 _SUFFIX: Final = ".packed"
 _DRAFT_SUFFIX: Final = ".draft"
 _DRAFT_AGE_S: Final = 3600.0  # no write takes as long; what is older was left by a crash
@@ -165,7 +164,7 @@ def save_arena(path: Path, arena: Arena, limit: WorkLimit) -> str | None:
             file.seek(DATA_OFFSET)
             for begin in range(0, arena.nbytes, _WRITE_BYTES):
                 limit.check("saving packed weights")
-                file.write(memoryview(arena[begin : begin + _WRITE_BYTES]))
+                file.write(arena[begin : begin + _WRITE_BYTES].data)
         os.replace(draft, path)  # noqa: PTH105 - atomic; readers see all or nothing
     except OSError as error:
         return f"{path.parent} cannot be written: {error.strerror or error}"
@@ -198,7 +197,7 @@ def map_arena(path: Path, size: int) -> Arena | None:
     except (OSError, ValueError):  # ValueError: the file has become shorter since
         return None
     arena = np.frombuffer(memory, np.uint8, size, DATA_OFFSET)
-    if arena.ctypes.data % _ALIGNMENT or memory[:_HEADER_BYTES] != _header(path, arena):
+    if memory[:_HEADER_BYTES] != _header(path, arena):
         return None
     _advise(memory)
     with suppress(OSError):
@@ -258,7 +257,7 @@ def _content_digest(arena: Arena) -> bytes:
     last = max(0, arena.nbytes - _SAMPLE_BYTES)
     for index in range(_SAMPLES):
         begin = last * index // (_SAMPLES - 1)
-        digest.update(memoryview(arena[begin : begin + _SAMPLE_BYTES]))
+        digest.update(arena[begin : begin + _SAMPLE_BYTES].data)
     return digest.digest()
 
 

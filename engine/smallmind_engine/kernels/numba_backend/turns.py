@@ -25,7 +25,9 @@ class Turns:
         tables = dict.fromkeys(layer.rope for layer in spec.layers if layer.rope is not None)
         self._tables = [RotationTable(table) for table in tables]
         self._pairs = max((table.n_pairs for table in self._tables), default=1)
-        self._array = np.zeros((max(len(self._tables), 1), 2, 1, self._pairs), np.float32)
+        positions = 0 if self._tables else 1  # none is known yet, or none is ever looked at
+        shape = (max(len(self._tables), 1), 2, positions, self._pairs)
+        self._array = np.zeros(shape, np.float32)
 
     def up_to(self, positions: int) -> FloatArray:
         """Shape (tables, 2, P, R), with P at least ``positions``; unused pairs are zero."""

@@ -216,7 +216,8 @@ def _xs_scales(field: npt.NDArray[Any], high: npt.NDArray[np.uint16]) -> Smalls:
     low = field.copy().view(np.uint8).reshape(*high.shape, 4)
     nibbles = np.stack((low & np.uint8(15), low >> np.uint8(4)), axis=-1).reshape(*high.shape, 8)
     above = ((high[..., None] >> np.arange(0, 16, 2, dtype=np.uint16)) & 3).astype(np.uint8)
-    return (nibbles | (above << np.uint8(4))).view(np.int8) - np.int8(32)
+    scales: Smalls = (nibbles | (above << np.uint8(4))).view(np.int8) - np.int8(32)
+    return scales
 
 
 def _with_offset(field: npt.NDArray[Any]) -> Halves:
