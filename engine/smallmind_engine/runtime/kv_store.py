@@ -64,9 +64,7 @@ class KVStore:
         model: name for the events.
     """
 
-    def __init__(
-        self, runner: ModelRunner, budget: BudgetEnforcer, model: str
-    ) -> None:
+    def __init__(self, runner: ModelRunner, budget: BudgetEnforcer, model: str) -> None:
         self._runner = runner
         self._budget = budget
         self._model = model
@@ -74,6 +72,7 @@ class KVStore:
         # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
         self._lock = threading.RLock()
         self._slots: set[CacheSlot] = set()
+        self._closed = False
         self._clock = itertools.count(1)
 
     @property
@@ -257,11 +256,13 @@ class KVStore:
         """End a request's use of ``slot``; ``keep`` its content for the next turn or not."""
         with self._lock:
             slot.in_use = False
-            if not keep and slot.cache is not None:
+            if slot.cache is not None and (self._closed or not keep):
                 self._drop(slot)
 
     def close(self) -> None:
-        """Drop all caches."""
+        """Drop all caches; those that requests still work on, when they give them back."""
         with self._lock:
+            self._closed = True
             for slot in tuple(self._slots):
-                self._drop(slot)
+                if not slot.in_use:
+                    self._drop(slot)

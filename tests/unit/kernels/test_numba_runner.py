@@ -82,23 +82,22 @@ def test_smaller_caches_give_nearly_the_same(split: Path, kv_type: KVType) -> No
 def test_the_best_token_is_the_highest_of_all_logits(split: Path) -> None:
     runner = runner_for(split)
     one, other = runner.new_cache(200), runner.new_cache(200)
-    searched = 0
     for token in (IDS * 2)[:150]:
         (logits,) = runner.forward([Chunk(np.array([token]), one, LogitsWanted.LAST)])
         (best,) = runner.forward([Chunk(np.array([token]), other, LogitsWanted.BEST)])
         assert isinstance(best, BestToken)
         assert best.token_id == int(np.argmax(logits))
         assert np.float32(best.logit) == logits.max()
-        searched = runner._searches
-    assert searched > 0
+    assert runner._search.searches > 0
+    assert runner._search.doubts == 0
 
 
 def test_a_search_that_is_in_doubt_is_not_trusted(split: Path) -> None:
     runner = runner_for(split)
-    runner._doubts = 100
+    runner._search.doubts = 100
     (best,) = runner.forward([Chunk(np.array([5]), runner.new_cache(4), LogitsWanted.BEST)])
     assert isinstance(best, BestToken)
-    assert runner._searches == 0
+    assert runner._search.searches == 0
 
 
 def test_several_sequences_have_their_best_tokens_found_in_one_step(split: Path) -> None:

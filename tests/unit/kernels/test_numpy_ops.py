@@ -18,8 +18,8 @@ from smallmind_engine.kernels.numpy_backend.ops import (
     rotate,
     softcap,
 )
-from smallmind_engine.kernels.rotation import RotationTable, halves_order
 from smallmind_engine.kernels.numpy_backend.workspace import Workspace, WorkspacePool
+from smallmind_engine.kernels.rotation import RotationTable, halves_order
 
 
 def rows(seed: int, *shape: int) -> np.ndarray:

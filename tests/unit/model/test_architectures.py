@@ -11,9 +11,9 @@ import pytest
 from smallmind_engine.gguf import GgufFile
 from smallmind_engine.kernels import (
     ModelRunner,
+    PrepareRequest,
     RopeLayout,
     TransformerSpec,
-    PrepareRequest,
     WeightsMode,
     backend_names,
     get_backend,

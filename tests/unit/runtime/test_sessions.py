@@ -148,7 +148,7 @@ def test_a_closed_engine_refuses(tmp_path: Path) -> None:
 def test_the_least_recently_used_idle_cache_makes_room(tmp_path: Path, recorder: Recorder) -> None:
     with tiny_engine(tmp_path) as probe:
         weights = sum(usage.current_bytes for usage in probe.memory)
-        block = probe.model.spec.kv_values_per_token * 4 * 64
+        block = probe.model.runner.kv_bytes_per_token * 64
     with (
         tiny_engine(
             tmp_path,
@@ -184,7 +184,7 @@ def test_a_stream_may_be_dropped_while_a_cache_is_being_found(tmp_path: Path) ->
 
     with tiny_engine(tmp_path) as probe:
         weights = sum(usage.current_bytes for usage in probe.memory)
-        block = probe.model.spec.kv_values_per_token * 4 * 64
+        block = probe.model.runner.kv_bytes_per_token * 64
     recorder = Dropping()
     with tiny_engine(
         tmp_path,

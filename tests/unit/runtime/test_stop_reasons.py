@@ -172,7 +172,7 @@ def test_a_full_queue_turns_a_request_away(tmp_path: Path, recorder: Recorder) -
 def test_a_strict_budget_refuses_with_numbers(tmp_path: Path, recorder: Recorder) -> None:
     with tiny_engine(tmp_path) as probe:
         weights = sum(usage.current_bytes for usage in probe.memory)
-        per_token = probe.model.spec.kv_values_per_token * 4
+        per_token = probe.model.runner.kv_bytes_per_token
     with tiny_engine(
         tmp_path,
         exporters=[recorder],
@@ -195,7 +195,7 @@ def test_a_strict_budget_refuses_with_numbers(tmp_path: Path, recorder: Recorder
 def test_a_best_effort_budget_gives_less_and_says_so(tmp_path: Path, recorder: Recorder) -> None:
     with tiny_engine(tmp_path) as probe:
         weights = sum(usage.current_bytes for usage in probe.memory)
-        per_token = probe.model.spec.kv_values_per_token * 4
+        per_token = probe.model.runner.kv_bytes_per_token
     with tiny_engine(
         tmp_path,
         exporters=[recorder],
@@ -217,7 +217,8 @@ def test_an_error_in_the_model_keeps_what_was_produced(
 
     def broken(self: object, *args: object, **kwargs: object) -> object:
         answers = forward(self, *args, **kwargs)
-        return [np.full_like(a, np.nan) for a in answers] if next(steps) == 3 else answers
+        nothing = np.full(engine.model.spec.vocab_size, np.nan, np.float32)
+        return [nothing for _ in answers] if next(steps) == 3 else answers
 
     monkeypatch.setattr(type(runner), "forward", broken)
     with pytest.raises(InferenceError) as caught:

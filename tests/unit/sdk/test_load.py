@@ -79,7 +79,7 @@ def test_what_is_known_of_the_model_is_published(tmp_path: Path) -> None:
     (ended,) = recorder.of(ModelLoadEnded)
     assert started.model == ended.model == "my-model"
     assert ended.status is RequestStatus.COMPLETED
-    assert (ended.architecture, ended.backend) == ("llama", "numpy")
+    assert (ended.architecture, ended.backend) == ("llama", engine.model.runner.backend)
     assert ended.fingerprint == model.fingerprint
     assert started.correlation == ended.correlation
     assert sum(seconds for _, seconds in ended.phases) <= ended.duration_s

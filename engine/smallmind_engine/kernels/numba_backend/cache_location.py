@@ -21,6 +21,9 @@ VARIABLE: Final = "SMALLMIND_CACHE_DIR"
 PACKAGE: Final = Path(__file__).parent
 """The folder whose source files the kernels are made of."""
 
+PACKING: Final = PACKAGE.parent / "packing"
+"""The folder that says how weights lie in memory, which kernels have built in."""
+
 UNUSED_S: Final = 30 * 24 * 3600.0
 """Age at which the folder of another key is deleted."""
 
@@ -89,7 +92,7 @@ def source_digest(package: Path = PACKAGE) -> str:
 
 
 def cache_key(tier: str, package: Path = PACKAGE) -> str:
-    """The key of kernels that are compiled now, here, from the sources of ``package``.
+    """The key of kernels that are compiled now, here, from ``package`` and the packed layouts.
 
     Raises:
         OSError: the sources cannot be read.
@@ -104,6 +107,7 @@ def cache_key(tier: str, package: Path = PACKAGE) -> str:
     settings = [getattr(config, option) for option in _OPTIONS]
     parts = (
         source_digest(package),
+        source_digest(PACKING),
         numba.__version__,
         llvmlite.__version__,
         sys.implementation.cache_tag,

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,14 +15,13 @@ import numpy as np
 from smallmind_engine.cache import KVType, PagedKVCache, PagePool
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.kernels.backend import (
-    BestToken,
     Chunk,
-    LogitsWanted,
     OnOperations,
     Output,
     WeightsMode,
 )
 from smallmind_engine.kernels.numba_backend import kernel_table
+from smallmind_engine.kernels.numba_backend.best_search import BestSearch
 from smallmind_engine.kernels.numba_backend.buffers import (
     PRIVATE_TOKENS,
     SearchBuffers,
@@ -69,16 +67,6 @@ _LAYER_FLOPS_AT_ONCE: Final = 6e9
 _LEAST_CHUNK: Final = 32
 _WAIT_S: Final = 0.02
 
-_MOST_DOUBTS: Final = 8
-_SEARCHES_A_DOUBT: Final = 1000
-"""So often, and once in so many, may the search for the best logit fail before it is given up."""
-
-_WORTHWHILE: Final = 1 / 16
-"""Share of the output matrix that a search may compute in full and still be worth it."""
-
-_PAUSED_STEPS: Final = 8
-"""Steps without a search after one that was not worth it."""
-
 
 class NumbaRunner:
     """Runs steps with a team of threads. Thread-safe: steps of several callers take turns.
@@ -123,9 +111,8 @@ class NumbaRunner:
         if kernel_table.SCREEN in kernels:
             self._functions[Function.SCREEN] = kernels[kernel_table.SCREEN].address
         output = model.plans[-1].layout
-        self._search = SearchBuffers(spec, threads) if output is SPLIT_Q8_0 else None
+        self._search = BestSearch(spec, threads) if output is SPLIT_Q8_0 else None
         self._no_search = SearchBuffers(replace(spec, vocab_size=1), 1)
-        self._doubts = self._searches = self._pause = 0
         self._functions[Function.EMBED] = kernels[kernel_table.row_name(output)].address
         self._kernels = kernels  # keeps the code alive
         self._buffers: dict[int, StepBuffers] = {}
@@ -258,62 +245,17 @@ class NumbaRunner:
     def _find_best(
         self, chunks: Sequence[Chunk], limit: WorkLimit, timer: OperationTimer | None
     ) -> list[Output] | None:
-        """A step that computes only the best logits; None when that is not possible."""
-        wanted = {chunk.logits for chunk in chunks} - {LogitsWanted.NONE}
-        n_tokens = sum(len(chunk.token_ids) for chunk in chunks)
+        """A step that computes only the best logits; None when everything must be computed."""
         search = self._search
-        if search is None or wanted != {LogitsWanted.BEST} or n_tokens > PRIVATE_TOKENS:
-            return None
-        if not self._search_pays():
+        if search is None or not search.pays(chunks):
             return None
         (step,) = cut_into_steps(chunks)
-        self._run([part for _, part in step], limit, search, timer)
-        if search.doubts[:, 1].sum() > search.bounds.shape[1] * _WORTHWHILE:
-            self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
-        if search.doubts[:, 0].any():
-            self._doubts += 1
-            return None
-        answers: list[Output] = []
-        row = 0
-        for chunk in chunks:
-            if chunk.logits is LogitsWanted.NONE:
-                answers.append(None)
-                continue
-            best = self._best(search, row)
-            row += 1
-            if best is None:
-                return None
-            answers.append(best)
-        for chunk in chunks:
-            chunk.cache.length += len(chunk.token_ids)
+        self._run([part for _, part in step], limit, search.buffers, timer)
+        answers = search.answers(chunks)
+        if answers is not None:
+            for chunk in chunks:
+                chunk.cache.length += len(chunk.token_ids)
         return answers
-
-    def _search_pays(self) -> bool:
-        """Whether searching is likely to be faster than computing all logits."""
-        if self._doubts > _MOST_DOUBTS + self._searches // _SEARCHES_A_DOUBT:
-            return False
-        if self._pause > 0:
-            self._pause -= 1
-            return False
-        self._searches += 1
-        return True
-
-    def _best(self, search: SearchBuffers, row: int) -> BestToken | None:
-        """What the threads found for a row of logits; None when it is not finite."""
-        found = [
-            (float(logit), -int(token_id))
-            for logit, token_id in zip(
-                search.best_logits[:, row, 0], search.best_ids[:, row, 0], strict=True
-            )
-            if token_id >= 0
-        ]
-        if not found:
-            return None
-        logit, negative = max(found)
-        cap = self._spec.logit_softcap
-        if cap is not None:
-            logit = cap * math.tanh(logit / cap)
-        return BestToken(-negative, logit) if math.isfinite(logit) else None
 
     def _run(
         self,

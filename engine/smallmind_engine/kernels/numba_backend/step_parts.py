@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from typing import Any, Final
 
 from llvmlite import ir
@@ -9,7 +10,6 @@ from numba import njit
 from numba.core import types
 
 from smallmind_engine.kernels.numba_backend.addresses import address_of
-from smallmind_engine.kernels.numba_backend.isa import IsaTier, choose_tier
 from smallmind_engine.kernels.numba_backend.records import Job, Matrix, Operation, Size
 from smallmind_engine.kernels.numba_backend.rows_ir import BLOCK, quantize
 from smallmind_engine.kernels.numba_backend.sync_ir import wait_for_all
@@ -20,7 +20,8 @@ _OPERATIONS: Final = len(Operation)
 
 
 def _clock(code: Code) -> Value:
-    steady = choose_tier() is IsaTier.NEON_DOTPROD
+    # The cycle counter of ARM is not for programs.
+    steady = platform.machine().lower() in {"aarch64", "arm64"}
     name = "llvm.readsteadycounter" if steady else "llvm.readcyclecounter"
     return code.external(ir.FunctionType(I64, []), name)
 

@@ -1,0 +1,92 @@
+"""Whether to look for the best logits only, and what came of it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from smallmind_engine.kernels.backend import BestToken, Chunk, LogitsWanted, Output
+from smallmind_engine.kernels.numba_backend.buffers import PRIVATE_TOKENS, SearchBuffers
+from smallmind_engine.kernels.spec import TransformerSpec
+
+_MOST_DOUBTS: Final = 8
+_SEARCHES_A_DOUBT: Final = 1000
+"""So often, and once in so many, may a search fail before none is tried any more."""
+
+_WORTHWHILE: Final = 1 / 16
+"""Share of the output matrix that a search may compute in full and still be worth it."""
+
+_PAUSED_STEPS: Final = 8
+"""Steps without a search after one that was not worth it."""
+
+
+class BestSearch:
+    """The searches of one runner. Belongs to one thread at a time.
+
+    Args:
+        spec: the model.
+        threads: of the team.
+
+    Attributes:
+        buffers: where a step leaves what it found.
+        searches: how many there were.
+        doubts: how many of them were dismissed.
+    """
+
+    def __init__(self, spec: TransformerSpec, threads: int) -> None:
+        self.buffers: Final = SearchBuffers(spec, threads)
+        self.searches = 0
+        self.doubts = 0
+        self._cap = spec.logit_softcap
+        self._pause = 0
+
+    def pays(self, chunks: Sequence[Chunk]) -> bool:
+        """Whether a search answers what is wanted, and is likely to be faster than all logits."""
+        wanted = {chunk.logits for chunk in chunks} - {LogitsWanted.NONE}
+        n_tokens = sum(len(chunk.token_ids) for chunk in chunks)
+        if wanted != {LogitsWanted.BEST} or n_tokens > PRIVATE_TOKENS:
+            return False
+        if self.doubts > _MOST_DOUBTS + self.searches // _SEARCHES_A_DOUBT:
+            return False
+        if self._pause > 0:
+            self._pause -= 1
+            return False
+        return True
+
+    def answers(self, chunks: Sequence[Chunk]) -> list[Output] | None:
+        """What the last step found for each chunk; None when that is not to be trusted."""
+        self.searches += 1
+        found = self.buffers
+        if found.doubts[:, 1].sum() > found.bounds.shape[1] * _WORTHWHILE:
+            self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
+        if found.doubts[:, 0].any():
+            self.doubts += 1
+            return None
+        answers: list[Output] = []
+        row = 0
+        for chunk in chunks:
+            if chunk.logits is LogitsWanted.NONE:
+                answers.append(None)
+                continue
+            best = self._best(row)
+            row += 1
+            if best is None:
+                return None
+            answers.append(best)
+        return answers
+
+    def _best(self, row: int) -> BestToken | None:
+        """The best that any thread found for a row of logits; None when it is not finite."""
+        logits, ids = self.buffers.best_logits[:, row, 0], self.buffers.best_ids[:, row, 0]
+        found = [
+            (float(logit), -int(token_id))
+            for logit, token_id in zip(logits, ids, strict=True)
+            if token_id >= 0
+        ]
+        if not found:
+            return None
+        logit, negative_id = max(found)
+        if self._cap is not None:
+            logit = self._cap * math.tanh(logit / self._cap)
+        return BestToken(-negative_id, logit) if math.isfinite(logit) else None
