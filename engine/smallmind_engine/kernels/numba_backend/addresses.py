@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
+
+from smallmind_engine.kernels.numba_backend.compiled import inner
 
 
-@njit(nogil=True)
+@inner
 def address_of(array: Any) -> Any:
     """Where an array begins, as a signed 64-bit integer like all other numbers of a job."""
     return np.int64(array.ctypes.data)

@@ -7,9 +7,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
 from smallmind_engine.kernels.numba_backend.addresses import address_of
+from smallmind_engine.kernels.numba_backend.compiled import inner
 from smallmind_engine.kernels.numba_backend.products import call_function
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
@@ -28,7 +28,7 @@ from smallmind_engine.kernels.numba_backend.sync_ir import atomic_add
 _ROW_FIELDS: Final = len(QueryRow)
 
 
-@njit(nogil=True)
+@inner
 def attend(s: Any, thread: int, layer: Any, counter: int) -> None:
     """Take pieces until none is left."""
     job = s.attends[thread]
@@ -56,7 +56,7 @@ def attend(s: Any, thread: int, layer: Any, counter: int) -> None:
         first_piece += per_head * kv_heads
 
 
-@njit(nogil=True)
+@inner
 def _set_rows(s: Any, layer: Any, sequence: Any, job: Any, kv: int, first_row: int) -> None:
     """Describe the query rows, and the pages that any of them sees."""
     group = s.sizes[Size.HEADS] // s.sizes[Size.KV_HEADS]
@@ -82,7 +82,7 @@ def _set_rows(s: Any, layer: Any, sequence: Any, job: Any, kv: int, first_row: i
     job[Attend.PAGE_END] = highest // PAGE_TOKENS + 1
 
 
-@njit(nogil=True)
+@inner
 def _set_head(s: Any, layer: Any, job: Any, kv: int) -> None:
     """Say where in a page the head's keys and values are."""
     factors = kv * PAGE_TOKENS * FLOAT_BYTES

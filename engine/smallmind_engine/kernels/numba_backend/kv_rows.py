@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from numba import njit
 from numba.core import types
 
 from smallmind_engine.kernels.numba_backend.addresses import address_of
+from smallmind_engine.kernels.numba_backend.compiled import inner
 from smallmind_engine.kernels.numba_backend.products import call_function
 from smallmind_engine.kernels.numba_backend.records import (
     PAGE_TOKENS,
@@ -36,7 +36,7 @@ def _read(code: Code, address: Value) -> Value:
 _read_word: Any = ir_function(_read, 1, types.int64)
 
 
-@njit(nogil=True)
+@inner
 def rotate_and_store(s: Any, thread: int, layer: Any) -> None:
     """A thread's share of the heads of all tokens."""
     heads, kv_heads = s.sizes[Size.HEADS], s.sizes[Size.KV_HEADS]
@@ -54,7 +54,7 @@ def rotate_and_store(s: Any, thread: int, layer: Any) -> None:
             _store_value(s, thread, layer, token, head - heads - kv_heads, row)
 
 
-@njit(nogil=True)
+@inner
 def _prepare(s: Any, layer: Any, token: int, what: int, head: int) -> Any:
     """Add the bias of a head; norm, rotate and scale it as far as it is subject to that."""
     size = s.sizes[Size.VALUE] if what == _VALUE else s.sizes[Size.KEY]
@@ -83,20 +83,20 @@ def _prepare(s: Any, layer: Any, token: int, what: int, head: int) -> Any:
     return row
 
 
-@njit(nogil=True)
+@inner
 def _position(s: Any, token: int) -> Any:
     sequence = s.sequences[s.tokens[token]]
     return sequence[Sequence.LENGTH] + token - sequence[Sequence.TOKEN_BEGIN]
 
 
-@njit(nogil=True)
+@inner
 def _page(s: Any, token: int) -> Any:
     """Address of the page that a token belongs to."""
     pages = s.sequences[s.tokens[token], Sequence.PAGES]
     return _read_word(pages + _position(s, token) // PAGE_TOKENS * 8)
 
 
-@njit(nogil=True)
+@inner
 def _store_key(s: Any, thread: int, layer: Any, token: int, kv: int, row: Any) -> None:
     page, within = _page(s, token), _position(s, token) % PAGE_TOKENS
     item = s.sizes[Size.ITEM_BYTES]
@@ -109,7 +109,7 @@ def _store_key(s: Any, thread: int, layer: Any, token: int, kv: int, row: Any) -
     _put(s, put, row)
 
 
-@njit(nogil=True)
+@inner
 def _store_value(s: Any, thread: int, layer: Any, token: int, kv: int, row: Any) -> None:
     page, within = _page(s, token), _position(s, token) % PAGE_TOKENS
     item = s.sizes[Size.ITEM_BYTES]
@@ -121,7 +121,7 @@ def _store_value(s: Any, thread: int, layer: Any, token: int, kv: int, row: Any)
     _put(s, put, row)
 
 
-@njit(nogil=True)
+@inner
 def _put(s: Any, put: Any, row: Any) -> None:
     put[Put.SOURCE] = address_of(row)
     put[Put.COUNT] = len(row)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import njit
 
 from smallmind_engine.kernels.numba_backend.addresses import address_of
+from smallmind_engine.kernels.numba_backend.compiled import inner
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
     TOKEN_TILE,
@@ -41,13 +41,13 @@ call_function: Any = ir_function(_call, 3)
 """``(address of a function, first, second)``: call it with two 64-bit integers."""
 
 
-@njit(nogil=True)
+@inner
 def _piece_size(groups: int, n_tokens: int, threads: int) -> int:
     size = max(1, groups // (threads * _PIECES_PER_THREAD))
     return min(size, _MOST_GROUPS) if n_tokens > TOKEN_TILE else size
 
 
-@njit(nogil=True)
+@inner
 def _multiply(matrices: Any, index: int, job: Any, out: int, begin: int, end: int) -> None:
     job[GROUP_BEGIN] = begin
     job[GROUP_END] = end
@@ -55,7 +55,7 @@ def _multiply(matrices: Any, index: int, job: Any, out: int, begin: int, end: in
     call_function(matrices[index, KERNEL], address_of(matrices[index]), address_of(job))
 
 
-@njit(nogil=True)
+@inner
 def product(
     matrices: Any,
     which: Any,
@@ -111,7 +111,7 @@ def product(
             first += count
 
 
-@njit(nogil=True)
+@inner
 def gated_product(
     matrices: Any,
     which: Any,
@@ -189,7 +189,7 @@ def gated_product(
                 )
 
 
-@njit(nogil=True)
+@inner
 def _add_bias(row: Any, bias: Any, begin: int, end: int) -> None:
     if len(bias):
         for column in range(begin, min(end, len(bias))):

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
-from numba import njit
 
-# Sums may be taken in any order, which lets LLVM use vectors; the order does not depend on how
-# many rows there are.
-_FAST: Final = {"reassoc", "contract", "nsz"}
+from smallmind_engine.kernels.numba_backend.compiled import inner_fast
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner_fast
 def norm(x: Any, weight: Any, bias: Any, eps: float, centred: int, out: Any) -> None:
     """Normalise a row; ``bias`` may be empty.
 
@@ -37,7 +34,7 @@ def norm(x: Any, weight: Any, bias: Any, eps: float, centred: int, out: Any) -> 
             out[i] += bias[i]
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner_fast
 def add_residual(
     x: Any, block: Any, bias: Any, post_norm: Any, eps: float, centred: int, nothing: Any
 ) -> None:
@@ -61,7 +58,7 @@ def add_residual(
         x[i] += block[i]
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner_fast
 def rotate(head: Any, cos: Any, sin: Any) -> None:
     """Rotate the first dimensions of a head, halves against each other, in place.
 
@@ -74,7 +71,7 @@ def rotate(head: Any, cos: Any, sin: Any) -> None:
         head[pairs + i] = second * cos[i] + first * sin[i]
 
 
-@njit(nogil=True, fastmath=_FAST, error_model="numpy")
+@inner_fast
 def scale_row(row: Any, factor: float) -> None:
     """Multiply a row with a number, in place."""
     for i in range(len(row)):

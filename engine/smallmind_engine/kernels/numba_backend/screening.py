@@ -19,9 +19,9 @@ from typing import Any, Final
 
 import numpy as np
 from llvmlite import ir
-from numba import njit
 
 from smallmind_engine.kernels.numba_backend.addresses import address_of
+from smallmind_engine.kernels.numba_backend.compiled import inner
 from smallmind_engine.kernels.numba_backend.decode_ir import (
     QUADS,
     VECTOR_BYTES,
@@ -172,7 +172,7 @@ def _nibbles(code: Code, address: Value) -> list[Value]:
     return answer
 
 
-@njit(nogil=True)
+@inner
 def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tuple[Any, Any]:
     """Compute 16 outputs in full: the best, and its row."""
     _, _, _, scratches, exacts, _, _, doubts = s.search
@@ -197,7 +197,7 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     return best, row
 
 
-@njit(nogil=True)
+@inner
 def _begin_token(s: Any, thread: int, job: Any, token: int) -> None:
     """Point the job at a token, and find out how uncertain its estimates will be."""
     job[Job.TOKEN_BEGIN] = token
@@ -207,7 +207,7 @@ def _begin_token(s: Any, thread: int, job: Any, token: int) -> None:
     energies(job[Job.CODES], job[Job.FACTORS], job[Job.STRIDE], token, blocks, job[Job.ENERGIES])
 
 
-@njit(nogil=True)
+@inner
 def _next_groups(s: Any, counter: int) -> tuple[int, int]:
     """The next piece of work: first group, and the one after the last; none when they are equal."""
     groups = s.matrices[s.sizes[Size.OUTPUT], Matrix.GROUPS]
@@ -215,7 +215,7 @@ def _next_groups(s: Any, counter: int) -> tuple[int, int]:
     return min(groups, piece * _GROUPS_AT_ONCE), min(groups, (piece + 1) * _GROUPS_AT_ONCE)
 
 
-@njit(nogil=True)
+@inner
 def _bound_all(s: Any, thread: int, job: Any, token: int, counter: int) -> None:
     """Bound the outputs of a token, and compute the group in full that is likeliest the best."""
     bounds = s.search[0][token]
@@ -237,7 +237,7 @@ def _bound_all(s: Any, thread: int, job: Any, token: int, counter: int) -> None:
     s.search[2][token, thread, 0] = reached
 
 
-@njit(nogil=True)
+@inner
 def _find_in_bounds(s: Any, thread: int, job: Any, token: int, counter: int) -> None:
     """Compute the groups in full that may hold the best output of a token."""
     bounds, reached = s.search[0][token], s.search[2][token]
@@ -257,7 +257,7 @@ def _find_in_bounds(s: Any, thread: int, job: Any, token: int, counter: int) -> 
     s.search[6][thread, token, 0] = best_row
 
 
-@njit(nogil=True)
+@inner
 def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
     """A thread's part of finding the best output for each of a few tokens.
 
@@ -270,7 +270,8 @@ def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
     n_wanted, threads = s.sizes[Size.WANTED], s.sizes[Size.THREADS]
     tile = job[Job.SCRATCH]
     job[Job.SCRATCH] = address_of(s.search[3][thread])
-    s.search[7][thread, :] = 0
+    s.search[7][thread, 0] = 0
+    s.search[7][thread, 1] = 0
     for token in range(n_wanted):
         _begin_token(s, thread, job, token)
         _bound_all(s, thread, job, token, counter + 2 * token)

@@ -6,10 +6,10 @@ import platform
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 
 from smallmind_engine.kernels.numba_backend.addresses import address_of
+from smallmind_engine.kernels.numba_backend.compiled import inner
 from smallmind_engine.kernels.numba_backend.records import Job, Matrix, Operation, Size
 from smallmind_engine.kernels.numba_backend.rows_ir import BLOCK, quantize
 from smallmind_engine.kernels.numba_backend.sync_ir import wait_for_all
@@ -30,33 +30,33 @@ clock: Any = ir_function(_clock, 0, types.int64)
 """A counter that goes up steadily; the caller finds out how fast."""
 
 
-@njit(nogil=True)
+@inner
 def mark(s: Any, thread: int, layer: int, operation: int) -> None:
     """Write down when an operation ended, when somebody wants to know."""
     if thread == 0 and s.sizes[Size.TIMED]:
         s.times[1 + (layer - s.sizes[Size.LAYER_BEGIN]) * _OPERATIONS + operation] = clock()
 
 
-@njit(nogil=True)
+@inner
 def meet(s: Any) -> None:
     """Wait for all threads of the team."""
     wait_for_all(address_of(s.barrier), s.sizes[Size.THREADS])
 
 
-@njit(nogil=True)
+@inner
 def meet_if_shared(s: Any) -> None:
     """Wait for the others unless each thread has done all of the work for itself."""
     if not s.sizes[Size.PRIVATE]:
         meet(s)
 
 
-@njit(nogil=True)
+@inner
 def own_copy(s: Any, thread: int) -> int:
     """Which copy of the residual stream a thread works on."""
     return thread if s.sizes[Size.PRIVATE] else 0
 
 
-@njit(nogil=True)
+@inner
 def own_rows(s: Any, thread: int, count: int) -> tuple[int, int]:
     """The rows that a thread works on: all of its private copy, or its share."""
     if s.sizes[Size.PRIVATE]:
@@ -65,19 +65,19 @@ def own_rows(s: Any, thread: int, count: int) -> tuple[int, int]:
     return count * thread // threads, count * (thread + 1) // threads
 
 
-@njit(nogil=True)
+@inner
 def vector(vectors: Any, begin: int, size: int) -> Any:
     """A vector of the model; empty where there is none."""
     return vectors[:0] if begin < 0 else vectors[begin : begin + size]
 
 
-@njit(nogil=True)
+@inner
 def takes_codes(matrices: Any, index: int) -> bool:
     """Whether a matrix is there and takes quantised inputs."""
     return index >= 0 and matrices[index, Matrix.FLOAT_INPUT] == 0
 
 
-@njit(nogil=True)
+@inner
 def set_inputs(job: Any, planes: Any, floats: Any, stride: int) -> None:
     """Point a job at inputs: quantised ones, and the same as floats."""
     job[Job.STRIDE] = stride
@@ -89,7 +89,7 @@ def set_inputs(job: Any, planes: Any, floats: Any, stride: int) -> None:
     job[Job.FLOAT_STRIDE] = floats.shape[1] * FLOAT_BYTES
 
 
-@njit(nogil=True)
+@inner
 def quantize_row(row: Any, columns: int, token: int, job: Any) -> None:
     """Quantise a row to where the job takes its inputs from."""
     quantize(
@@ -98,10 +98,12 @@ def quantize_row(row: Any, columns: int, token: int, job: Any) -> None:
     )  # fmt: skip
 
 
-@njit(nogil=True)
+@inner
 def writable(s: Any, row: Any, scratch: Any) -> Any:
     """A row that may be written to: threads with private copies must not change a shared one."""
     if not s.sizes[Size.PRIVATE]:
         return row
-    scratch[:] = row
+    # Not by slices: Numba's check of shapes takes seconds to compile.
+    for i in range(len(row)):
+        scratch[i] = row[i]
     return scratch

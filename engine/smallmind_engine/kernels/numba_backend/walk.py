@@ -16,6 +16,7 @@ from numba import njit
 
 from smallmind_engine.kernels.numba_backend.addresses import address_of
 from smallmind_engine.kernels.numba_backend.attention_work import attend
+from smallmind_engine.kernels.numba_backend.compiled import inner
 from smallmind_engine.kernels.numba_backend.kv_rows import rotate_and_store
 from smallmind_engine.kernels.numba_backend.products import (
     call_function,
@@ -71,7 +72,7 @@ def run_step(thread: int, s: Any) -> None:
         _logits(s, thread)
 
 
-@njit(nogil=True)
+@inner
 def _embed(s: Any, thread: int) -> None:
     """Look this thread's rows of embeddings up in the output matrix."""
     x = s.stream[own_copy(s, thread)]
@@ -85,7 +86,7 @@ def _embed(s: Any, thread: int) -> None:
         scale_row(x[token, : s.sizes[Size.WIDTH]], s.constants[Constant.EMBEDDING_SCALE])
 
 
-@njit(nogil=True)
+@inner
 def _add_block(s: Any, thread: int, token: int, row: int, bias: int, post_norm: int) -> None:
     """Add the last block's output to a token's residual stream; ``row`` is free to be used."""
     copy, width = own_copy(s, thread), s.sizes[Size.WIDTH]
@@ -101,7 +102,7 @@ def _add_block(s: Any, thread: int, token: int, row: int, bias: int, post_norm: 
     )
 
 
-@njit(nogil=True)
+@inner
 def _norm_row(s: Any, thread: int, token: int, row: int, weight: int, bias: int) -> None:
     """Norm a token's residual stream into a row of inputs."""
     copy, width = own_copy(s, thread), s.sizes[Size.WIDTH]
@@ -115,7 +116,7 @@ def _norm_row(s: Any, thread: int, token: int, row: int, weight: int, bias: int)
     )
 
 
-@njit(nogil=True)
+@inner
 def _attention(s: Any, thread: int, index: int) -> None:
     """The attention block, up to its output projection."""
     sizes, layer, copy = s.sizes, s.layers[index], own_copy(s, thread)
@@ -170,7 +171,7 @@ def _attention(s: Any, thread: int, index: int) -> None:
     mark(s, thread, index, Operation.ATTENTION_OUTPUT)
 
 
-@njit(nogil=True)
+@inner
 def _project(s: Any, job: Any, matrix: int, counter: int) -> None:
     """Project a block's rows back to the width."""
     job[Job.OUT_STRIDE] = s.block_out.shape[1] * FLOAT_BYTES
@@ -182,7 +183,7 @@ def _project(s: Any, job: Any, matrix: int, counter: int) -> None:
     meet(s)
 
 
-@njit(nogil=True)
+@inner
 def _feed_forward(s: Any, thread: int, index: int) -> None:
     """The feed-forward block, up to its output projection."""
     sizes, layer, copy = s.sizes, s.layers[index], own_copy(s, thread)
@@ -218,7 +219,7 @@ def _feed_forward(s: Any, thread: int, index: int) -> None:
     mark(s, thread, index, Operation.DOWN)
 
 
-@njit(nogil=True)
+@inner
 def _logits(s: Any, thread: int) -> None:
     """The last norm and the output projection, for the tokens that logits are wanted of."""
     sizes, copy = s.sizes, own_copy(s, thread)
