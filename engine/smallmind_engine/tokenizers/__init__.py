@@ -12,6 +12,7 @@ from smallmind_engine.tokenizers.protocol import Tokenizer
 from smallmind_engine.tokenizers.streaming import StreamingDetokenizer
 from smallmind_engine.tokenizers.token_table import TokenTableTokenizer
 from smallmind_engine.tokenizers.unigram import UnigramTokenizer
+from smallmind_engine.tokenizers.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "BpeTokenizer",
@@ -24,4 +25,5 @@ __all__ = [
     "TokenizerIssue",
     "TokenizerMode",
     "UnigramTokenizer",
+    "WordPieceTokenizer",
 ]
