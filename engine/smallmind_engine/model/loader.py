@@ -331,9 +331,12 @@ def _choose(
     ``auto`` takes the backend that has what was asked for: only NumPy's can keep weights on disk.
     """
     choice = choose_backend(options.backend)
-    if choice.fallback is not None:
-        tell_degraded(emitter, "kernels", DegradeReason.BACKEND_FALLBACK, choice.fallback)
-    backend = choice.backend
+    backend, fallback = choice.backend, choice.fallback
+    if not backend.runs(spec):
+        fallback = f"the backend {backend.name!r} does not run encoders such as this"
+        backend = get_backend("numpy")
+    if fallback is not None:
+        tell_degraded(emitter, "kernels", DegradeReason.BACKEND_FALLBACK, fallback)
     wanted = options.weights
     if wanted is None:
         free = _free_bytes(budget)

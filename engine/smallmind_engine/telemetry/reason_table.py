@@ -139,8 +139,8 @@ REASONS: Final[tuple[Reason, ...]] = (
     ),
     _reason(
         ReasonCode.BACKEND_FALLBACK,
-        "The fast backend cannot be used here, so `backend='auto'` took the NumPy one.",
-        'Run `pip install "smallmind[fast]"`; the message tells when something else is wrong.',
+        "The fast backend cannot be used here, or not for this model; the NumPy one took its place.",
+        'Run `pip install "smallmind[fast]"`; the message tells when something else is the reason.',
     ),
     _reason(
         ReasonCode.KERNEL_CACHE_UNAVAILABLE,
@@ -246,6 +246,11 @@ REASONS: Final[tuple[Reason, ...]] = (
         ReasonCode.MODEL_ARCHITECTURE_UNSUPPORTED,
         "The file's architecture is not one of those that smallmind runs.",
         "The error lists the architectures that work.",
+    ),
+    _reason(
+        ReasonCode.MODEL_CANNOT_GENERATE,
+        "The model is an encoder: it turns texts into vectors and predicts no next token.",
+        "Use `engine.embed()`, or load a model that generates.",
     ),
     _reason(
         ReasonCode.MODEL_NAME_UNKNOWN,

@@ -48,6 +48,10 @@ class NumbaBackend:
     def __init__(self) -> None:
         self._tier = choose_tier()
 
+    def runs(self, spec: TransformerSpec) -> bool:
+        """Decoders only; there are no kernels for attention in both directions."""
+        return spec.causal
+
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
         """Memory that ``prepare`` would take for good; vectors are left out, being thousandths."""
         self._check_mode(mode)

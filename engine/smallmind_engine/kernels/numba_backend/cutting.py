@@ -26,7 +26,7 @@ class StepPart:
         ids: shape (T,).
         cache: of the sequence.
         length: tokens before these.
-        wanted: how many of the last tokens' logits are wanted.
+        wanted: how many of the last tokens' logits (or hidden states) are wanted.
     """
 
     ids: IntArray
@@ -54,6 +54,7 @@ def cut_into_steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, StepPart
                 LogitsWanted.LAST: int(end == count),
                 LogitsWanted.BEST: int(end == count),
                 LogitsWanted.ALL: end - begin,
+                LogitsWanted.HIDDEN: end - begin,
             }[chunk.logits]
             step.append((index, StepPart(ids[begin:end], cache, cache.length + begin, wanted)))
             room -= end - begin
@@ -69,7 +70,7 @@ def _paged(cache: KVCache) -> PagedKVCache:
 
 
 def answer_of(chunk: Chunk, found: list[FloatArray]) -> Output:
-    """What a chunk gets, made of its rows of logits from all steps."""
+    """What a chunk gets, made of its rows of logits (or hidden states) from all steps."""
     if chunk.logits is LogitsWanted.NONE:
         return None
     if chunk.logits is LogitsWanted.BEST:

@@ -16,6 +16,7 @@ from smallmind_engine.cache import KVType, PagedKVCache, PagePool
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.kernels.backend import (
     Chunk,
+    LogitsWanted,
     OnOperations,
     Output,
     WeightsMode,
@@ -213,13 +214,15 @@ class NumbaRunner:
             found = self._find_best(chunks, limit, timer)
             if found is not None:
                 return found
-            for step in cut_into_steps(chunks):
-                logits = self._run([part for _, part in step], limit, timer=timer)
-                begin = 0
-                for index, part in step:
-                    if part.wanted:
-                        pieces[index].append(logits[begin : begin + part.wanted])
-                    begin += part.wanted
+            for hidden, indices in _by_output(chunks):
+                for step in cut_into_steps([chunks[index] for index in indices]):
+                    parts = [part for _, part in step]
+                    rows = self._run(parts, limit, timer=timer, hidden=hidden)
+                    begin = 0
+                    for index, part in step:
+                        if part.wanted:
+                            pieces[indices[index]].append(rows[begin : begin + part.wanted])
+                        begin += part.wanted
             for chunk in chunks:
                 chunk.cache.length += len(chunk.token_ids)
         return [answer_of(chunk, found) for chunk, found in zip(chunks, pieces, strict=True)]
@@ -263,7 +266,10 @@ class NumbaRunner:
         limit: WorkLimit,
         search: SearchBuffers | None = None,
         timer: OperationTimer | None = None,
+        *,
+        hidden: bool = False,
     ) -> FloatArray:
+        """The wanted rows of logits, or of the hidden states that they would be made of."""
         model = self._model
         if model is None:
             raise RuntimeError
@@ -279,8 +285,11 @@ class NumbaRunner:
         sizes[Size.QUERY_ROWS] = self._query_rows(parts)
         turns = self._turns.up_to(max(part.length + len(part.ids) for part in parts))
         sizes[Size.BEST_ONLY] = search is not None
+        # Without an output matrix a step ends behind the last norm. As an index, -1 is still the
+        # last matrix, in which embeddings are looked up.
+        sizes[Size.OUTPUT] = -1 if hidden else len(model.plans) - 1
         columns = round_up(spec.vocab_size)
-        logits = np.empty((n_wanted if search is None else 0, columns), np.float32)
+        logits = np.empty((0 if hidden or search is not None else n_wanted, columns), np.float32)
         found = (search or self._no_search).arrays
         step = Step(
             sizes, self._constants, model.layers, model.matrices, model.vectors, turns,
@@ -303,6 +312,8 @@ class NumbaRunner:
                 timer.run(
                     lambda: self._team.run(lambda thread: run_step(thread, step)), step, spans
                 )
+        if hidden:  # each private copy of the stream has all rows, the shared one too
+            return buffers.normed[0, :n_wanted, : spec.width].copy()
         return logits[:, : spec.vocab_size]
 
     def _layers_at_once(self, n_tokens: int) -> int:
@@ -371,3 +382,11 @@ class NumbaRunner:
                 begin = end
         for copy in buffers.stream[1:]:
             copy[:count] = buffers.stream[0, :count]
+
+
+def _by_output(chunks: Sequence[Chunk]) -> Iterator[tuple[bool, list[int]]]:
+    """Which chunks want hidden states, and which logits: a step makes one of the two."""
+    for hidden in (False, True):
+        indices = [i for i, c in enumerate(chunks) if (c.logits is LogitsWanted.HIDDEN) == hidden]
+        if indices:
+            yield hidden, indices

@@ -30,6 +30,11 @@ class NumpyBackend:
     name: Final = "numpy"
     modes: Final = (WeightsMode.RESIDENT, WeightsMode.PER_LAYER)
 
+    def runs(self, spec: TransformerSpec) -> bool:
+        """Everything runs here."""
+        del spec
+        return True
+
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
         """Memory that ``prepare`` would take for good."""
         if mode is WeightsMode.RESIDENT:
@@ -45,7 +50,7 @@ class NumpyBackend:
         self, spec: TransformerSpec, source: WeightSource, request: PrepareRequest
     ) -> NumpyRunner:
         """Dequantise the weights; see ``Backend.prepare``."""
-        if request.kv_type not in {None, KVType.F32}:
+        if spec.causal and request.kv_type not in {None, KVType.F32}:
             raise refuse_choice("kv_cache_type", str(request.kv_type), self.name, [KVType.F32])
         if request.on_ceilings is not None:
             request.on_ceilings(MEASURED.get(self.name, usable_cores(), numpy_ceilings))
