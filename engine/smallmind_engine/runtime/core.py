@@ -11,7 +11,7 @@ from smallmind_engine.runtime.admission import AdmissionGate
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
 from smallmind_engine.telemetry import EventBus, ReasonCode
-from smallmind_engine.telemetry.errors import ClosedError, TokenizerError
+from smallmind_engine.telemetry.errors import ClosedError, TokenizerError, UnsupportedModelError
 
 
 class EngineCore:
@@ -51,6 +51,20 @@ class EngineCore:
         """
         if self.closed:
             raise ClosedError(ReasonCode.CLOSED, "the engine is closed")
+
+    def check_generates(self) -> None:
+        """Raise when the model is an encoder, which predicts no next token.
+
+        Raises:
+            UnsupportedModelError: it is.
+        """
+        if not self.model.spec.causal:
+            raise UnsupportedModelError(
+                ReasonCode.MODEL_CANNOT_GENERATE,
+                f"the model {self.model.name!r} is an encoder: it predicts no next token",
+                hint="use engine.embed(), or load a model that generates",
+                architecture=self.model.spec.architecture,
+            )
 
     def check_token_ids(self, ids: Sequence[int]) -> None:
         """Raise when an id is outside the vocabulary.

@@ -80,6 +80,7 @@ class GenerationRun:
 
     def __init__(self, core: EngineCore, request: GenerationRequest) -> None:
         core.check_open()
+        core.check_generates()
         options = request.options
         self._core = core
         self._request = request

@@ -12,6 +12,7 @@ from smallmind_engine.telemetry.correlation import (
     parse_traceparent,
 )
 from smallmind_engine.telemetry.distribution import Distribution
+from smallmind_engine.telemetry.embedding_events import EmbeddingEnded
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
     ChatTemplateError,
@@ -101,6 +102,7 @@ __all__ = [
     "DegradeReason",
     "Degraded",
     "Distribution",
+    "EmbeddingEnded",
     "Emitter",
     "Event",
     "EventBus",

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from smallmind_engine.telemetry.embedding_events import EmbeddingEnded
 from smallmind_engine.telemetry.events import (
     BackpressureApplied,
     Degraded,
@@ -56,7 +57,11 @@ def _always(level: LogLevel) -> Callable[[Event], LogLevel]:
 def _by_status(event: Event) -> LogLevel:
     """Error for what failed, warning for what was turned away."""
     match event:
-        case ModelLoadEnded(status=status) | InferenceStopped(status=status):
+        case (
+            ModelLoadEnded(status=status)
+            | InferenceStopped(status=status)
+            | EmbeddingEnded(status=status)
+        ):
             if status is RequestStatus.FAILED:
                 return LogLevel.ERROR
             return LogLevel.WARN if status is RequestStatus.REJECTED else LogLevel.INFO
@@ -122,6 +127,9 @@ _LINES: Final[dict[type[Event], _Line]] = {
         "inference ended",
         ("model", "status", "completion_tokens", "duration_s"),
         _by_status,
+    ),
+    EmbeddingEnded: _Line(
+        "runtime", "embedding ended", ("model", "texts", "tokens", "duration_s"), _by_status
     ),
     KVCacheLookup: _Line(
         "cache",

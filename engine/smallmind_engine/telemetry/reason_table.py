@@ -124,8 +124,9 @@ REASONS: Final[tuple[Reason, ...]] = (
     ),
     _reason(
         ReasonCode.CONTEXT_TRUNCATION,
-        "The prompt was longer than the context, and its middle was left out.",
-        "Shorten the prompt, or use `context_overflow='error'`.",
+        "The prompt was longer than the context, and its middle was left out; or a text to be"
+        " embedded was, and one of its ends.",
+        "Shorten it, or use `context_overflow='error'` (`truncation='error'` for embeddings).",
     ),
     _reason(
         ReasonCode.WEIGHTS_PER_LAYER,
@@ -139,7 +140,7 @@ REASONS: Final[tuple[Reason, ...]] = (
     ),
     _reason(
         ReasonCode.BACKEND_FALLBACK,
-        "The fast backend cannot be used here, or not for this model; the NumPy one took its place.",
+        "The fast backend cannot be used, here or for this model; the NumPy one took its place.",
         'Run `pip install "smallmind[fast]"`; the message tells when something else is the reason.',
     ),
     _reason(

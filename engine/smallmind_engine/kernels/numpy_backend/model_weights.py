@@ -171,7 +171,8 @@ def _first_token_type(spec: TransformerSpec, source: WeightSource) -> FloatArray
     if not source.has(TOKEN_TYPES):
         return None
     require(source, TOKEN_TYPES, (source.shape(TOKEN_TYPES)[0], spec.width))
-    return source.floats(TOKEN_TYPES, rows=slice(0, 1))[0]
+    first: FloatArray = source.floats(TOKEN_TYPES, rows=slice(0, 1))[0]
+    return first
 
 
 def layer_bytes(spec: TransformerSpec) -> int:
