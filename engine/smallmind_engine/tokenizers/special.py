@@ -35,7 +35,9 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
 _OTHER_KEYS: Final[Mapping[str, Mapping[str, str]]] = {
     "bert": {"bos": "cls", "eos": "seperator"},
 }
-_OTHER_NAMES: Final[Mapping[str, Mapping[str, str]]] = {"bert": {"bos": "[CLS]", "eos": "[SEP]"}}
+_OTHER_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
+    "bert": {"bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"},
+}
 _OTHER_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {"bert": {"eos": "add_sep_token"}}
 _EOG_KEYS: Final = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 _EOG_NAMES: Final = (
@@ -110,7 +112,7 @@ def read_special_tokens(
     """
     found = {
         key: _read_id(metadata, key, model, vocabulary, issues)
-        for key in ("bos", "eos", "unknown", "padding", "eot", "eom", *_EOG_KEYS[3:])
+        for key in ("bos", "eos", "unknown", "padding", "mask", "eot", "eom", *_EOG_KEYS[3:])
     }
     if "tokenizer.ggml.token_type" not in metadata:
         _infer_types(vocabulary.types, found)
