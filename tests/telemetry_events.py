@@ -13,6 +13,7 @@ from smallmind_engine.telemetry import (
     Correlation,
     Degraded,
     DegradeReason,
+    EmbeddingEnded,
     Event,
     EventBus,
     FirstToken,
@@ -344,6 +345,28 @@ def operations(header: Header, *, model: str = MODEL) -> Iterator[Event]:
             )
 
 
+def embedding(
+    header: Header, *, model: str = MODEL, status: RequestStatus = RequestStatus.COMPLETED
+) -> Iterator[Event]:
+    """Three texts become vectors, or do not."""
+    done = status is RequestStatus.COMPLETED
+    yield EmbeddingEnded(
+        *header(),
+        model=model,
+        backend=BACKEND,
+        status=status,
+        reason=ReasonCode.COMPLETED if done else ReasonCode.CANCELLED_BY_TIMEOUT,
+        error_type="" if done else "OperationCancelledError",
+        pooling="mean",
+        texts=3,
+        tokens=60,
+        truncated=1,
+        dimension=384,
+        queue_s=0.0625,
+        duration_s=0.25,
+    )
+
+
 def every_kind(header: Header) -> Iterator[Event]:
     """At least one event of each kind, as of one process from load to end."""
     yield from model_load(header, issues=(DegradeReason.TOKENIZER_MERGES_MISSING,))
@@ -351,3 +374,5 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from rejected_request(header)
     yield from troubles(header)
     yield from operations(header)
+    yield from embedding(header)
+    yield from embedding(header, status=RequestStatus.CANCELLED)

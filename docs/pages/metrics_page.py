@@ -22,6 +22,7 @@ _SECTIONS = (
         ),
     ),
     ("Tokens", ("prompt_", "generated_")),
+    ("Embeddings", ("embedding_",)),
     ("KV cache", ("kv_", "prefix_")),
     (
         "Models and memory",

@@ -8,14 +8,12 @@ from typing import Unpack
 from smallmind._merged_options import merged_options
 from smallmind._model_work import EmbeddingKwargs, PerplexityKwargs, ScoringKwargs, arun
 from smallmind._request_options import RequestKwargs, merged
-from smallmind_engine.runtime import (
-    ChoicesResult,
-    ChoicesRun,
+from smallmind_engine.runtime import EngineCore, GenerationOptions
+from smallmind_engine.runtime.choices import ChoicesResult, ChoicesRun
+from smallmind_engine.runtime.reading import (
     EmbeddingOptions,
     EmbeddingResult,
     EmbeddingRun,
-    EngineCore,
-    GenerationOptions,
     PerplexityOptions,
     PerplexityResult,
     PerplexityRun,

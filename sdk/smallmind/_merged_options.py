@@ -6,13 +6,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import TypeVar
 
-from smallmind_engine.runtime import (
-    EmbeddingOptions,
-    EngineOptions,
-    GenerationOptions,
-    PerplexityOptions,
-    ScoringOptions,
-)
+from smallmind_engine.runtime import EngineOptions, GenerationOptions
+from smallmind_engine.runtime.reading import EmbeddingOptions, PerplexityOptions, ScoringOptions
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.reasons import ReasonCode
 

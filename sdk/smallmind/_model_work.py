@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Protocol, TypedDict, TypeVar
 
 from smallmind_engine.control import CancellationToken
-from smallmind_engine.runtime import Pooling, Truncation
+from smallmind_engine.runtime.reading import Pooling, Truncation
 
 T_co = TypeVar("T_co", covariant=True)
 T = TypeVar("T")

@@ -13,9 +13,9 @@ from smallmind_engine.runtime.collect import collected
 from smallmind_engine.runtime.core import EngineCore
 from smallmind_engine.runtime.generation import GenerationRequest, GenerationRun
 from smallmind_engine.runtime.kv_store import CacheSlot
-from smallmind_engine.runtime.model_work import invalid_option
 from smallmind_engine.runtime.observer import status_of
 from smallmind_engine.runtime.options import GenerationOptions
+from smallmind_engine.runtime.reading.model_work import invalid_option
 from smallmind_engine.runtime.results import GenerationResult, Usage
 from smallmind_engine.telemetry import RequestStatus
 

@@ -29,6 +29,7 @@ from smallmind_engine.telemetry import (
     TokenizerDiagnosed,
 )
 from smallmind_exporters.metrics import buckets, labels, readings
+from smallmind_exporters.metrics.embedding_families import EMBEDDING_FAMILIES
 from smallmind_exporters.metrics.family import Family, Gauging, MetricKind, Stage, count, one, rows
 
 PREFIX: Final = "smallmind_"
@@ -186,6 +187,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL,),
         readings=(count(TokenGenerated),),
     ),
+    *EMBEDDING_FAMILIES,
     # KV cache.
     Family(
         name="kv_cache_used_tokens",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
 from smallmind_engine.telemetry import (
+    EmbeddingEnded,
     InferenceStopped,
     KernelExecuted,
     KernelsPrepared,
@@ -86,6 +87,12 @@ def operation_rows(field: str) -> Callable[[KernelExecuted], Rows]:
     """A field of an operation, by its name and the types of what it read."""
     value = attrgetter(field)
     return lambda event: (((event.op, event.quantization), value(event)),)
+
+
+def embedded(field: str) -> Callable[[EmbeddingEnded], float | None]:
+    """A figure of an embedding that completed; others made no vectors."""
+    value = attrgetter(field)
+    return lambda event: value(event) if event.status is RequestStatus.COMPLETED else None
 
 
 def issue_rows(event: TokenizerDiagnosed) -> Rows:

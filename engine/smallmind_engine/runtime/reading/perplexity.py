@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.model_work import ModelWork, WorkOptions, invalid_option
-from smallmind_engine.runtime.scoring import perplexity_of
-from smallmind_engine.runtime.target_logprobs import target_logprobs, told
+from smallmind_engine.runtime.reading.model_work import ModelWork, WorkOptions, invalid_option
+from smallmind_engine.runtime.reading.scoring import perplexity_of
+from smallmind_engine.runtime.reading.target_logprobs import target_logprobs, told
 from smallmind_engine.telemetry import Correlation, ReasonCode, correlated
 from smallmind_engine.telemetry.errors import ConfigError
 

@@ -11,13 +11,13 @@ import numpy as np
 from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.kernels import Chunk, FloatArray, LogitsWanted
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.embedding_types import (
+from smallmind_engine.runtime.reading.embedding_types import (
     EmbeddingOptions,
     EmbeddingResult,
     Truncation,
 )
-from smallmind_engine.runtime.model_work import ModelWork, invalid_option, status_of_error
-from smallmind_engine.runtime.pooling import default_pooling, normalized, pooled
+from smallmind_engine.runtime.reading.model_work import ModelWork, invalid_option, status_of_error
+from smallmind_engine.runtime.reading.pooling import default_pooling, normalized, pooled
 from smallmind_engine.telemetry import (
     Degraded,
     DegradeReason,

@@ -11,7 +11,7 @@ import numpy as np
 from smallmind_engine.cache import KVCache
 from smallmind_engine.kernels import Chunk, LogitsWanted
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.model_work import ModelWork, status_of_error
+from smallmind_engine.runtime.reading.model_work import ModelWork, status_of_error
 from smallmind_engine.sampling import RowLogprobs, row_logprobs
 from smallmind_engine.telemetry import (
     EventKind,

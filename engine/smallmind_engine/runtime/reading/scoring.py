@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from smallmind_engine.runtime.core import EngineCore
 from smallmind_engine.runtime.kv_store import common_prefix
-from smallmind_engine.runtime.model_work import ModelWork, WorkOptions
-from smallmind_engine.runtime.target_logprobs import target_logprobs, told
+from smallmind_engine.runtime.reading.model_work import ModelWork, WorkOptions
+from smallmind_engine.runtime.reading.target_logprobs import target_logprobs, told
 from smallmind_engine.sampling import RowLogprobs
 from smallmind_engine.telemetry import Correlation, correlated
 from smallmind_engine.telemetry.errors import ConfigError, ContextOverflowError
