@@ -12,6 +12,7 @@ from smallmind_engine.telemetry import (
     RequestStatus,
     StopReason,
 )
+from smallmind_exporters import conventions
 from smallmind_exporters.metrics.family import Label
 
 FEW: Final = 16
@@ -82,6 +83,11 @@ PHASE: Final = Label("phase", "where the request's time went", tuple(Phase))
 LOAD_PHASE: Final = Label("phase", "the step of loading", limit=FEW)
 SOURCE: Final = Label(
     "source", "whether prefill computed them or found them cached", ("computed", "cached")
+)
+TOKEN_TYPE: Final = Label(
+    "type",
+    "whether the request brought them or they were generated",
+    (conventions.TOKEN_INPUT, conventions.TOKEN_OUTPUT),
 )
 KERNEL_SOURCE: Final = Label(
     "source", "whether they were compiled or found compiled", ("compiled", "cached")

@@ -20,6 +20,10 @@ from smallmind_exporters.metrics.store import known_values
 
 # From the metrics document of the OpenTelemetry GenAI semantic conventions.
 ADVISED = {
+    "gen_ai.client.token.usage": (
+        *(1, 4, 16, 64, 256, 1024, 4096, 16384, 65536, 262144, 1048576, 4194304, 16777216),
+        67108864,
+    ),
     "gen_ai.server.request.duration": (
         *(0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48),
         *(40.96, 81.92),
@@ -95,7 +99,11 @@ def test_buckets_begin_with_those_the_conventions_advise(convention):
     (family,) = (family for family in FAMILIES if family.convention == convention)
     advised = ADVISED[convention]
     assert family.buckets[: len(advised)] == advised
-    assert family.buckets[len(advised) :] >= (advised[-1],)
+    assert all(bound > advised[-1] for bound in family.buckets[len(advised) :])
+
+
+def test_every_family_of_a_convention_is_held_against_it():
+    assert {family.convention for family in FAMILIES} - {""} == set(ADVISED)
 
 
 @pytest.mark.parametrize(
