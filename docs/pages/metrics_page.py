@@ -158,6 +158,8 @@ def _source(family: Family) -> str:
         return "the events of each request's life"
     if family.health is not None:
         return "the health of the event bus"
+    if not family.readings:
+        return "the exporter itself"
     return ", ".join(dict.fromkeys(f"`{reading.event.__name__}`" for reading in family.readings))
 
 

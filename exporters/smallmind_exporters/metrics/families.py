@@ -10,21 +10,17 @@ from typing import Final
 
 from smallmind_engine.telemetry import (
     BackpressureApplied,
-    Degraded,
     InferenceStopped,
-    KernelExecuted,
     KernelsPrepared,
     KVCacheEvicted,
     KVCacheLookup,
     KVCacheUsage,
-    MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
     ModelLoadEnded,
     PrefillEnded,
     RequestAdmitted,
     RequestRejected,
-    RuntimeLogEvent,
     TokenGenerated,
     TokenizerDiagnosed,
 )
@@ -34,21 +30,15 @@ from smallmind_exporters.metrics.family import (
     Family,
     Gauging,
     MetricKind,
-    Stability,
     Stage,
     count,
     one,
     rows,
 )
+from smallmind_exporters.metrics.kernel_families import KERNEL_FAMILIES
+from smallmind_exporters.metrics.telemetry_families import TELEMETRY_FAMILIES
 
 PREFIX: Final = "smallmind_"
-
-INVALID_VALUES: Final = Family(
-    name="telemetry_invalid_values_total",
-    kind=MetricKind.COUNTER,
-    help="Readings left out because they were negative, infinite or not a number.",
-    annotation="{value}",
-)
 
 FAMILIES: Final[tuple[Family, ...]] = (
     # Requests.
@@ -99,6 +89,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         readings=(rows(BackpressureApplied, lambda e: (((e.reason, e.policy), 1),)),),
     ),
     # Time.
+    Family(
+        name="request_errors_total",
+        kind=MetricKind.COUNTER,
+        help="Requests that failed or were turned away, by the class of the error.",
+        annotation="{request}",
+        labels=(labels.MODEL, labels.ERROR_TYPE),
+        readings=(rows(InferenceStopped, readings.error_rows),),
+    ),
     Family(
         name="request_duration_seconds",
         kind=MetricKind.HISTOGRAM,
@@ -320,62 +318,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL,),
         readings=(one(KernelsPrepared, lambda e: e.duration_s),),
     ),
-    # Operations of the model, with detail="kernel" only.
-    Family(
-        name="kernel_seconds_total",
-        kind=MetricKind.COUNTER,
-        help="Time that operations of the model took.",
-        unit="seconds",
-        labels=(labels.MODEL, labels.OP, labels.OPERAND_TYPES),
-        readings=(rows(KernelExecuted, readings.operation_rows("duration_s")),),
-        otel="kernel.time",
-        stability=Stability.DEVELOPMENT,
-    ),
-    Family(
-        name="kernel_read_bytes_total",
-        kind=MetricKind.COUNTER,
-        help="Bytes that operations of the model read, each counted once a call.",
-        unit="bytes",
-        labels=(labels.MODEL, labels.OP, labels.OPERAND_TYPES),
-        readings=(rows(KernelExecuted, readings.operation_rows("read_bytes")),),
-        stability=Stability.DEVELOPMENT,
-    ),
-    Family(
-        name="kernel_flops_total",
-        kind=MetricKind.COUNTER,
-        help="Multiplications and additions of operations of the model, of integers too.",
-        annotation="{operation}",
-        labels=(labels.MODEL, labels.OP, labels.OPERAND_TYPES),
-        readings=(rows(KernelExecuted, readings.operation_rows("flops")),),
-        stability=Stability.DEVELOPMENT,
-    ),
-    Family(
-        name="machine_read_bytes_per_second",
-        kind=MetricKind.GAUGE,
-        help="Bytes a second that the machine reads from memory at most, as measured at load.",
-        annotation="By/s",
-        readings=(one(MachineMeasured, lambda e: e.read_bytes_per_second),),
-        summed=False,
-        stability=Stability.DEVELOPMENT,
-    ),
-    Family(
-        name="machine_flops_per_second",
-        kind=MetricKind.GAUGE,
-        help="Float32 operations a second of a matrix product at most, as measured at load.",
-        annotation="{operation}/s",
-        readings=(one(MachineMeasured, lambda e: e.flops_per_second),),
-        summed=False,
-        stability=Stability.DEVELOPMENT,
-    ),
-    Family(
-        name="machine_byte_ops_per_second",
-        kind=MetricKind.GAUGE,
-        help="8-bit operations a second of compiled kernels at most, as measured at load.",
-        annotation="{operation}/s",
-        readings=(one(MachineMeasured, lambda e: e.byte_ops_per_second),),
-        summed=False,
-        stability=Stability.DEVELOPMENT,
-    ),
+    *KERNEL_FAMILIES,
     Family(
         name="tokenizer_issues_total",
         kind=MetricKind.COUNTER,
@@ -401,38 +344,5 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL, labels.BUDGET_REASON, labels.CATEGORY),
         readings=(rows(MemoryBudgetEvent, lambda e: (((e.reason, e.category), 1),)),),
     ),
-    # The service as a whole, and telemetry itself.
-    Family(
-        name="degraded_total",
-        kind=MetricKind.COUNTER,
-        help="Times that something began to work less well than asked for.",
-        annotation="{event}",
-        labels=(labels.DEGRADE_REASON,),
-        readings=(rows(Degraded, lambda e: (((e.reason,), 1),)),),
-    ),
-    Family(
-        name="log_events_total",
-        kind=MetricKind.COUNTER,
-        help="Log events by severity.",
-        annotation="{event}",
-        labels=(labels.LEVEL,),
-        readings=(rows(RuntimeLogEvent, lambda e: (((e.level.name.lower(),), 1),)),),
-    ),
-    Family(
-        name="telemetry_exporter_errors_total",
-        kind=MetricKind.COUNTER,
-        help="Exceptions raised by exporters; requests went on.",
-        annotation="{error}",
-        labels=(labels.EXPORTER,),
-        health=lambda health: health.errors,
-    ),
-    Family(
-        name="telemetry_events_dropped_total",
-        kind=MetricKind.COUNTER,
-        help="Events lost because the queue of a slow exporter was full.",
-        annotation="{event}",
-        labels=(labels.EXPORTER,),
-        health=lambda health: health.dropped,
-    ),
-    INVALID_VALUES,
+    *TELEMETRY_FAMILIES,
 )

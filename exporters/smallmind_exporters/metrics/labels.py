@@ -36,6 +36,7 @@ MODEL: Final = Label("model", "name under which the model was loaded", limit=50)
 OPERATION: Final = Label("operation", "what was asked for", ("text_completion", "chat"), limit=FEW)
 STATUS: Final = Label("status", "how it ended", tuple(RequestStatus))
 STOP_REASON: Final = Label("reason", "why the request stopped", tuple(StopReason))
+ERROR_TYPE: Final = Label("error_type", "class of the error", limit=32)
 LOAD_STATUS: Final = Label(
     "status",
     "how the load ended",
