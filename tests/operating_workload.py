@@ -56,7 +56,6 @@ class Service:
         strict: with a budget that refuses.
         lenient: with a budget that gives less.
         exporter: of ``busy``.
-        server: shows all of them.
         slow: the exporter that holds up its queue.
     """
 
@@ -65,59 +64,60 @@ class Service:
     strict: Engine
     lenient: Engine
     exporter: PrometheusExporter
-    server: MetricsServer
     slow: Sink
-
-    @property
-    def metrics(self) -> str:
-        """``host:port`` to scrape."""
-        return f"{self.server.addr}:{self.server.port}"
 
     @property
     def models(self) -> set[str]:
         return {"busy", "narrow", "strict", "lenient"}
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Exporters in one registry, and the server that shows it. There are no engines yet."""
+
+    registry: CollectorRegistry
+    exporters: list[PrometheusExporter]
+    server: MetricsServer
+
+    @property
+    def metrics(self) -> str:
+        """``host:port`` to scrape."""
+        return f"{self.server.addr}:{self.server.port}"
+
+
 @contextmanager
-def running_service(folder: Path) -> Iterator[Service]:
-    """The engines, loaded; nothing was asked of them yet."""
+def shown_metrics() -> Iterator[Shown]:
+    """What can be scraped before any engine is loaded, so that the first increase is seen."""
     registry = CollectorRegistry()
+    with ExitStack() as stack:
+        exporters = [stack.enter_context(PrometheusExporter(registry=registry)) for _ in range(4)]
+        yield Shown(registry, exporters, exporters[0].start_http_server())
+
+
+@contextmanager
+def running_service(folder: Path, shown: Shown) -> Iterator[Service]:
+    """The engines, loaded; nothing was asked of them yet."""
     with tiny_engine(folder) as probe:
         weights = sum(usage.current_bytes for usage in probe.memory)
         per_token = probe.model.runner.kv_bytes_per_token
     room = weights + 64 * per_token
     slow = Sink("slow")
     with ExitStack() as stack:
-        exporters = [stack.enter_context(PrometheusExporter(registry=registry)) for _ in range(4)]
         stack.callback(slow.close)
         queue = QueuedExporter(slow, capacity=2)
         stack.callback(queue.stop, 5.0)
+        own = iter(shown.exporters)
 
-        def load(name: str, *more: object, exporter: PrometheusExporter, **options: object):
-            engine = tiny_engine(folder, name=name, exporters=[exporter, *more], **options)
+        def load(name: str, *more: object, **options: object) -> Engine:
+            engine = tiny_engine(folder, name=name, exporters=[next(own), *more], **options)
             return stack.enter_context(engine)
 
         yield Service(
-            busy=load(
-                "busy", Sink("broken", fails=True), queue, exporter=exporters[0], detail="kernel"
-            ),
-            narrow=load(
-                "narrow", exporter=exporters[1], max_concurrent_requests=1, max_queue_depth=0
-            ),
-            strict=load(
-                "strict",
-                exporter=exporters[2],
-                max_memory_bytes=room,
-                memory_budget_mode="strict",
-            ),
-            lenient=load(
-                "lenient",
-                exporter=exporters[3],
-                max_memory_bytes=room,
-                memory_budget_mode="best_effort",
-            ),
-            exporter=exporters[0],
-            server=exporters[0].start_http_server(),
+            busy=load("busy", Sink("broken", fails=True), queue, detail="kernel"),
+            narrow=load("narrow", max_concurrent_requests=1, max_queue_depth=0),
+            strict=load("strict", max_memory_bytes=room, memory_budget_mode="strict"),
+            lenient=load("lenient", max_memory_bytes=room, memory_budget_mode="best_effort"),
+            exporter=shown.exporters[0],
             slow=slow,
         )
 

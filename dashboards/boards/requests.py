@@ -17,6 +17,12 @@ def _quantiles(name: str, *, exemplars: bool = False) -> tuple[Query, ...]:
     )
 
 
+def _tokens_each_second(by: tuple[str, ...]) -> str:
+    """As they are generated; with ``detail="request"`` there is only the count at the end."""
+    at_the_end = rate("request_tokens", by, 'type="output"', suffix="_sum")
+    return f"{rate('generated_tokens_total', by)} > 0\nor {at_the_end}"
+
+
 _FAILED: Final = 'status=~"failed|rejected"'
 
 OVERVIEW: Final = Board(
@@ -42,7 +48,7 @@ OVERVIEW: Final = Board(
                     kind=PanelKind.NUMBER,
                     width=4,
                     height=4,
-                    queries=(Query(rate("generated_tokens_total")),),
+                    queries=(Query(_tokens_each_second(())),),
                 ),
                 Panel(
                     title="First token, p95",
@@ -289,7 +295,7 @@ TOKENS: Final = Board(
                 Panel(
                     title="Generated tokens each second",
                     asks="How many tokens a second, over all requests of a model?",
-                    queries=(Query(rate("generated_tokens_total", ("model",)), "{{model}}"),),
+                    queries=(Query(_tokens_each_second(("model",)), "{{model}}"),),
                 ),
                 Panel(
                     title="Prompt tokens each second",
@@ -319,7 +325,9 @@ TOKENS: Final = Board(
                     asks="How many tokens a second does one request get from the engine?",
                     queries=(
                         Query(
-                            "1 / (" + mean("inter_token_seconds") + ")",
+                            # With detail="request" there is only the mean of whole requests.
+                            f"1 / ({mean('inter_token_seconds')}\n"
+                            f"or {mean('time_per_output_token_seconds')})",
                             "{{model}}",
                         ),
                     ),

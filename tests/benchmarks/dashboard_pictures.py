@@ -19,7 +19,7 @@ sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "dashboards")]
 
 import smallmind  # noqa: E402
 from draw import Source, draw_all  # noqa: E402 - the paths come first
-from operating_workload import do_everything, running_service  # noqa: E402
+from operating_workload import do_everything, running_service, shown_metrics  # noqa: E402
 from prometheus_process import eventually, running_prometheus  # noqa: E402
 from smallmind import Engine  # noqa: E402
 from smallmind_exporters.prometheus import PrometheusExporter  # noqa: E402
@@ -69,9 +69,10 @@ def main() -> int:
     given.folder.mkdir(exist_ok=True)
     folder = Path(tempfile.mkdtemp())
     with (
-        running_service(folder) as service,
-        PrometheusExporter(registry=service.exporter.registry) as exporter,
-        running_prometheus(service.metrics, folder) as prometheus,
+        shown_metrics() as shown,
+        PrometheusExporter(registry=shown.registry) as exporter,
+        running_prometheus(shown.metrics, folder) as prometheus,
+        running_service(folder, shown) as service,
         smallmind.load(
             "smollm2",
             exporters=[exporter],

@@ -13,7 +13,7 @@ import pytest
 
 from alertmanager_process import Webhook, listening_webhook, running_alertmanager
 from boards import ALERTS, BOARDS, RECORDINGS
-from operating_workload import Service, do_everything, running_service
+from operating_workload import Service, do_everything, running_service, shown_metrics
 from prometheus_process import PrometheusServer, eventually, running_prometheus
 
 pytestmark = pytest.mark.prometheus
@@ -57,10 +57,11 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
     with ExitStack() as stack:
         webhook, address = stack.enter_context(listening_webhook())
         alertmanager = stack.enter_context(running_alertmanager(folder, address))
-        service = stack.enter_context(running_service(folder))
+        shown = stack.enter_context(shown_metrics())
         prometheus = stack.enter_context(
-            running_prometheus(service.metrics, folder, rules=RULES, alertmanager=alertmanager)
+            running_prometheus(shown.metrics, folder, rules=RULES, alertmanager=alertmanager)
         )
+        service = stack.enter_context(running_service(folder, shown))
         eventually(
             lambda: prometheus.query("count by (model) (smallmind_model_info)"),
             lambda seen: {dict(labels)["model"] for labels in seen} == service.models,
