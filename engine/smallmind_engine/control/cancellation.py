@@ -123,6 +123,11 @@ class WorkLimit:
         return None
 
     @property
+    def deadline_s(self) -> float | None:
+        """Moment of the clock at which the work must stop; None without one."""
+        return self._deadline_s
+
+    @property
     def remaining_s(self) -> float | None:
         """Seconds until the deadline, never negative; None without one."""
         if self._deadline_s is None:

@@ -1,58 +1,30 @@
-"""KV caches of running requests and idle sessions, within the memory budget."""
+"""KV caches of running requests and idle sessions, and the prefixes they share, within a budget."""
 
 from __future__ import annotations
 
 import itertools
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from smallmind_engine.cache import BLOCK_TOKENS, KVCache, round_up_to_block
-from smallmind_engine.kernels import ModelRunner
-from smallmind_engine.memory import BudgetEnforcer, MemoryBudgetMode, MemoryCategory
-from smallmind_engine.telemetry import (
-    Degraded,
-    DegradeReason,
-    Emitter,
-    EventKind,
-    KVCacheEvicted,
-    KVCacheLookup,
-    KVCacheUsage,
+from smallmind_engine.cache import (
+    BLOCK_TOKENS,
+    KVCache,
+    PrefixBlock,
+    PrefixMatch,
+    PrefixTree,
+    common_prefix,
 )
-from smallmind_engine.telemetry.errors import MemoryBudgetError
-
-
-@dataclass(slots=True, eq=False)
-class CacheSlot:
-    """A sequence's cache and what is in it.
-
-    Attributes:
-        cache: None until the first use, and after an eviction.
-        token_ids: of the tokens in the cache, in order.
-        granted_bytes: reserved in the budget.
-        in_use: whether a request works on it now; such a slot is never evicted.
-        last_use: grows with each use; the smallest is evicted first.
-    """
-
-    cache: KVCache | None = None
-    token_ids: list[int] = field(default_factory=list)
-    granted_bytes: int = 0
-    in_use: bool = False
-    last_use: int = 0
-
-
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of the longest common beginning.
-
-    >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
-    2
-    """
-    length = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length
+from smallmind_engine.kernels import ModelRunner
+from smallmind_engine.memory import BudgetEnforcer
+from smallmind_engine.runtime.block_account import BlockAccount
+from smallmind_engine.runtime.kv_events import (
+    tell_eviction,
+    tell_lookup,
+    tell_lost_session,
+    tell_usage,
+)
+from smallmind_engine.runtime.kv_slot import CacheSlot, LendingPlan, PrefixCounts
+from smallmind_engine.telemetry import Emitter
 
 
 class KVStore:
@@ -62,38 +34,133 @@ class KVStore:
         runner: makes the caches.
         budget: asked before one is made or grows.
         model: name for the events.
+        sharing: whether prompts are looked up among the blocks of others.
+        most_idle_blocks: shared blocks that are kept although no sequence uses them.
+        most_blocks: blocks in all; None for no limit but the budget's.
+
+    Attributes:
+        counts: what the caches were worth so far.
     """
 
-    def __init__(self, runner: ModelRunner, budget: BudgetEnforcer, model: str) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        budget: BudgetEnforcer,
+        model: str,
+        *,
+        sharing: bool = True,
+        most_idle_blocks: int = 0,
+        most_blocks: int | None = None,
+    ) -> None:
         self._runner = runner
-        self._budget = budget
         self._model = model
         self._bytes_per_token = runner.kv_bytes_per_token
-        # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
-        self._lock = threading.RLock()
+        self._sharing = sharing
+        self._most_idle = most_idle_blocks if sharing else 0
+        self._account = BlockAccount(
+            budget, self._bytes_per_token * BLOCK_TOKENS, most_blocks, model
+        )
+        self._by_reference = runner.new_cache(0).shares_memory
+        self._tree = PrefixTree()
         self._slots: set[CacheSlot] = set()
         self._closed = False
         self._clock = itertools.count(1)
+        self.counts = PrefixCounts()
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock, as in a forked child."""
+        # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
+        self._lock = threading.RLock()
 
     @property
     def bytes_per_token(self) -> int:
         """Bytes of one token over all layers."""
         return self._bytes_per_token
 
-    def lend(
+    # -- lending ------------------------------------------------------------------------------
+
+    def plan(
         self,
         slot: CacheSlot,
         token_ids: Sequence[int],
         capacity: int,
         emitter: Emitter,
-    ) -> tuple[KVCache, int]:
-        """Prepare ``slot`` for a request.
+        *,
+        patient: bool,
+    ) -> LendingPlan | None:
+        """Look a prompt up, and make room for it.
 
         Args:
             slot: of a session, or a fresh one.
             token_ids: the whole prompt.
             capacity: tokens that the request needs in all.
             emitter: of the request.
+            patient: rather wait for others to end than do with less.
+
+        Returns:
+            The plan, to be followed by ``lend``; None when the request has to wait.
+        """
+        with self._lock:
+            if slot.in_use:
+                return None
+            plan = self._made_plan(slot, token_ids, capacity)
+            slot.in_use = True
+            slot.last_use = next(self._clock)
+            self._make_room(plan.wanted, emitter)
+            free = self._account.free_blocks
+            if patient and free is not None and free < plan.wanted:
+                self._tree.let_go(_held(plan.match))
+                slot.in_use = False
+                return None
+            return plan
+
+    def _made_plan(self, slot: CacheSlot, token_ids: Sequence[int], capacity: int) -> LendingPlan:
+        # The last token of a prompt is always computed: its logits are needed.
+        most = len(token_ids) - 1
+        own = 0
+        if slot.cache is not None:
+            own = min(common_prefix(slot.token_ids, token_ids), most)
+        match: PrefixMatch | None = None
+        if own < len(slot.shared) * BLOCK_TOKENS:
+            # It departs from the blocks that it shares: it begins anew with some of them.
+            whole, rest = divmod(own, BLOCK_TOKENS)
+            match = PrefixMatch(tuple(slot.shared[:whole]), slot.shared[whole], rest)
+        if self._sharing:
+            found = self._tree.find(token_ids, most)
+            if found.tokens > own:
+                match = found
+        kept = len(slot.shared) + slot.own_blocks
+        reused = own
+        if match is not None:
+            self._tree.hold(_held(match), next(self._clock))
+            self._drop(slot)
+            kept = len(match.blocks) if self._by_reference else 0
+            reused = match.tokens
+        wanted = _blocks(capacity) - kept
+        least = _blocks(len(token_ids) + 1) - kept
+        return LendingPlan(slot, token_ids, match, reused, max(wanted, 0), least)
+
+    def would_share(self, token_ids: Sequence[int], others: Sequence[int]) -> bool:
+        """Whether a prompt could use a block that a request with the tokens ``others`` computes."""
+        if not self._sharing:
+            return False
+        common = min(common_prefix(token_ids, others), len(token_ids) - 1)
+        whole = common // BLOCK_TOKENS * BLOCK_TOKENS
+        if not whole:
+            return False
+        with self._lock:
+            return self._tree.find(token_ids, whole).tokens < whole
+
+    def lend(
+        self, plan: LendingPlan, emitter: Emitter, *, told: bool = True
+    ) -> tuple[KVCache, int]:
+        """Follow a plan.
+
+        Args:
+            plan: as made.
+            emitter: of the request.
+            told: whether this counts as a lookup of a prompt.
 
         Returns:
             The cache, cut to the part of the prompt that it already holds, and the length of
@@ -102,162 +169,257 @@ class KVStore:
         Raises:
             MemoryBudgetError: the budget does not even hold the prompt and one token.
         """
+        slot, match = plan.slot, plan.match
         with self._lock:
-            slot.in_use = True
-            slot.last_use = next(self._clock)
+            held = len(slot.shared) + slot.own_blocks
+            if match is not None and self._by_reference:
+                held = len(match.blocks)
             try:
-                reused = self._prepare(slot, token_ids, capacity, emitter)
+                if plan.wanted:
+                    slot.own_blocks += self._account.take(
+                        plan.wanted, plan.least, emitter, held=held
+                    )
             except BaseException:
+                self._tree.let_go(_held(match))
                 slot.in_use = False
                 raise
             self._slots.add(slot)
-        cache = slot.cache
-        if cache is None:  # pragma: no cover - _prepare sets it or raises
-            raise AssertionError
-        return cache, reused
+            cache = self._filled(slot, match)
+            cache.truncate(plan.reused)
+            slot.token_ids = list(plan.token_ids[: plan.reused])
+            if told:
+                self._count_lookup(len(plan.token_ids), plan.reused)
+        if told:
+            tell_lookup(emitter, self._model, len(plan.token_ids), plan.reused)
+        return cache, plan.reused
 
-    def _prepare(
-        self, slot: CacheSlot, token_ids: Sequence[int], capacity: int, emitter: Emitter
-    ) -> int:
-        # The last token of a prompt is always computed: its logits are needed.
-        reused = min(common_prefix(slot.token_ids, token_ids), len(token_ids) - 1)
+    def _filled(self, slot: CacheSlot, match: PrefixMatch | None) -> KVCache:
+        """The slot's cache with room for all its blocks, and with what the match brings."""
+        whole = () if match is None else match.blocks
+        if self._by_reference:
+            slot.shared.extend(whole)
+        rows = (len(slot.shared) + slot.own_blocks) * BLOCK_TOKENS
         if slot.cache is None:
-            reused = 0
-        least = len(token_ids) + 1
-        held = slot.cache.capacity if slot.cache is not None else 0
-        if capacity > held:
-            rows = self._reserve(slot, capacity, max(least, held), emitter)
-            if slot.cache is None:
-                slot.cache = self._runner.new_cache(rows)
+            slot.cache = self._runner.new_cache(0 if self._by_reference else rows)
+        cache = slot.cache
+        if match is not None:
+            cache.use_blocks([block.content for block in whole])
+        cache.reserve(rows)
+        if match is not None and match.partial is not None:
+            cache.copy_block(len(whole), match.partial.content)
+            cache.length += match.partial_tokens
+            self._let_go([match.partial])
+        if match is not None and not self._by_reference:
+            self._let_go(whole)
+        return cache
+
+    def _count_lookup(self, prompt_tokens: int, reused: int) -> None:
+        counts = self.counts
+        counts.lookups += 1
+        counts.hits += reused > 0
+        counts.queried_tokens += prompt_tokens
+        counts.hit_tokens += reused
+
+    # -- making room --------------------------------------------------------------------------
+
+    def _make_room(self, wanted: int, emitter: Emitter | None) -> None:
+        """Drop what nobody uses, least recently used first, until ``wanted`` blocks are free."""
+        dropped = 0
+        while not self._has_free(wanted):
+            slot = min(
+                (s for s in tuple(self._slots) if not s.in_use and s.cache is not None),
+                key=lambda s: s.last_use,
+                default=None,
+            )
+            oldest = self._tree.oldest_use
+            if slot is not None and (oldest is None or slot.last_use < oldest):
+                self._evict_slot(slot, wanted, emitter)
+            elif self._evict_block():
+                dropped += 1
             else:
-                slot.cache.truncate(reused)
-                slot.cache.reserve(rows)
-        if slot.cache is not None:
-            slot.cache.truncate(reused)
-        del slot.token_ids[reused:]
-        return reused
+                break
+        self._tell_evicted_blocks(dropped, emitter)
 
-    def _reserve(self, slot: CacheSlot, capacity: int, least: int, emitter: Emitter) -> int:
-        """Grow the slot's share of the budget; answers the tokens it holds."""
-        granule = BLOCK_TOKENS * self._bytes_per_token
-        wanted = round_up_to_block(capacity) * self._bytes_per_token - slot.granted_bytes
-        needed = round_up_to_block(least) * self._bytes_per_token - slot.granted_bytes
-        self._evict_for(wanted, emitter)
-        held = slot.granted_bytes // self._bytes_per_token
-        if needed <= 0 < wanted and self._budget.mode is MemoryBudgetMode.BEST_EFFORT:
-            try:
-                granted = self._budget.reserve(
-                    MemoryCategory.KV_CACHE,
-                    wanted,
-                    emitter,
-                    least_bytes=granule,
-                    granule_bytes=granule,
-                )
-            except MemoryBudgetError:  # what the slot already holds is enough
-                granted = 0
-        else:
-            granted = self._budget.reserve(
-                MemoryCategory.KV_CACHE,
-                wanted,
-                emitter,
-                least_bytes=needed,
-                granule_bytes=granule,
-                hint=self._hint(held),
-            )
-        slot.granted_bytes += granted
-        return slot.granted_bytes // self._bytes_per_token
+    def _has_free(self, wanted: int) -> bool:
+        free = self._account.free_blocks
+        return free is None or free >= wanted
 
-    def _hint(self, held: int) -> str:
-        free = self._budget.free_bytes or 0
-        fits = (held + free // self._bytes_per_token) // BLOCK_TOKENS * BLOCK_TOKENS
-        if fits <= 0:
-            return "raise max_memory_bytes"
-        return f"prompt and max_tokens together may have {fits} tokens"
+    def _evict_block(self) -> bool:
+        if not self._tree.evict():
+            return False
+        self._account.give_back(1)
+        self.counts.evicted_blocks += 1
+        return True
 
-    def _evict_for(self, wanted: int, emitter: Emitter) -> None:
-        """Drop idle caches, least recently used first, until ``wanted`` bytes are free."""
-        idle = sorted(
-            (slot for slot in tuple(self._slots) if not slot.in_use and slot.cache is not None),
-            key=lambda slot: slot.last_use,
-        )
-        for slot in idle:
-            free = self._budget.free_bytes
-            if free is None or free >= wanted:
-                return
-            tokens, freed = len(slot.token_ids), slot.granted_bytes
-            self._drop(slot)
-            self._tell_eviction(emitter, tokens, freed)
+    def _evict_slot(self, slot: CacheSlot, wanted: int, emitter: Emitter | None) -> None:
+        tokens, before, shared = len(slot.token_ids), self._account.used, list(slot.shared)
+        self._drop(slot)
+        for block in reversed(shared):
+            if self._has_free(wanted) or not self._tree.may_forget(block):
+                break
+            self._tree.forget(block)
+            self._account.give_back(1)
+        freed = before - self._account.used
+        self.counts.evicted_blocks += freed
+        if emitter is not None:
+            tell_eviction(emitter, self._model, tokens, freed * self._account.block_bytes)
+            tell_lost_session(emitter, tokens)
 
-    def _tell_eviction(self, emitter: Emitter, tokens: int, freed: int) -> None:
-        reason = DegradeReason.KV_CACHE_EVICTION
-        if emitter.wants & EventKind.KV_CACHE_EVICTED:
-            emitter.publish(
-                KVCacheEvicted(
-                    *emitter.header(),
-                    model=self._model,
-                    tokens=tokens,
-                    freed_bytes=freed,
-                    reason=reason,
-                )
-            )
-        if emitter.wants & EventKind.DEGRADED:
-            emitter.publish(
-                Degraded(
-                    *emitter.header(),
-                    component="kv_cache",
-                    reason=reason,
-                    message=f"an idle session's cache of {tokens} tokens was dropped",
-                )
+    def _tell_evicted_blocks(self, blocks: int, emitter: Emitter | None) -> None:
+        if blocks and emitter is not None:
+            tell_eviction(
+                emitter, self._model, blocks * BLOCK_TOKENS, blocks * self._account.block_bytes
             )
 
     def _drop(self, slot: CacheSlot) -> None:
-        self._budget.release(MemoryCategory.KV_CACHE, slot.granted_bytes)
-        slot.granted_bytes = 0
+        """Empty a slot."""
+        self._account.give_back(slot.own_blocks)
+        slot.own_blocks = 0
         if slot.cache is not None:
             slot.cache.release()
         slot.cache = None
         slot.token_ids = []
+        shared, slot.shared = slot.shared, []
+        self._tree.let_go(shared)
         self._slots.discard(slot)
 
-    def tell_lookup(self, emitter: Emitter, prompt_tokens: int, reused: int) -> None:
-        """Publish what a session's cache was worth."""
-        if emitter.wants & EventKind.KV_CACHE_LOOKUP:
-            emitter.publish(
-                KVCacheLookup(
-                    *emitter.header(),
-                    model=self._model,
-                    hit=reused > 0,
-                    prompt_tokens=prompt_tokens,
-                    reused_tokens=reused,
-                )
-            )
+    def _let_go(self, blocks: Sequence[PrefixBlock], emitter: Emitter | None = None) -> None:
+        self._tree.let_go(blocks)
+        self._keep_few(emitter)
+
+    def _keep_few(self, emitter: Emitter | None) -> None:
+        """Drop shared blocks beyond those that may be kept although nobody uses them."""
+        dropped = 0
+        while self._tree.idle_blocks > self._most_idle and self._evict_block():
+            dropped += 1
+        self._tell_evicted_blocks(dropped, emitter)
+
+    # -- sharing ------------------------------------------------------------------------------
+
+    def share(self, slot: CacheSlot, emitter: Emitter) -> None:
+        """Let others find the full blocks of a slot that is in use."""
+        if self._sharing:
+            with self._lock:
+                self._share(slot, emitter)
+
+    def _share(self, slot: CacheSlot, emitter: Emitter) -> None:
+        cache = slot.cache
+        if cache is None:
+            return
+        known = slot.shared if self._by_reference else []
+        parent = known[-1] if known else None
+        passed: list[PrefixBlock] = []
+        for index in range(len(known), cache.length // BLOCK_TOKENS):
+            begin = index * BLOCK_TOKENS
+            ids = tuple(slot.token_ids[begin : begin + BLOCK_TOKENS])
+            block = self._tree.get(parent, ids)
+            now = next(self._clock)
+            if block is not None:
+                self._tree.hold([block], now)
+                if self._by_reference:
+                    cache.swap_block(index, block.content)
+                    self._account.give_back(1)
+                    slot.own_blocks -= 1
+            else:
+                if self._by_reference:
+                    slot.own_blocks -= 1  # from now on it is the tree's
+                elif not self._take_for_copy(emitter):
+                    break
+                block = self._tree.add(parent, ids, cache.share_block(index), now)
+            (slot.shared if self._by_reference else passed).append(block)
+            parent = block
+        self._let_go(passed, emitter)
+
+    def _take_for_copy(self, emitter: Emitter) -> bool:
+        """Take a block if one is free or can be made so."""
+        if not self._has_free(1) and not self._evict_block():
+            return False
+        return self._account.take(1, 0, emitter) == 1
+
+    def fork(self, slot: CacheSlot, emitter: Emitter) -> CacheSlot:
+        """A second slot with the content of an idle one, as far as there is memory for it."""
+        new = CacheSlot()
+        with self._lock:
+            cache = slot.cache
+            if cache is None or slot.in_use or self._closed:
+                return new
+            slot.last_use = new.last_use = next(self._clock)
+            if self._by_reference:
+                self._share(slot, emitter)
+            shared = list(slot.shared)
+            copied = _blocks(len(slot.token_ids)) - len(shared)
+            if not self._has_free(copied) or (
+                copied and self._account.take(copied, copied, emitter) != copied
+            ):
+                copied = 0
+            new.cache = self._runner.new_cache(0)
+            new.cache.use_blocks([block.content for block in shared])
+            self._tree.hold(shared, new.last_use)
+            new.shared, new.own_blocks = shared, copied
+            new.cache.reserve((len(shared) + copied) * BLOCK_TOKENS)
+            for index in range(len(shared), len(shared) + copied):
+                block = cache.share_block(index)
+                new.cache.copy_block(index, block)
+                block.release()
+            new.cache.length = min(len(slot.token_ids), new.cache.capacity)
+            new.token_ids = slot.token_ids[: new.cache.length]
+            self._slots.add(new)
+        return new
+
+    # -- the end ------------------------------------------------------------------------------
+
+    def give_back(
+        self, slot: CacheSlot, *, keep: bool, emitter: Emitter | None = None, sound: bool = False
+    ) -> None:
+        """End a request's use of ``slot``.
+
+        Args:
+            slot: as it was lent.
+            keep: whether its content stays for the next turn.
+            emitter: of the request.
+            sound: whether others may use what was computed.
+        """
+        with self._lock:
+            slot.in_use = False
+            if slot.cache is None:
+                return
+            if sound and self._sharing and not self._closed and emitter is not None:
+                self._share(slot, emitter)
+            if self._closed or not keep:
+                self._drop(slot)
+            self._keep_few(emitter)
+            if self._closed:
+                self._forget_all()
 
     def tell_usage(self, emitter: Emitter) -> None:
         """Publish how full the caches are."""
-        if emitter.wants & EventKind.KV_CACHE_USAGE:
-            used, capacity = self.usage()
-            emitter.publish(
-                KVCacheUsage(
-                    *emitter.header(),
-                    model=self._model,
-                    used_tokens=used,
-                    capacity_tokens=capacity,
-                    used_bytes=used * self._bytes_per_token,
-                )
-            )
+        used, capacity = self.usage()
+        tell_usage(emitter, self._model, used, capacity, self._bytes_per_token)
 
     def usage(self) -> tuple[int, int]:
-        """Tokens in the caches, and tokens that they have room for."""
+        """Tokens in the caches, shared ones counted once, and tokens they have room for."""
         with self._lock:
-            caches = [slot.cache for slot in tuple(self._slots) if slot.cache is not None]
-            return sum(c.length for c in caches), sum(c.capacity for c in caches)
+            own = sum(
+                slot.cache.length - min(len(slot.shared) * BLOCK_TOKENS, slot.cache.length)
+                for slot in tuple(self._slots)
+                if slot.cache is not None
+            )
+            return own + self._tree.blocks * BLOCK_TOKENS, self._account.used * BLOCK_TOKENS
 
-    def give_back(self, slot: CacheSlot, *, keep: bool) -> None:
-        """End a request's use of ``slot``; ``keep`` its content for the next turn or not."""
+    def blocks(self) -> tuple[int, int | None, int, int]:
+        """Blocks taken, free (None without a limit), shared, and shared but used by nobody."""
         with self._lock:
-            slot.in_use = False
-            if slot.cache is not None and (self._closed or not keep):
-                self._drop(slot)
+            return (
+                self._account.used,
+                self._account.free_blocks,
+                self._tree.blocks,
+                self._tree.idle_blocks,
+            )
+
+    def traffic(self) -> tuple[int, int]:
+        """Blocks ever rented, and ever returned."""
+        with self._lock:
+            return self._account.rented, self._account.returned
 
     def close(self) -> None:
         """Drop all caches; those that requests still work on, when they give them back."""
@@ -266,3 +428,18 @@ class KVStore:
             for slot in tuple(self._slots):
                 if not slot.in_use:
                     self._drop(slot)
+            self._forget_all()
+
+    def _forget_all(self) -> None:
+        while self._tree.evict():
+            self._account.give_back(1)
+
+
+def _blocks(tokens: int) -> int:
+    return -(-tokens // BLOCK_TOKENS)
+
+
+def _held(match: PrefixMatch | None) -> list[PrefixBlock]:
+    if match is None:
+        return []
+    return [*match.blocks, *(() if match.partial is None else (match.partial,))]

@@ -1,0 +1,57 @@
+"""What an engine does now, and has done since it was loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineStats:
+    """A look at an engine, for operators. The numbers are of nearly the same moment.
+
+    When no request is under way, ``submitted == ended``. When no session keeps a cache either,
+    ``kv_blocks_rented - kv_blocks_returned == prefix_blocks_idle``.
+
+    Attributes:
+        queue_depth: requests that wait to be admitted.
+        running: admitted requests.
+        paused: those of them that wait for their readers.
+        submitted: requests that came in.
+        ended: requests that came in and ended, in whatever way.
+        rejected: requests that were turned away.
+        steps: steps of the model.
+        prefill_tokens: tokens of prompts that were computed.
+        decode_tokens: tokens that were computed one by one.
+        kv_blocks_used: blocks of 64 tokens that are taken, shared ones counted once.
+        kv_blocks_free: blocks that may still be taken; None without a limit.
+        kv_blocks_rented: blocks ever taken.
+        kv_blocks_returned: blocks ever given back.
+        prefix_blocks: blocks that requests and sessions share.
+        prefix_blocks_idle: those of them that none uses now.
+        prefix_lookups: prompts that were looked up.
+        prefix_hits: those of which any token could be reused.
+        prefix_queried_tokens: tokens of all prompts.
+        prefix_hit_tokens: those of them that were reused.
+        evicted_blocks: blocks that were dropped to make room.
+    """
+
+    queue_depth: int
+    running: int
+    paused: int
+    submitted: int
+    ended: int
+    rejected: int
+    steps: int
+    prefill_tokens: int
+    decode_tokens: int
+    kv_blocks_used: int
+    kv_blocks_free: int | None
+    kv_blocks_rented: int
+    kv_blocks_returned: int
+    prefix_blocks: int
+    prefix_blocks_idle: int
+    prefix_lookups: int
+    prefix_hits: int
+    prefix_queried_tokens: int
+    prefix_hit_tokens: int
+    evicted_blocks: int

@@ -1,0 +1,97 @@
+"""Which requests take part in the next step, and with how many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from smallmind_engine.runtime.work import RequestWork, Stage
+
+TARGET_STEP_S: Final = 0.05
+"""How long a step may take when prompts are computed while other requests decode."""
+
+_LEAST_BUDGET: Final = 16
+_FIRST_BUDGET: Final = 64
+_MEMORY: Final = 0.8
+"""How much of a measured speed stays when the next is measured."""
+
+Share = tuple[RequestWork, int]
+"""A request and its number of tokens."""
+
+
+class StepSpeed:
+    """How long steps take, as measured so far.
+
+    Args:
+        fixed: tokens of prompts in a step while others decode; None to keep to ``TARGET_STEP_S``.
+        most: tokens of a step at most.
+    """
+
+    def __init__(self, fixed: int | None, most: int) -> None:
+        self._fixed = fixed
+        self._most = most
+        self._decode_s = 0.0
+        self._token_s = 0.0
+
+    def note(self, prefill_tokens: int, decode_tokens: int, seconds: float) -> None:
+        """A step took so long."""
+        if not prefill_tokens:
+            self._decode_s = _smoothed(self._decode_s, seconds)
+            return
+        rest = max(seconds - (self._decode_s if decode_tokens else 0.0), 0.0)
+        self._token_s = _smoothed(self._token_s, rest / prefill_tokens)
+
+    @property
+    def prefill_budget(self) -> int:
+        """Tokens of prompts in a step while others decode."""
+        if self._fixed is not None:
+            return min(self._fixed, self._most)
+        if not self._token_s:
+            return min(_FIRST_BUDGET, self._most)
+        fitting = int((TARGET_STEP_S - self._decode_s) / self._token_s)
+        return min(max(fitting, _LEAST_BUDGET), self._most)
+
+
+def _smoothed(before: float, now: float) -> float:
+    return now if not before else _MEMORY * before + (1.0 - _MEMORY) * now
+
+
+def together(
+    live: Sequence[RequestWork], most_sequences: int, most_tokens: int, speed: StepSpeed
+) -> list[Share]:
+    """A step for several requests: all that decode, and as much of the prompts as is good.
+
+    Args:
+        live: admitted requests, the earliest first.
+        most_sequences: in a step.
+        most_tokens: of prompts in a step when nobody decodes.
+        speed: tells how many otherwise.
+    """
+    decoding = [work for work in live if work.stage is Stage.DECODE]
+    waiting = [work for work in live if work.stage is Stage.PREFILL]
+    places = most_sequences - bool(waiting)
+    if len(decoding) > places:
+        decoding.sort(key=_last_step)
+        del decoding[max(places, 0 if waiting else 1) :]
+    shares = [(work, 1) for work in decoding]
+    budget = speed.prefill_budget if decoding else most_tokens
+    for work in waiting:
+        if budget <= 0 or len(shares) >= most_sequences:
+            break
+        count = min(budget, work.missing)
+        shares.append((work, count))
+        budget -= count
+    return shares
+
+
+def one_by_one(live: Sequence[RequestWork], most_tokens: int) -> list[Share]:
+    """A step for the request that has waited longest; the pieces of its prompt are always alike."""
+    ready = [work for work in live if work.stage in {Stage.DECODE, Stage.PREFILL}]
+    if not ready:
+        return []
+    work = min(ready, key=_last_step)
+    return [(work, min(work.missing, most_tokens))]
+
+
+def _last_step(work: RequestWork) -> int:
+    return work.stepped_ns
