@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from functools import partial
 
@@ -46,7 +46,7 @@ async def acollect(
 
 async def astream_chunks(
     run: GenerationRun, bell: Doorbell, on_token: OnToken | None
-) -> AsyncIterator[StreamChunk]:
+) -> AsyncGenerator[StreamChunk, None]:
     """Chunks of a run, by the bounded buffer that other streams have too.
 
     Cancelling the task, or leaving the loop, stops the run within a step and waits for that.

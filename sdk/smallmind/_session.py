@@ -193,8 +193,8 @@ class Session:
         with self._guard():
             self._check_open()
             other = Session(self._core, session_id)
-            other._history = list(self._history)  # noqa: SLF001 - of its own class
-            other._slot = self._core.kv_store.fork(self._slot, self._core.bus.emitter())  # noqa: SLF001
+            other._history = list(self._history)
+            other._slot = self._core.kv_store.fork(self._slot, self._core.bus.emitter())
             return other
 
     def _remember(self, run: GenerationRun) -> None:

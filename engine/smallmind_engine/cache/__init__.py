@@ -6,6 +6,7 @@ from smallmind_engine.cache.kv_cache import (
     DenseKVCache,
     KVBlock,
     KVCache,
+    blocks_for,
     round_up_to_block,
 )
 from smallmind_engine.cache.kv_type import KVType
@@ -31,6 +32,7 @@ __all__ = [
     "PrefixMatch",
     "PrefixTree",
     "SharedPage",
+    "blocks_for",
     "common_prefix",
     "round_up_to_block",
 ]

@@ -20,7 +20,12 @@ _FLOAT_BYTES: Final = 4
 
 def round_up_to_block(tokens: int) -> int:
     """The smallest multiple of the block size that holds ``tokens``."""
-    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+    return blocks_for(tokens) * BLOCK_TOKENS
+
+
+def blocks_for(tokens: int) -> int:
+    """How many blocks hold ``tokens``."""
+    return -(-tokens // BLOCK_TOKENS)
 
 
 class KVBlock(Protocol):

@@ -61,6 +61,11 @@ class PrefixMatch:
         """Length of the beginning."""
         return len(self.blocks) * BLOCK_TOKENS + self.partial_tokens
 
+    @property
+    def all_blocks(self) -> tuple[PrefixBlock, ...]:
+        """The whole ones, and the one that is used in part."""
+        return self.blocks if self.partial is None else (*self.blocks, self.partial)
+
 
 def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     """Length of the longest common beginning.

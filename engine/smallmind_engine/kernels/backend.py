@@ -168,7 +168,7 @@ class ModelRunner(Protocol):
 
     @property
     def batch_invariant(self) -> bool:
-        """Whether a sequence gets the same bits whatever else a step holds, and however it is cut."""
+        """Whether a sequence gets the same bits however it is cut and batched."""
         ...
 
     @property

@@ -1,4 +1,4 @@
-"""What KV blocks cost: the memory budget and the engine's own limit are asked before one is taken."""
+"""What KV blocks cost: the memory budget and the engine's own limit are asked before each."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
 from smallmind_engine.runtime.scheduler import Scheduler
-from smallmind_engine.runtime.stats import EngineStats
+from smallmind_engine.runtime.stats import EngineStats, stats_of
 from smallmind_engine.telemetry import EventBus, ReasonCode
 from smallmind_engine.telemetry.errors import ClosedError, TokenizerError
 from smallmind_engine.telemetry.fork import renew_in_child
@@ -91,7 +91,7 @@ class EngineCore:
 
     def stats(self) -> EngineStats:
         """What the engine does now, and has done since it was loaded."""
-        return self.scheduler.stats()
+        return stats_of(self.scheduler, self.kv_store)
 
     def drain(self, timeout_s: float | None) -> bool:
         """Take no new requests, and wait for those there are; whether all ended in time."""

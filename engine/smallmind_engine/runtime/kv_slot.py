@@ -49,6 +49,11 @@ class LendingPlan:
     wanted: int
     least: int
 
+    @property
+    def held(self) -> tuple[PrefixBlock, ...]:
+        """Blocks of others that must not be dropped before the plan was followed."""
+        return () if self.match is None else self.match.all_blocks
+
 
 @dataclass(slots=True)
 class PrefixCounts:
@@ -59,11 +64,39 @@ class PrefixCounts:
         hits: those of which any token could be reused.
         queried_tokens: tokens of all prompts.
         hit_tokens: those of them that were reused.
-        evicted_blocks: blocks that were dropped to make room.
     """
 
     lookups: int = 0
     hits: int = 0
     queried_tokens: int = 0
     hit_tokens: int = 0
-    evicted_blocks: int = 0
+
+    def note(self, prompt_tokens: int, reused: int) -> None:
+        """Count a lookup."""
+        self.lookups += 1
+        self.hits += reused > 0
+        self.queried_tokens += prompt_tokens
+        self.hit_tokens += reused
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlockCounts:
+    """How many blocks of 64 tokens there are, and have been.
+
+    Attributes:
+        used: taken now, shared ones counted once.
+        free: that may still be taken; None without a limit.
+        rented: ever taken.
+        returned: ever given back.
+        shared: that requests and sessions share.
+        idle: those of them that none uses now.
+        evicted: that were dropped to make room.
+    """
+
+    used: int
+    free: int | None
+    rented: int
+    returned: int
+    shared: int
+    idle: int
+    evicted: int

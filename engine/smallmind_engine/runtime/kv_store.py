@@ -12,6 +12,7 @@ from smallmind_engine.cache import (
     PrefixBlock,
     PrefixMatch,
     PrefixTree,
+    blocks_for,
     common_prefix,
 )
 from smallmind_engine.kernels import ModelRunner
@@ -23,7 +24,13 @@ from smallmind_engine.runtime.kv_events import (
     tell_lost_session,
     tell_usage,
 )
-from smallmind_engine.runtime.kv_slot import CacheSlot, LendingPlan, PrefixCounts
+from smallmind_engine.runtime.kv_slot import (
+    BlockCounts,
+    CacheSlot,
+    LendingPlan,
+    PrefixCounts,
+)
+from smallmind_engine.runtime.prefix_store import PrefixStore
 from smallmind_engine.telemetry import Emitter
 
 
@@ -56,12 +63,14 @@ class KVStore:
         self._model = model
         self._bytes_per_token = runner.kv_bytes_per_token
         self._sharing = sharing
-        self._most_idle = most_idle_blocks if sharing else 0
         self._account = BlockAccount(
             budget, self._bytes_per_token * BLOCK_TOKENS, most_blocks, model
         )
-        self._by_reference = runner.new_cache(0).shares_memory
         self._tree = PrefixTree()
+        self._prefixes = PrefixStore(
+            self._tree, self._account, most_idle_blocks if sharing else 0, model
+        )
+        self._by_reference = runner.new_cache(0).shares_memory
         self._slots: set[CacheSlot] = set()
         self._closed = False
         self._clock = itertools.count(1)
@@ -110,7 +119,7 @@ class KVStore:
             self._make_room(plan.wanted, emitter)
             free = self._account.free_blocks
             if patient and free is not None and free < plan.wanted:
-                self._tree.let_go(_held(plan.match))
+                self._tree.let_go(plan.held)
                 slot.in_use = False
                 return None
             return plan
@@ -133,12 +142,12 @@ class KVStore:
         kept = len(slot.shared) + slot.own_blocks
         reused = own
         if match is not None:
-            self._tree.hold(_held(match), next(self._clock))
+            self._tree.hold(match.all_blocks, next(self._clock))
             self._drop(slot)
             kept = len(match.blocks) if self._by_reference else 0
             reused = match.tokens
-        wanted = _blocks(capacity) - kept
-        least = _blocks(len(token_ids) + 1) - kept
+        wanted = blocks_for(capacity) - kept
+        least = blocks_for(len(token_ids) + 1) - kept
         return LendingPlan(slot, token_ids, match, reused, max(wanted, 0), least)
 
     def would_share(self, token_ids: Sequence[int], others: Sequence[int]) -> bool:
@@ -180,7 +189,7 @@ class KVStore:
                         plan.wanted, plan.least, emitter, held=held
                     )
             except BaseException:
-                self._tree.let_go(_held(match))
+                self._tree.let_go(plan.held)
                 slot.in_use = False
                 raise
             self._slots.add(slot)
@@ -188,7 +197,7 @@ class KVStore:
             cache.truncate(plan.reused)
             slot.token_ids = list(plan.token_ids[: plan.reused])
             if told:
-                self._count_lookup(len(plan.token_ids), plan.reused)
+                self.counts.note(len(plan.token_ids), plan.reused)
         if told:
             tell_lookup(emitter, self._model, len(plan.token_ids), plan.reused)
         return cache, plan.reused
@@ -208,24 +217,17 @@ class KVStore:
         if match is not None and match.partial is not None:
             cache.copy_block(len(whole), match.partial.content)
             cache.length += match.partial_tokens
-            self._let_go([match.partial])
+            self._prefixes.let_go([match.partial])
         if match is not None and not self._by_reference:
-            self._let_go(whole)
+            self._prefixes.let_go(whole)
         return cache
-
-    def _count_lookup(self, prompt_tokens: int, reused: int) -> None:
-        counts = self.counts
-        counts.lookups += 1
-        counts.hits += reused > 0
-        counts.queried_tokens += prompt_tokens
-        counts.hit_tokens += reused
 
     # -- making room --------------------------------------------------------------------------
 
     def _make_room(self, wanted: int, emitter: Emitter | None) -> None:
         """Drop what nobody uses, least recently used first, until ``wanted`` blocks are free."""
         dropped = 0
-        while not self._has_free(wanted):
+        while not self._prefixes.has_free(wanted):
             slot = min(
                 (s for s in tuple(self._slots) if not s.in_use and s.cache is not None),
                 key=lambda s: s.last_use,
@@ -234,42 +236,21 @@ class KVStore:
             oldest = self._tree.oldest_use
             if slot is not None and (oldest is None or slot.last_use < oldest):
                 self._evict_slot(slot, wanted, emitter)
-            elif self._evict_block():
+            elif self._prefixes.evict():
                 dropped += 1
             else:
                 break
-        self._tell_evicted_blocks(dropped, emitter)
-
-    def _has_free(self, wanted: int) -> bool:
-        free = self._account.free_blocks
-        return free is None or free >= wanted
-
-    def _evict_block(self) -> bool:
-        if not self._tree.evict():
-            return False
-        self._account.give_back(1)
-        self.counts.evicted_blocks += 1
-        return True
+        self._prefixes.tell_evicted(dropped, emitter)
 
     def _evict_slot(self, slot: CacheSlot, wanted: int, emitter: Emitter | None) -> None:
         tokens, before, shared = len(slot.token_ids), self._account.used, list(slot.shared)
         self._drop(slot)
-        for block in reversed(shared):
-            if self._has_free(wanted) or not self._tree.may_forget(block):
-                break
-            self._tree.forget(block)
-            self._account.give_back(1)
+        self._prefixes.forget_unused(shared, wanted)
         freed = before - self._account.used
-        self.counts.evicted_blocks += freed
+        self._prefixes.evicted += freed
         if emitter is not None:
             tell_eviction(emitter, self._model, tokens, freed * self._account.block_bytes)
             tell_lost_session(emitter, tokens)
-
-    def _tell_evicted_blocks(self, blocks: int, emitter: Emitter | None) -> None:
-        if blocks and emitter is not None:
-            tell_eviction(
-                emitter, self._model, blocks * BLOCK_TOKENS, blocks * self._account.block_bytes
-            )
 
     def _drop(self, slot: CacheSlot) -> None:
         """Empty a slot."""
@@ -282,17 +263,6 @@ class KVStore:
         shared, slot.shared = slot.shared, []
         self._tree.let_go(shared)
         self._slots.discard(slot)
-
-    def _let_go(self, blocks: Sequence[PrefixBlock], emitter: Emitter | None = None) -> None:
-        self._tree.let_go(blocks)
-        self._keep_few(emitter)
-
-    def _keep_few(self, emitter: Emitter | None) -> None:
-        """Drop shared blocks beyond those that may be kept although nobody uses them."""
-        dropped = 0
-        while self._tree.idle_blocks > self._most_idle and self._evict_block():
-            dropped += 1
-        self._tell_evicted_blocks(dropped, emitter)
 
     # -- sharing ------------------------------------------------------------------------------
 
@@ -323,18 +293,12 @@ class KVStore:
             else:
                 if self._by_reference:
                     slot.own_blocks -= 1  # from now on it is the tree's
-                elif not self._take_for_copy(emitter):
+                elif not self._prefixes.take_for_copy(emitter):
                     break
                 block = self._tree.add(parent, ids, cache.share_block(index), now)
             (slot.shared if self._by_reference else passed).append(block)
             parent = block
-        self._let_go(passed, emitter)
-
-    def _take_for_copy(self, emitter: Emitter) -> bool:
-        """Take a block if one is free or can be made so."""
-        if not self._has_free(1) and not self._evict_block():
-            return False
-        return self._account.take(1, 0, emitter) == 1
+        self._prefixes.let_go(passed, emitter)
 
     def fork(self, slot: CacheSlot, emitter: Emitter) -> CacheSlot:
         """A second slot with the content of an idle one, as far as there is memory for it."""
@@ -347,8 +311,8 @@ class KVStore:
             if self._by_reference:
                 self._share(slot, emitter)
             shared = list(slot.shared)
-            copied = _blocks(len(slot.token_ids)) - len(shared)
-            if not self._has_free(copied) or (
+            copied = blocks_for(len(slot.token_ids)) - len(shared)
+            if not self._prefixes.has_free(copied) or (
                 copied and self._account.take(copied, copied, emitter) != copied
             ):
                 copied = 0
@@ -387,9 +351,9 @@ class KVStore:
                 self._share(slot, emitter)
             if self._closed or not keep:
                 self._drop(slot)
-            self._keep_few(emitter)
+            self._prefixes.keep_few(emitter)
             if self._closed:
-                self._forget_all()
+                self._prefixes.forget_all()
 
     def tell_usage(self, emitter: Emitter) -> None:
         """Publish how full the caches are."""
@@ -406,20 +370,19 @@ class KVStore:
             )
             return own + self._tree.blocks * BLOCK_TOKENS, self._account.used * BLOCK_TOKENS
 
-    def blocks(self) -> tuple[int, int | None, int, int]:
-        """Blocks taken, free (None without a limit), shared, and shared but used by nobody."""
+    def blocks(self) -> BlockCounts:
+        """How many blocks there are, and have been."""
+        account, tree = self._account, self._tree
         with self._lock:
-            return (
-                self._account.used,
-                self._account.free_blocks,
-                self._tree.blocks,
-                self._tree.idle_blocks,
+            return BlockCounts(
+                used=account.used,
+                free=account.free_blocks,
+                rented=account.rented,
+                returned=account.returned,
+                shared=tree.blocks,
+                idle=tree.idle_blocks,
+                evicted=self._prefixes.evicted,
             )
-
-    def traffic(self) -> tuple[int, int]:
-        """Blocks ever rented, and ever returned."""
-        with self._lock:
-            return self._account.rented, self._account.returned
 
     def close(self) -> None:
         """Drop all caches; those that requests still work on, when they give them back."""
@@ -428,18 +391,4 @@ class KVStore:
             for slot in tuple(self._slots):
                 if not slot.in_use:
                     self._drop(slot)
-            self._forget_all()
-
-    def _forget_all(self) -> None:
-        while self._tree.evict():
-            self._account.give_back(1)
-
-
-def _blocks(tokens: int) -> int:
-    return -(-tokens // BLOCK_TOKENS)
-
-
-def _held(match: PrefixMatch | None) -> list[PrefixBlock]:
-    if match is None:
-        return []
-    return [*match.blocks, *(() if match.partial is None else (match.partial,))]
+            self._prefixes.forget_all()

@@ -12,16 +12,22 @@ import threading
 import time
 from typing import Final
 
-from smallmind_engine.control import WorkLimit
 from smallmind_engine.kernels import ModelRunner, Output
 from smallmind_engine.runtime.admission import STALL_NS, Admission
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.ending import end, stop_reason_of
+from smallmind_engine.runtime.gathering import ReaderGathering
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
 from smallmind_engine.runtime.request_queue import RequestQueue
-from smallmind_engine.runtime.stats import EngineStats
-from smallmind_engine.runtime.step_plan import Share, StepSpeed, one_by_one, together
+from smallmind_engine.runtime.step_limit import StepLimit
+from smallmind_engine.runtime.step_plan import (
+    Share,
+    StepCounts,
+    StepSpeed,
+    one_by_one,
+    together,
+)
 from smallmind_engine.runtime.work import RequestWork, Stage
 from smallmind_engine.telemetry import Phase, ReasonCode, StopReason, now_ns
 from smallmind_engine.telemetry.errors import (
@@ -35,34 +41,9 @@ IDLE_S: Final = 10.0
 
 _JOIN_TIMEOUT_S: Final = 5.0
 _FORK_TIMEOUT_S: Final = 5.0
-_MOST_GATHER_S: Final = 0.002
-_GATHER_SHARE: Final = 0.1
-"""How long a step may wait for readers that were quick until now, in steps."""
-
 _MOST_PREFILLING: Final = 2
 _HEAVY_TOKENS: Final = 32
 """A request with so many tokens in a step is worth interrupting it when it is cancelled."""
-
-
-class _StepLimit(WorkLimit):
-    """What a step asks between its layers: lets the scheduler attend to its notes meanwhile."""
-
-    __slots__ = ("_scheduler",)
-
-    def __init__(self, scheduler: Scheduler) -> None:
-        super().__init__()
-        self._scheduler = scheduler
-
-    def check(self, work: str) -> None:
-        """Raise when the step is of no use any more.
-
-        Raises:
-            OperationCancelledError: most of its work was cancelled.
-        """
-        if self._scheduler.attend_in_step():
-            raise OperationCancelledError(
-                ReasonCode.CANCELLED_BY_CALLER, f"{work} was stopped", work=work
-            )
 
 
 class Scheduler:
@@ -73,6 +54,10 @@ class Scheduler:
         store: lends the caches.
         options: of the engine.
         observer: tells of batches.
+
+    Attributes:
+        admission: counts requests, and turns those away that are too many.
+        counts: what the steps did so far.
     """
 
     def __init__(
@@ -84,7 +69,7 @@ class Scheduler:
         self._most_sequences = options.max_batch_size
         self._most_running = options.max_concurrent_requests
         self._speed = StepSpeed(options.prefill_budget, runner.prefill_chunk)
-        self._limit = _StepLimit(self)
+        self._limit = StepLimit(self.attend_in_step)
         self.admission = Admission(options.max_concurrent_requests, options.max_queue_depth)
         self._begin_anew()
         pause_at_fork(self)
@@ -97,16 +82,18 @@ class Scheduler:
         self._queue = RequestQueue()
         self._live: list[RequestWork] = []
         self._stepping: list[Share] = []
-        self._awaited: list[RequestWork] = []
+        self._readers = ReaderGathering()
         self._interrupt = False
         self._next_deadline: float | None = None
-        self._gather_s = 0.0
         self._halted = False
-        self._steps = 0
-        self._prefill_tokens = 0
-        self._decode_tokens = 0
+        self.counts = StepCounts()
 
     # -- from other threads -------------------------------------------------------------------
+
+    @property
+    def live(self) -> tuple[RequestWork, ...]:
+        """Admitted requests."""
+        return tuple(self._live)
 
     @property
     def is_here(self) -> bool:
@@ -147,34 +134,6 @@ class Scheduler:
         if thread is not None and not self.is_here:
             thread.join(_JOIN_TIMEOUT_S)
 
-    def stats(self) -> EngineStats:
-        """What goes on, and went on."""
-        live, admission, counts = tuple(self._live), self.admission, self._store.counts
-        used, free, shared, idle = self._store.blocks()
-        rented, returned = self._store.traffic()
-        return EngineStats(
-            queue_depth=admission.waiting,
-            running=len(live),
-            paused=sum(work.stage is Stage.PAUSED for work in live),
-            submitted=admission.submitted,
-            ended=admission.ended,
-            rejected=admission.rejected,
-            steps=self._steps,
-            prefill_tokens=self._prefill_tokens,
-            decode_tokens=self._decode_tokens,
-            kv_blocks_used=used,
-            kv_blocks_free=free,
-            kv_blocks_rented=rented,
-            kv_blocks_returned=returned,
-            prefix_blocks=shared,
-            prefix_blocks_idle=idle,
-            prefix_lookups=counts.lookups,
-            prefix_hits=counts.hits,
-            prefix_queried_tokens=counts.queried_tokens,
-            prefix_hit_tokens=counts.hit_tokens,
-            evicted_blocks=counts.evicted_blocks,
-        )
-
     # -- the loop -----------------------------------------------------------------------------
 
     def _work(self) -> None:
@@ -182,7 +141,7 @@ class Scheduler:
             with self._at_work:
                 try:
                     self._read_notes()
-                    self._gather()
+                    self._readers.gather(self._live, self._notes, self._receive)
                     self._admit()
                     if self._live and self._step():
                         continue
@@ -273,25 +232,6 @@ class Scheduler:
             default=None,
         )
 
-    def _gather(self) -> None:
-        """Wait a moment for readers that took part in the last step and are likely to be back."""
-        awaited, self._awaited = self._awaited, []
-        if not awaited or all(work.stage is Stage.PAUSED for work in self._live):
-            if awaited:
-                self._awaited = awaited  # nobody is back: there is nothing else to do anyway
-            return
-        until = time.perf_counter() + self._gather_s
-        while any(work.stage is Stage.PAUSED for work in awaited):
-            left = until - time.perf_counter()
-            if left <= 0.0:
-                return
-            try:
-                note = self._notes.get(timeout=left)
-            except queue.Empty:
-                return
-            if note is not None:
-                self._receive(note)
-
     # -- admission ----------------------------------------------------------------------------
 
     def _admit(self) -> None:
@@ -301,8 +241,10 @@ class Scheduler:
             if not self.admission.has_place(self._live):
                 return
             prefilling = [other for other in self._live if other.stage is Stage.PREFILL]
-            if len(prefilling) >= _MOST_PREFILLING or self._is_worth_waiting(work, prefilling):
-                return
+            if len(prefilling) >= _MOST_PREFILLING or any(
+                self._store.would_share(work.sequence, other.sequence) for other in prefilling
+            ):
+                return  # another one is just computing a beginning that this one could use
             emitter = work.observer.emitter
             patient = any(other.stage is not Stage.PAUSED for other in self._live)
             plan = self._store.plan(
@@ -326,10 +268,6 @@ class Scheduler:
                     self.admission.most_waiting,
                 )
                 self._end(work, stop_reason_of(error), error)
-
-    def _is_worth_waiting(self, work: RequestWork, prefilling: list[RequestWork]) -> bool:
-        """Whether another request is just computing a beginning that this one could use."""
-        return any(self._store.would_share(work.sequence, other.sequence) for other in prefilling)
 
     # -- steps --------------------------------------------------------------------------------
 
@@ -374,11 +312,12 @@ class Scheduler:
     def _note_step(self, shares: list[Share], seconds: float) -> None:
         decode = sum(work.stage is Stage.DECODE for work, _ in shares)
         prefill = sum(count for work, count in shares if work.stage is Stage.PREFILL)
-        self._steps += 1
-        self._prefill_tokens += prefill
-        self._decode_tokens += decode
+        counts = self.counts
+        counts.steps += 1
+        counts.prefill_tokens += prefill
+        counts.decode_tokens += decode
         self._speed.note(prefill, decode, seconds)
-        self._gather_s = min(seconds * _GATHER_SHARE, _MOST_GATHER_S)
+        self._readers.step_s = seconds
         self._observer.stepped(
             shares, prefill, decode, seconds, self.admission.waiting, len(self._live)
         )
@@ -398,7 +337,7 @@ class Scheduler:
             if work.may_resume:
                 self._receive(work)
             elif work.outlet.in_step:
-                self._awaited.append(work)
+                self._readers.expect(work)
 
     def _recover(self, shares: list[Share], failure: Exception) -> None:
         """A step came to nothing: end those that are to end, and find out whose fault it is."""

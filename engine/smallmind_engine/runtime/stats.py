@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from smallmind_engine.runtime.kv_store import KVStore
+from smallmind_engine.runtime.scheduler import Scheduler
+from smallmind_engine.runtime.work import Stage
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineStats:
@@ -55,3 +59,31 @@ class EngineStats:
     prefix_queried_tokens: int
     prefix_hit_tokens: int
     evicted_blocks: int
+
+
+def stats_of(scheduler: Scheduler, store: KVStore) -> EngineStats:
+    """The numbers as they are now."""
+    live, admission, steps = scheduler.live, scheduler.admission, scheduler.counts
+    blocks, prefixes = store.blocks(), store.counts
+    return EngineStats(
+        queue_depth=admission.waiting,
+        running=len(live),
+        paused=sum(work.stage is Stage.PAUSED for work in live),
+        submitted=admission.submitted,
+        ended=admission.ended,
+        rejected=admission.rejected,
+        steps=steps.steps,
+        prefill_tokens=steps.prefill_tokens,
+        decode_tokens=steps.decode_tokens,
+        kv_blocks_used=blocks.used,
+        kv_blocks_free=blocks.free,
+        kv_blocks_rented=blocks.rented,
+        kv_blocks_returned=blocks.returned,
+        prefix_blocks=blocks.shared,
+        prefix_blocks_idle=blocks.idle,
+        prefix_lookups=prefixes.lookups,
+        prefix_hits=prefixes.hits,
+        prefix_queried_tokens=prefixes.queried_tokens,
+        prefix_hit_tokens=prefixes.hit_tokens,
+        evicted_blocks=blocks.evicted,
+    )

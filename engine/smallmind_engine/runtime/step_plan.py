@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from smallmind_engine.runtime.work import RequestWork, Stage
@@ -17,6 +18,21 @@ _MEMORY: Final = 0.8
 
 Share = tuple[RequestWork, int]
 """A request and its number of tokens."""
+
+
+@dataclass(slots=True)
+class StepCounts:
+    """What the steps of an engine did so far.
+
+    Attributes:
+        steps: of the model.
+        prefill_tokens: of prompts that were computed.
+        decode_tokens: that were computed one by one.
+    """
+
+    steps: int = 0
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
 
 
 class StepSpeed:
