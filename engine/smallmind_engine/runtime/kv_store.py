@@ -19,11 +19,11 @@ from smallmind_engine.kernels import ModelRunner
 from smallmind_engine.memory import BudgetEnforcer
 from smallmind_engine.runtime.block_account import BlockAccount
 from smallmind_engine.runtime.kv_events import (
-    tell_eviction,
     tell_lookup,
-    tell_lost_session,
     tell_usage,
 )
+from smallmind_engine.runtime.kv_matching import matched
+from smallmind_engine.runtime.kv_room import KVRoom
 from smallmind_engine.runtime.kv_slot import (
     BlockCounts,
     CacheSlot,
@@ -71,7 +71,7 @@ class KVStore:
             self._tree, self._account, most_idle_blocks if sharing else 0, model
         )
         self._by_reference = runner.new_cache(0).shares_memory
-        self._slots: set[CacheSlot] = set()
+        self._room = KVRoom(self._tree, self._prefixes, self._account, model)
         self._closed = False
         self._clock = itertools.count(1)
         self.counts = PrefixCounts()
@@ -113,39 +113,37 @@ class KVStore:
         with self._lock:
             if slot.in_use:
                 return None
-            plan = self._made_plan(slot, token_ids, capacity)
             slot.in_use = True
             slot.last_use = next(self._clock)
-            self._make_room(plan.wanted, emitter)
-            free = self._account.free_blocks
-            if patient and free is not None and free < plan.wanted:
+            plan = self._made_plan(slot, token_ids, capacity)
+            if not self._room.make(plan.wanted, emitter, in_vain=not patient) and plan.held:
+                # Copies, and what they are made of, take room that is needed now.
+                self._tree.let_go(plan.held)
+                plan = self._made_plan(slot, token_ids, capacity, copying=False)
+                self._room.make(plan.wanted, emitter, in_vain=not patient)
+            if patient and not self._prefixes.has_free(plan.wanted):
                 self._tree.let_go(plan.held)
                 slot.in_use = False
                 return None
             return plan
 
-    def _made_plan(self, slot: CacheSlot, token_ids: Sequence[int], capacity: int) -> LendingPlan:
-        # The last token of a prompt is always computed: its logits are needed.
-        most = len(token_ids) - 1
-        own = 0
-        if slot.cache is not None:
-            own = min(common_prefix(slot.token_ids, token_ids), most)
-        match: PrefixMatch | None = None
-        if own < len(slot.shared) * BLOCK_TOKENS:
-            # It departs from the blocks that it shares: it begins anew with some of them.
-            whole, rest = divmod(own, BLOCK_TOKENS)
-            match = PrefixMatch(tuple(slot.shared[:whole]), slot.shared[whole], rest)
-        if self._sharing:
-            found = self._tree.find(token_ids, most)
-            if found.tokens > own:
-                match = found
+    def _made_plan(
+        self,
+        slot: CacheSlot,
+        token_ids: Sequence[int],
+        capacity: int,
+        *,
+        copying: bool = True,
+    ) -> LendingPlan:
+        tree = self._tree if self._sharing else None
+        match, reused = matched(
+            slot, token_ids, tree, whole_only=not copying, any_copied=copying or self._by_reference
+        )
         kept = len(slot.shared) + slot.own_blocks
-        reused = own
         if match is not None:
             self._tree.hold(match.all_blocks, next(self._clock))
-            self._drop(slot)
+            self._room.drop(slot)
             kept = len(match.blocks) if self._by_reference else 0
-            reused = match.tokens
         wanted = blocks_for(capacity) - kept
         least = blocks_for(len(token_ids) + 1) - kept
         return LendingPlan(slot, token_ids, match, reused, max(wanted, 0), least)
@@ -192,7 +190,7 @@ class KVStore:
                 self._tree.let_go(plan.held)
                 slot.in_use = False
                 raise
-            self._slots.add(slot)
+            self._room.slots.add(slot)
             cache = self._filled(slot, match)
             cache.truncate(plan.reused)
             slot.token_ids = list(plan.token_ids[: plan.reused])
@@ -221,48 +219,6 @@ class KVStore:
         if match is not None and not self._by_reference:
             self._prefixes.let_go(whole)
         return cache
-
-    # -- making room --------------------------------------------------------------------------
-
-    def _make_room(self, wanted: int, emitter: Emitter | None) -> None:
-        """Drop what nobody uses, least recently used first, until ``wanted`` blocks are free."""
-        dropped = 0
-        while not self._prefixes.has_free(wanted):
-            slot = min(
-                (s for s in tuple(self._slots) if not s.in_use and s.cache is not None),
-                key=lambda s: s.last_use,
-                default=None,
-            )
-            oldest = self._tree.oldest_use
-            if slot is not None and (oldest is None or slot.last_use < oldest):
-                self._evict_slot(slot, wanted, emitter)
-            elif self._prefixes.evict():
-                dropped += 1
-            else:
-                break
-        self._prefixes.tell_evicted(dropped, emitter)
-
-    def _evict_slot(self, slot: CacheSlot, wanted: int, emitter: Emitter | None) -> None:
-        tokens, before, shared = len(slot.token_ids), self._account.used, list(slot.shared)
-        self._drop(slot)
-        self._prefixes.forget_unused(shared, wanted)
-        freed = before - self._account.used
-        self._prefixes.evicted += freed
-        if emitter is not None:
-            tell_eviction(emitter, self._model, tokens, freed * self._account.block_bytes)
-            tell_lost_session(emitter, tokens)
-
-    def _drop(self, slot: CacheSlot) -> None:
-        """Empty a slot."""
-        self._account.give_back(slot.own_blocks)
-        slot.own_blocks = 0
-        if slot.cache is not None:
-            slot.cache.release()
-        slot.cache = None
-        slot.token_ids = []
-        shared, slot.shared = slot.shared, []
-        self._tree.let_go(shared)
-        self._slots.discard(slot)
 
     # -- sharing ------------------------------------------------------------------------------
 
@@ -327,7 +283,7 @@ class KVStore:
                 block.release()
             new.cache.length = min(len(slot.token_ids), new.cache.capacity)
             new.token_ids = slot.token_ids[: new.cache.length]
-            self._slots.add(new)
+            self._room.slots.add(new)
         return new
 
     # -- the end ------------------------------------------------------------------------------
@@ -350,7 +306,7 @@ class KVStore:
             if sound and self._sharing and not self._closed and emitter is not None:
                 self._share(slot, emitter)
             if self._closed or not keep:
-                self._drop(slot)
+                self._room.drop(slot)
             self._prefixes.keep_few(emitter)
             if self._closed:
                 self._prefixes.forget_all()
@@ -365,7 +321,7 @@ class KVStore:
         with self._lock:
             own = sum(
                 slot.cache.length - min(len(slot.shared) * BLOCK_TOKENS, slot.cache.length)
-                for slot in tuple(self._slots)
+                for slot in tuple(self._room.slots)
                 if slot.cache is not None
             )
             return own + self._tree.blocks * BLOCK_TOKENS, self._account.used * BLOCK_TOKENS
@@ -388,7 +344,7 @@ class KVStore:
         """Drop all caches; those that requests still work on, when they give them back."""
         with self._lock:
             self._closed = True
-            for slot in tuple(self._slots):
+            for slot in tuple(self._room.slots):
                 if not slot.in_use:
-                    self._drop(slot)
+                    self._room.drop(slot)
             self._prefixes.forget_all()

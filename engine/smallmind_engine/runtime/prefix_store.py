@@ -70,8 +70,10 @@ class PrefixStore:
 
     def take_for_copy(self, emitter: Emitter) -> bool:
         """Pay for a block, if one is free or can be made so."""
-        if not self.has_free(1) and not self.evict():
-            return False
+        if not self.has_free(1):
+            if not self.evict():
+                return False
+            self.tell_evicted(1, emitter)
         return self._account.take(1, 0, emitter) == 1
 
     def tell_evicted(self, blocks: int, emitter: Emitter | None) -> None:

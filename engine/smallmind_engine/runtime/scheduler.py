@@ -30,10 +30,7 @@ from smallmind_engine.runtime.step_plan import (
 )
 from smallmind_engine.runtime.work import RequestWork, Stage
 from smallmind_engine.telemetry import Phase, ReasonCode, StopReason, now_ns
-from smallmind_engine.telemetry.errors import (
-    InferenceError,
-    OperationCancelledError,
-)
+from smallmind_engine.telemetry.errors import InferenceError, OperationCancelledError
 from smallmind_engine.telemetry.fork import pause_at_fork
 
 IDLE_S: Final = 10.0
@@ -84,6 +81,7 @@ class Scheduler:
         self._stepping: list[Share] = []
         self._readers = ReaderGathering()
         self._interrupt = False
+        self._closing = False
         self._next_deadline: float | None = None
         self._halted = False
         self.counts = StepCounts()
@@ -129,7 +127,8 @@ class Scheduler:
     def close(self) -> None:
         """Take no new requests, and wait for the end of those there are: they were cancelled."""
         self.admission.drain(_JOIN_TIMEOUT_S, wait=not self.is_here)
-        self._notes.put(None)
+        self._closing = True
+        self._notes.put(None)  # wakes the thread
         thread = self._thread
         if thread is not None and not self.is_here:
             thread.join(_JOIN_TIMEOUT_S)
@@ -158,21 +157,18 @@ class Scheduler:
             timeout = self._next_deadline - time.perf_counter()
         if len(self._queue):
             timeout = min(timeout, STALL_NS / 1e9)
-        try:
-            work = self._notes.get(timeout=max(timeout, 0.0))
-        except queue.Empty:
-            work = None
-            idle = timeout == IDLE_S
-        else:
-            idle = work is None
-        if work is not None:
-            with self._at_work:
-                self._receive(work)
-            return True
+        idle = self._closing
         if not idle:
-            return True
+            try:
+                work = self._notes.get(timeout=max(timeout, 0.0))
+            except queue.Empty:
+                idle = timeout == IDLE_S
+            else:
+                if work is not None:
+                    with self._at_work:
+                        self._receive(work)
         with self.admission.lock:
-            if self._live or len(self._queue) or not self._notes.empty():
+            if not idle or self._live or len(self._queue) or not self._notes.empty():
                 return True
             self._thread = None
             return False
@@ -312,10 +308,7 @@ class Scheduler:
     def _note_step(self, shares: list[Share], seconds: float) -> None:
         decode = sum(work.stage is Stage.DECODE for work, _ in shares)
         prefill = sum(count for work, count in shares if work.stage is Stage.PREFILL)
-        counts = self.counts
-        counts.steps += 1
-        counts.prefill_tokens += prefill
-        counts.decode_tokens += decode
+        self.counts.note(prefill, decode)
         self._speed.note(prefill, decode, seconds)
         self._readers.step_s = seconds
         self._observer.stepped(
