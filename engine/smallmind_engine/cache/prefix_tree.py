@@ -29,7 +29,7 @@ class PrefixBlock:
         token_ids: 64 of them.
         content: keys and values.
         holders: sequences that use it.
-        last_use: when it was last used; the tree's own count.
+        last_use: when it was last taken or let go of, by the tree's clock.
         branches: blocks after it.
     """
 
@@ -93,6 +93,11 @@ class PrefixTree:
         # behind them, and what is evicted has no branches.
         self._idle: dict[PrefixBlock, None] = {}
         self._serials = itertools.count(_ROOT + 1)
+        self._moments = itertools.count(1)
+
+    def tick(self) -> int:
+        """The next moment of the tree's clock."""
+        return next(self._moments)
 
     @property
     def blocks(self) -> int:
@@ -106,7 +111,7 @@ class PrefixTree:
 
     @property
     def oldest_use(self) -> int | None:
-        """When the block that would be evicted next was used; None without one."""
+        """When the block that would be evicted next was let go of; None without one."""
         for block in self._idle:
             return block.last_use
         return None
@@ -141,16 +146,17 @@ class PrefixTree:
         parent: PrefixBlock | None,
         token_ids: tuple[int, ...],
         content: KVBlock,
-        now: int,
     ) -> PrefixBlock:
         """Keep a block, with one holder."""
-        block = PrefixBlock(next(self._serials), parent, token_ids, content, 1, now)
+        serial, now = next(self._serials), self.tick()
+        block = PrefixBlock(serial, parent, token_ids, content, 1, now)
         self._blocks[_serial(parent), token_ids] = block
         (self._first if parent is None else parent.branches).append(block)
         return block
 
-    def hold(self, blocks: Sequence[PrefixBlock], now: int) -> None:
+    def hold(self, blocks: Sequence[PrefixBlock]) -> None:
         """One more sequence uses these blocks."""
+        now = self.tick()
         for block in blocks:
             block.holders += 1
             block.last_use = now
@@ -158,8 +164,10 @@ class PrefixTree:
 
     def let_go(self, blocks: Sequence[PrefixBlock]) -> None:
         """A sequence does not use these blocks, given in its order, any more."""
+        now = self.tick()
         for block in reversed(blocks):
             block.holders -= 1
+            block.last_use = now
             if not block.holders:
                 self._idle[block] = None
 

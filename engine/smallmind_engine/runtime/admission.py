@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 from typing import Final
 
-from smallmind_engine.runtime.work import RequestWork, Stage
+from smallmind_engine.runtime.work import PAUSED, RequestWork
 from smallmind_engine.telemetry import ReasonCode, now_ns
 from smallmind_engine.telemetry.errors import BackpressureError, ClosedError
 
@@ -103,4 +103,4 @@ class Admission:
 def _running(live: Sequence[RequestWork]) -> int:
     """Admitted requests without those whose readers stay away."""
     before = now_ns() - STALL_NS
-    return sum(not (w.stage is Stage.PAUSED and w.paused_ns < before) for w in tuple(live))
+    return sum(not (w.stage is PAUSED and w.paused_ns < before) for w in tuple(live))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 from smallmind_engine.kernels import OnOperations, OperationTime
 from smallmind_engine.runtime.observer import tell_operations
@@ -15,6 +16,8 @@ from smallmind_engine.telemetry import (
     Phase,
     new_correlation,
 )
+
+_STEPPED: Final = int(EventKind.BATCH_STEPPED)
 
 
 class BatchObserver:
@@ -44,7 +47,7 @@ class BatchObserver:
         running: int,
     ) -> None:
         """A step ran. Hot: nothing happens here while nobody wants steps."""
-        if not self._bus.wants & EventKind.BATCH_STEPPED:
+        if not self._bus.wants & _STEPPED:
             return
         before = [work.ledger.enter(Phase.TELEMETRY) for work, _ in shares]
         emitter = self._bus.emitter(self._correlation)

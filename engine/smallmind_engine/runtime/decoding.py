@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from smallmind_engine.kernels import BestToken, LogitsWanted, Output
 from smallmind_engine.model import LoadedModel
@@ -66,6 +67,11 @@ class Completion:
             text += self.stops.flush()
         self.parts.append(text)
         return text
+
+
+# Reading a member of an enum takes as long as calling a function; these are read for each token.
+_SAMPLING: Final = Phase.SAMPLE
+_DETOKENIZING: Final = Phase.DETOKENIZE
 
 
 class TokenMaker:
@@ -136,7 +142,7 @@ class TokenMaker:
         else:
             token_id = self._sampler.sample(answer)
         if completion.ttft_s is None:
-            self._ledger.enter(Phase.SAMPLE)
+            self._ledger.enter(_SAMPLING)
             completion.ttft_s = self._observer.first_token()
         if token_id in self._end_ids:
             return None
@@ -147,7 +153,7 @@ class TokenMaker:
         if self._options.logprobs is not None and not isinstance(answer, BestToken):
             logprob = token_logprob(answer, token_id, self._options.logprobs)
             completion.logprobs.append(logprob)
-        self._ledger.enter(Phase.DETOKENIZE)
+        self._ledger.enter(_DETOKENIZING)
         text = completion.push(token_id)
         self._observer.token(index, token_id)
         return StreamChunk(text, token_id, index, logprob)

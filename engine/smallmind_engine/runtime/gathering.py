@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from smallmind_engine.runtime.work import RequestWork, Stage
+from smallmind_engine.runtime.work import PAUSED, RequestWork
 
 _MOST_S: Final = 0.002
 _STEP_SHARE: Final = 0.1
@@ -44,11 +44,11 @@ class ReaderGathering:
             notes: tell of readers that come back.
             receive: takes a note.
         """
-        if not self._expected or all(work.stage is Stage.PAUSED for work in live):
+        if not self._expected or all(work.stage is PAUSED for work in live):
             return
         expected, self._expected = self._expected, []
         until = time.perf_counter() + min(self.step_s * _STEP_SHARE, _MOST_S)
-        while any(work.stage is Stage.PAUSED for work in expected):
+        while any(work.stage is PAUSED for work in expected):
             left = until - time.perf_counter()
             if left <= 0.0:
                 return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Sequence
 
@@ -73,7 +72,6 @@ class KVStore:
         self._by_reference = runner.new_cache(0).shares_memory
         self._room = KVRoom(self._tree, self._prefixes, self._account, model)
         self._closed = False
-        self._clock = itertools.count(1)
         self.counts = PrefixCounts()
         self.begin_in_child()
 
@@ -114,7 +112,7 @@ class KVStore:
             if slot.in_use:
                 return None
             slot.in_use = True
-            slot.last_use = next(self._clock)
+            slot.last_use = self._tree.tick()
             plan = self._made_plan(slot, token_ids, capacity)
             if not self._room.make(plan.wanted, emitter, in_vain=not patient) and plan.held:
                 # Copies, and what they are made of, take room that is needed now.
@@ -141,7 +139,7 @@ class KVStore:
         )
         kept = len(slot.shared) + slot.own_blocks
         if match is not None:
-            self._tree.hold(match.all_blocks, next(self._clock))
+            self._tree.hold(match.all_blocks)
             self._room.drop(slot)
             kept = len(match.blocks) if self._by_reference else 0
         wanted = blocks_for(capacity) - kept
@@ -239,9 +237,8 @@ class KVStore:
             begin = index * BLOCK_TOKENS
             ids = tuple(slot.token_ids[begin : begin + BLOCK_TOKENS])
             block = self._tree.get(parent, ids)
-            now = next(self._clock)
             if block is not None:
-                self._tree.hold([block], now)
+                self._tree.hold([block])
                 if self._by_reference:
                     cache.swap_block(index, block.content)
                     self._account.give_back(1)
@@ -251,7 +248,7 @@ class KVStore:
                     slot.own_blocks -= 1  # from now on it is the tree's
                 elif not self._prefixes.take_for_copy(emitter):
                     break
-                block = self._tree.add(parent, ids, cache.share_block(index), now)
+                block = self._tree.add(parent, ids, cache.share_block(index))
             (slot.shared if self._by_reference else passed).append(block)
             parent = block
         self._prefixes.let_go(passed, emitter)
@@ -263,7 +260,7 @@ class KVStore:
             cache = slot.cache
             if cache is None or slot.in_use or self._closed:
                 return new
-            slot.last_use = new.last_use = next(self._clock)
+            slot.last_use = new.last_use = self._tree.tick()
             if self._by_reference:
                 self._share(slot, emitter)
             shared = list(slot.shared)
@@ -274,7 +271,7 @@ class KVStore:
                 copied = 0
             new.cache = self._runner.new_cache(0)
             new.cache.use_blocks([block.content for block in shared])
-            self._tree.hold(shared, new.last_use)
+            self._tree.hold(shared)
             new.shared, new.own_blocks = shared, copied
             new.cache.reserve((len(shared) + copied) * BLOCK_TOKENS)
             for index in range(len(shared), len(shared) + copied):

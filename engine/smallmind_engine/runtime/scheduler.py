@@ -28,7 +28,7 @@ from smallmind_engine.runtime.step_plan import (
     one_by_one,
     together,
 )
-from smallmind_engine.runtime.work import RequestWork, Stage
+from smallmind_engine.runtime.work import DECODE, ENDED, PAUSED, PREFILL, RequestWork, Stage
 from smallmind_engine.telemetry import Phase, ReasonCode, StopReason, now_ns
 from smallmind_engine.telemetry.errors import InferenceError, OperationCancelledError
 from smallmind_engine.telemetry.fork import pause_at_fork
@@ -185,7 +185,7 @@ class Scheduler:
 
     def _receive(self, work: RequestWork) -> None:
         """Do what a request needs now, apart from steps."""
-        if work.stage is Stage.ENDED or work.stage is Stage.NEW:
+        if work.stage is ENDED or work.stage is Stage.NEW:
             return
         if not work.known:
             work.known = True
@@ -236,13 +236,13 @@ class Scheduler:
         while (work := self._queue.first()) is not None:
             if not self.admission.has_place(self._live):
                 return
-            prefilling = [other for other in self._live if other.stage is Stage.PREFILL]
+            prefilling = [other for other in self._live if other.stage is PREFILL]
             if len(prefilling) >= _MOST_PREFILLING or any(
                 self._store.would_share(work.sequence, other.sequence) for other in prefilling
             ):
                 return  # another one is just computing a beginning that this one could use
             emitter = work.observer.emitter
-            patient = any(other.stage is not Stage.PAUSED for other in self._live)
+            patient = any(other.stage is not PAUSED for other in self._live)
             plan = self._store.plan(
                 work.slot, work.sequence, work.capacity, emitter, patient=patient
             )
@@ -306,8 +306,8 @@ class Scheduler:
         return True
 
     def _note_step(self, shares: list[Share], seconds: float) -> None:
-        decode = sum(work.stage is Stage.DECODE for work, _ in shares)
-        prefill = sum(count for work, count in shares if work.stage is Stage.PREFILL)
+        decode = sum(work.stage is DECODE for work, _ in shares)
+        prefill = sum(count for work, count in shares if work.stage is PREFILL)
         self.counts.note(prefill, decode)
         self._speed.note(prefill, decode, seconds)
         self._readers.step_s = seconds
@@ -326,7 +326,7 @@ class Scheduler:
                 reason, failure = stop_reason_of(error), error
         if reason is not None:
             self._end(work, reason, failure)
-        elif work.stage is Stage.PAUSED:
+        elif work.stage is PAUSED:
             if work.may_resume:
                 self._receive(work)
             elif work.outlet.in_step:
@@ -341,7 +341,7 @@ class Scheduler:
         if isinstance(failure, OperationCancelledError):
             self._note_deadlines()
             return
-        left = [(work, count) for work, count in shares if work.stage is not Stage.ENDED]
+        left = [(work, count) for work, count in shares if work.stage is not ENDED]
         if len(left) == 1:
             self._end(left[0][0], stop_reason_of(failure), failure)
             return
@@ -358,7 +358,7 @@ class Scheduler:
     def _end(
         self, work: RequestWork, reason: StopReason, failure: BaseException | None = None
     ) -> None:
-        if work.stage is Stage.ENDED:
+        if work.stage is ENDED:
             return
         if work.admitted:
             self._live.remove(work)

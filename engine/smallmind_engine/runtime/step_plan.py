@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from smallmind_engine.runtime.work import RequestWork, Stage
+from smallmind_engine.runtime.work import DECODE, PREFILL, RequestWork
 
 TARGET_STEP_S: Final = 0.05
 """How long a step may take when prompts are computed while other requests decode."""
@@ -89,8 +89,8 @@ def together(
         most_tokens: of prompts in a step when nobody decodes.
         speed: tells how many otherwise.
     """
-    decoding = [work for work in live if work.stage is Stage.DECODE]
-    waiting = [work for work in live if work.stage is Stage.PREFILL]
+    decoding = [work for work in live if work.stage is DECODE]
+    waiting = [work for work in live if work.stage is PREFILL]
     places = most_sequences - bool(waiting)
     if len(decoding) > places:
         decoding.sort(key=_last_step)
@@ -108,7 +108,7 @@ def together(
 
 def one_by_one(live: Sequence[RequestWork], most_tokens: int) -> list[Share]:
     """A step for the request that has waited longest; the pieces of its prompt are always alike."""
-    ready = [work for work in live if work.stage in {Stage.DECODE, Stage.PREFILL}]
+    ready = [work for work in live if work.stage in {DECODE, PREFILL}]
     if not ready:
         return []
     work = min(ready, key=_last_step)

@@ -36,6 +36,15 @@ class Stage(Enum):
     ENDED = auto()
 
 
+# Reading a member of an enum takes as long as calling a function; these are read for each token.
+PREFILL: Final = Stage.PREFILL
+DECODE: Final = Stage.DECODE
+PAUSED: Final = Stage.PAUSED
+ENDED: Final = Stage.ENDED
+_SAMPLING: Final = Phase.SAMPLE
+_DECODING: Final = Phase.DECODE
+
+
 class RequestWork:
     """Belongs to its caller until it is submitted, and then to the scheduler's thread.
 
@@ -198,7 +207,7 @@ class RequestWork:
         self.ledger.enter(Phase.PREFILL)
         self.cache, self.cached_tokens = self.store.lend(plan, observer.emitter)
         self.lent = True
-        self.stage = Stage.PREFILL
+        self.stage = PREFILL
         if self.cache.capacity < self.capacity:
             observer.degraded(
                 DegradeReason.MEMORY_BUDGET_SOFT_LIMIT,
@@ -215,14 +224,14 @@ class RequestWork:
         held = self.slot.token_ids
         begin = len(held)
         held += self.sequence[begin : begin + count]
-        if self.stage is Stage.PREFILL:
+        if self.stage is PREFILL:
             self.computed_tokens += count
             if begin + count < len(self.sequence):
                 return None
             self._end_prefill()
         else:
             self.completion.decode_steps += 1
-        self.ledger.enter(Phase.SAMPLE)
+        self.ledger.enter(_SAMPLING)
         maker = self._maker
         if maker is None:  # pragma: no cover - made when the prefill ended
             raise AssertionError
@@ -245,7 +254,7 @@ class RequestWork:
         self.store.share(self.slot, self.observer.emitter)
         if self._maker is not None:  # the sequence slid; its request goes on as it was
             return
-        self.ledger.enter(Phase.SAMPLE)
+        self.ledger.enter(_SAMPLING)
         self.observer.prefill_ended(self.computed_tokens, self.cached_tokens)
         self._maker = TokenMaker(
             self.model,
@@ -271,8 +280,8 @@ class RequestWork:
                 )
             self._slide(room)
             return None
-        self.stage = Stage.DECODE
-        self.ledger.enter(Phase.DECODE)
+        self.stage = DECODE
+        self.ledger.enter(_DECODING)
         return None
 
     def _slide(self, room: int) -> None:
@@ -292,7 +301,7 @@ class RequestWork:
             raise AssertionError
         self.cache, _ = store.lend(plan, emitter, told=False)
         self.lent = True
-        self.stage = Stage.PREFILL
+        self.stage = PREFILL
 
     # -- the reader ---------------------------------------------------------------------------
 
@@ -318,7 +327,7 @@ class RequestWork:
         return StopReason.BACKPRESSURE_BUFFER_FULL
 
     def _pause(self) -> None:
-        self.stage = Stage.PAUSED
+        self.stage = PAUSED
         self.ledger.enter(Phase.CONSUMER)
         self.paused_ns = self.ledger.mark_ns
         self.outlet.paused = True
@@ -326,17 +335,17 @@ class RequestWork:
     @property
     def may_resume(self) -> bool:
         """Whether the reader came back."""
-        return self.stage is Stage.PAUSED and self.outlet.has_room
+        return self.stage is PAUSED and self.outlet.has_room
 
     def resume(self) -> StopReason | None:
         """Go on after a pause; says why the request ends, when it does."""
         self.outlet.paused = False
-        self.ledger.enter_at(Phase.DECODE, self.outlet.asked_ns)
+        self.ledger.enter_at(_DECODING, self.outlet.asked_ns)
         return self._go_on()
 
     def lose(self, failure: BaseException) -> None:
         """End without telling anybody but the reader: the request is another process's."""
-        self.stage = Stage.ENDED
+        self.stage = ENDED
         self.failure = failure
         if self.lent:
             self.store.give_back(self.slot, keep=self.request.slot is not None)
