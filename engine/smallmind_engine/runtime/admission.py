@@ -61,7 +61,7 @@ class Admission:
             raise ClosedError(ReasonCode.CLOSED, "the engine is closed or being drained")
         room = self.most_waiting
         if not self.starved:
-            room += max(0, self._most_running - _running(live))
+            room += max(0, self._most_running - running(live))
         if self.waiting >= room:
             self.rejected += 1
             raise BackpressureError(
@@ -77,7 +77,7 @@ class Admission:
 
     def has_place(self, live: Sequence[RequestWork]) -> bool:
         """Whether one more may run."""
-        return len(live) < self._most_running or _running(live) < self._most_running
+        return len(live) < self._most_running or running(live) < self._most_running
 
     def leave_queue(self) -> None:
         """A request was admitted, or does not wait any more."""
@@ -100,7 +100,7 @@ class Admission:
             return self.ended == self.submitted
 
 
-def _running(live: Sequence[RequestWork]) -> int:
+def running(live: Sequence[RequestWork]) -> int:
     """Admitted requests without those whose readers stay away."""
     before = now_ns() - STALL_NS
     return sum(not (w.stage is PAUSED and w.paused_ns < before) for w in tuple(live))

@@ -108,7 +108,8 @@ class EngineCore:
 
     def begin_in_child(self) -> None:
         """Begin without requests, as in a forked child: those there were are the parent's."""
-        closed = self.closed
+        # A child that was forked in the midst of a step has nothing that it could rely on.
+        closed = self.closed or not self.scheduler.was_halted
         self.closing = CancellationToken()
         if closed:
             self.closing.cancel()

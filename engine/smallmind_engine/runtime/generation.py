@@ -163,6 +163,13 @@ class GenerationRun:
 
     def _submit(self) -> None:
         work, scheduler = self._work, self._core.scheduler
+        if scheduler.is_here:
+            raise InferenceError(
+                ReasonCode.ERROR,
+                "an exporter called the engine in the scheduler's thread, which cannot wait for"
+                " itself",
+                hint="let the exporter say inline = False, which gives it a thread of its own",
+            )
         admission = scheduler.admission
         work.observer.queued(admission.waiting + 1)
         work.forget_token = work.token.on_cancel(partial(scheduler.look_at, work))

@@ -13,7 +13,7 @@ import time
 from typing import Final
 
 from smallmind_engine.kernels import ModelRunner, Output
-from smallmind_engine.runtime.admission import STALL_NS, Admission
+from smallmind_engine.runtime.admission import STALL_NS, Admission, running
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.ending import end, stop_reason_of
 from smallmind_engine.runtime.gathering import ReaderGathering
@@ -26,6 +26,7 @@ from smallmind_engine.runtime.step_plan import (
     StepCounts,
     StepSpeed,
     one_by_one,
+    prompt_budget,
     together,
 )
 from smallmind_engine.runtime.work import DECODE, ENDED, PAUSED, PREFILL, RequestWork, Stage
@@ -55,6 +56,7 @@ class Scheduler:
     Attributes:
         admission: counts requests, and turns those away that are too many.
         counts: what the steps did so far.
+        was_halted: whether the last fork found the thread between two steps.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class Scheduler:
         self._speed = StepSpeed(options.prefill_budget, runner.prefill_chunk)
         self._limit = StepLimit(self.attend_in_step)
         self.admission = Admission(options.max_concurrent_requests, options.max_queue_depth)
+        self.was_halted = False
         self._begin_anew()
         pause_at_fork(self)
 
@@ -83,7 +86,6 @@ class Scheduler:
         self._interrupt = False
         self._closing = False
         self._next_deadline: float | None = None
-        self._halted = False
         self.counts = StepCounts()
 
     # -- from other threads -------------------------------------------------------------------
@@ -237,12 +239,14 @@ class Scheduler:
             if not self.admission.has_place(self._live):
                 return
             prefilling = [other for other in self._live if other.stage is PREFILL]
-            if len(prefilling) >= _MOST_PREFILLING or any(
-                self._store.would_share(work.sequence, other.sequence) for other in prefilling
+            if len(prefilling) >= _MOST_PREFILLING and self._budget() <= sum(
+                other.missing for other in prefilling
             ):
+                return
+            if any(self._store.would_share(work.sequence, each.sequence) for each in prefilling):
                 return  # another one is just computing a beginning that this one could use
             emitter = work.observer.emitter
-            patient = any(other.stage is not PAUSED for other in self._live)
+            patient = running(self._live) > 0
             plan = self._store.plan(
                 work.slot, work.sequence, work.capacity, emitter, patient=patient
             )
@@ -271,7 +275,7 @@ class Scheduler:
         """Run a step, when any request is ready for one. Hot path."""
         runner = self._runner
         if runner.batch_invariant and self._most_sequences > 1:
-            shares = together(self._live, self._most_sequences, runner.prefill_chunk, self._speed)
+            shares = together(self._live, self._most_sequences, self._budget())
         else:
             shares = one_by_one(self._live, runner.prefill_chunk)
         if not shares:
@@ -304,6 +308,9 @@ class Scheduler:
         else:
             self._recover(shares, failure)
         return True
+
+    def _budget(self) -> int:
+        return prompt_budget(self._live, self._runner.prefill_chunk, self._speed)
 
     def _note_step(self, shares: list[Share], seconds: float) -> None:
         decode = sum(work.stage is DECODE for work, _ in shares)
@@ -380,11 +387,11 @@ class Scheduler:
 
     def before_fork(self) -> None:
         """Let the thread come to the end of its step."""
-        self._halted = self._at_work.acquire(timeout=_FORK_TIMEOUT_S)
+        self.was_halted = self._at_work.acquire(timeout=_FORK_TIMEOUT_S)
 
     def after_fork_in_parent(self) -> None:
         """Go on."""
-        if self._halted:
+        if self.was_halted:
             self._at_work.release()
 
     def begin_in_child(self) -> list[RequestWork]:

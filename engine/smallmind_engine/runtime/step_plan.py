@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from smallmind_engine.runtime.work import DECODE, PREFILL, RequestWork
+from smallmind_engine.runtime.admission import STALL_NS
+from smallmind_engine.runtime.work import DECODE, PAUSED, PREFILL, RequestWork
+from smallmind_engine.telemetry import now_ns
 
 TARGET_STEP_S: Final = 0.05
 """How long a step may take when prompts are computed while other requests decode."""
@@ -78,26 +80,46 @@ def _smoothed(before: float, now: float) -> float:
     return now if not before else _MEMORY * before + (1.0 - _MEMORY) * now
 
 
-def together(
-    live: Sequence[RequestWork], most_sequences: int, most_tokens: int, speed: StepSpeed
-) -> list[Share]:
+def prompt_budget(live: Sequence[RequestWork], most_tokens: int, speed: StepSpeed) -> int:
+    """Tokens of prompts in the next step: few while somebody decodes, or is about to.
+
+    Args:
+        live: admitted requests.
+        most_tokens: when nobody does.
+        speed: tells how many otherwise.
+    """
+    before = now_ns() - STALL_NS
+    for work in live:
+        if work.stage is DECODE:
+            return speed.prefill_budget
+        if work.stage is PAUSED and work.outlet.in_step and work.paused_ns > before:
+            return speed.prefill_budget
+    return most_tokens
+
+
+def together(live: Sequence[RequestWork], most_sequences: int, budget: int) -> list[Share]:
     """A step for several requests: all that decode, and as much of the prompts as is good.
 
     Args:
         live: admitted requests, the earliest first.
-        most_sequences: in a step.
-        most_tokens: of prompts in a step when nobody decodes.
-        speed: tells how many otherwise.
+        most_sequences: in a step, at least 2.
+        budget: tokens of prompts.
     """
     decoding = [work for work in live if work.stage is DECODE]
     waiting = [work for work in live if work.stage is PREFILL]
     places = most_sequences - bool(waiting)
     if len(decoding) > places:
         decoding.sort(key=_last_step)
-        del decoding[max(places, 0 if waiting else 1) :]
+        del decoding[places:]
     shares = [(work, 1) for work in decoding]
-    budget = speed.prefill_budget if decoding else most_tokens
-    for work in waiting:
+    if waiting:
+        # The first gets half at least, so that short prompts neither wait for it nor starve it.
+        others = sum(work.missing for work in waiting[1:])
+        kept = min(budget // 2, others)
+        count = min(budget - kept, waiting[0].missing)
+        shares.append((waiting[0], count))
+        budget -= count
+    for work in waiting[1:]:
         if budget <= 0 or len(shares) >= most_sequences:
             break
         count = min(budget, work.missing)

@@ -43,6 +43,7 @@ PAUSED: Final = Stage.PAUSED
 ENDED: Final = Stage.ENDED
 _SAMPLING: Final = Phase.SAMPLE
 _DECODING: Final = Phase.DECODE
+_BLOCK: Final = BackpressurePolicy.BLOCK.value
 
 
 class RequestWork:
@@ -327,10 +328,14 @@ class RequestWork:
         return StopReason.BACKPRESSURE_BUFFER_FULL
 
     def _pause(self) -> None:
+        outlet = self.outlet
+        if outlet.limit and not self.paused_ns:  # told once, not at each pause
+            reason = ReasonCode.BACKPRESSURE_BUFFER_FULL
+            self.observer.backpressure(reason, _BLOCK, outlet.depth, outlet.limit)
         self.stage = PAUSED
         self.ledger.enter(Phase.CONSUMER)
         self.paused_ns = self.ledger.mark_ns
-        self.outlet.paused = True
+        outlet.paused = True
 
     @property
     def may_resume(self) -> bool:
