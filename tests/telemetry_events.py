@@ -346,7 +346,7 @@ def operations(header: Header, *, model: str = MODEL) -> Iterator[Event]:
 
 
 def batch_steps(header: Header, *, model: str = MODEL) -> Iterator[Event]:
-    """Two steps of the model: one that computes a prompt beside a decode, and one of two decodes."""
+    """Two steps of the model: a prompt computed beside a decode, and two decodes."""
     for sequences, prefill_tokens, decode_tokens in ((2, 8, 1), (2, 0, 2)):
         yield BatchStepped(
             *header(),
