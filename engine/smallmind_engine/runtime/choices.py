@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.runtime.collect import collected
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.generation import GenerationRequest, GenerationRun
-from smallmind_engine.runtime.kv_store import CacheSlot
-from smallmind_engine.runtime.observer import status_of
+from smallmind_engine.runtime.generation import GenerationRun
 from smallmind_engine.runtime.options import GenerationOptions
 from smallmind_engine.runtime.reading.model_work import invalid_option
+from smallmind_engine.runtime.request import GenerationRequest
 from smallmind_engine.runtime.results import GenerationResult, Usage
-from smallmind_engine.telemetry import RequestStatus
 
 MAX_CHOICES: Final = 128
 _SEED_LIMIT: Final = 2**53  # as of the sampler
@@ -78,7 +77,7 @@ def choice_seed(seed: int, index: int) -> int:
 
 
 class ChoicesRun:
-    """Draws several completions once, one after the other over one cache of the prompt.
+    """Draws several completions once. They share steps of the model, and the prompt's beginning.
 
     Args:
         core: the engine.
@@ -111,6 +110,10 @@ class ChoicesRun:
         parents = () if options.cancellation is None else (options.cancellation,)
         self._token = CancellationToken(*parents)
         self._limit = WorkLimit.within(options.request_timeout, self._token)
+        # Who is told of each token is told of one completion after the other.
+        engine = core.options
+        most = min(engine.max_batch_size, engine.max_concurrent_requests)
+        self._at_once = most if options.on_token is None else 1
 
     def cancel(self) -> None:
         """Stop within a step. Thread-safe."""
@@ -122,18 +125,21 @@ class ChoicesRun:
         Raises:
             SmallMindError: as a request on its own.
         """
-        slot = CacheSlot()
         drawn: list[Choice] = []
+        running: deque[tuple[int, GenerationRun]] = deque()
+        indices = iter(range(self._draws))
         try:
-            for index in range(self._draws):
-                if drawn and self._limit.exceeded is not None:
-                    break
-                result = collected(self._request(index, slot))
-                drawn.append(self._choice(index, result))
-                if status_of(result.stop_reason) is RequestStatus.CANCELLED:
-                    break
+            self._begin(running, indices)
+            while running:
+                index, request = running[0]
+                drawn.append(self._choice(index, collected(request)))
+                running.popleft()
+                self._begin(running, indices)
         finally:
-            self._core.kv_store.give_back(slot, keep=False)
+            for _, request in running:
+                request.cancel()
+            for _, request in running:
+                request.close()
             self._token.close()
         usages = [choice.result.usage for choice in drawn]
         return ChoicesResult(
@@ -146,7 +152,17 @@ class ChoicesRun:
             seed=self._seed,
         )
 
-    def _request(self, index: int, slot: CacheSlot) -> GenerationRun:
+    def _begin(self, running: deque[tuple[int, GenerationRun]], indices: Iterator[int]) -> None:
+        """Submit as many requests as share a step; none more once the time is over."""
+        while len(running) < self._at_once:
+            index = next(indices, None)
+            if index is None or (index > 0 and self._limit.exceeded is not None):
+                return
+            request = self._request(index)
+            running.append((index, request))
+            request.begin()
+
+    def _request(self, index: int) -> GenerationRun:
         options = self._options
         remaining_s = self._limit.remaining_s
         options = replace(
@@ -158,9 +174,7 @@ class ChoicesRun:
             request_timeout=None if remaining_s is None else max(remaining_s, 1e-9),
             request_id=None if options.request_id is None else f"{options.request_id}-{index}",
         )
-        return GenerationRun(
-            self._core, GenerationRequest(prompt=self._prompt, options=options, slot=slot)
-        )
+        return GenerationRun(self._core, GenerationRequest(prompt=self._prompt, options=options))
 
     def _choice(self, index: int, result: GenerationResult) -> Choice:
         if not self._ranked:

@@ -10,6 +10,7 @@ import pytest
 
 from engines import Recorder, tiny_engine
 from smallmind import CancellationToken, Engine, StopReason
+from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.runtime.choices import MAX_CHOICES, choice_seed
 from smallmind_engine.telemetry import InferenceStopped, PrefillEnded, ReasonCode
 from smallmind_engine.telemetry.errors import ClosedError, ConfigError, ContextOverflowError
@@ -52,14 +53,32 @@ def test_the_first_choice_is_what_the_seed_gives_alone(engine: Engine) -> None:
     assert choices[0].result.seed == 7
 
 
-def test_the_prompt_is_computed_once(engine: Engine, recorder: Recorder) -> None:
-    result = engine.choices(PROMPT, 3, seed=7, **DRAW)
-    n_prompt = len(engine.tokenize(PROMPT))
-    computed = [ended.computed_tokens for ended in recorder.of(PrefillEnded)]
-    assert computed == [n_prompt, 1, 1]  # the last token's logits are always computed
+def test_a_long_prompt_is_computed_once(engine: Engine, recorder: Recorder) -> None:
+    prompt = engine.tokenize("the and in the inn " * 24)[:150]
+    result = engine.choices(prompt, 4, seed=7, **DRAW)
+    computed = sorted(ended.computed_tokens for ended in recorder.of(PrefillEnded))
+    assert computed[-1] == 150
+    assert computed[:3] == [150 - 2 * BLOCK_TOKENS] * 3  # whole blocks are shared
     usage = result.usage
-    assert (usage.prompt_tokens, usage.cached_tokens, usage.completion_tokens) == (n_prompt, 0, 18)
-    assert engine.kv_tokens == (0, 0)
+    assert (usage.prompt_tokens, usage.completion_tokens) == (150, 24)
+    assert engine.stats().running == engine.stats().queue_depth == 0
+
+
+def test_choices_share_the_steps_of_the_model(engine: Engine) -> None:
+    before = engine.stats().steps
+    engine.choices(PROMPT, 4, seed=7, **DRAW)
+    together = engine.stats().steps - before
+    for choice in engine.choices(PROMPT, 4, seed=7, **DRAW).choices:
+        engine.generate(PROMPT, seed=choice.result.seed, **DRAW)
+    assert together < 4 * DRAW["max_tokens"]
+
+
+def test_more_choices_than_fit_are_drawn_one_after_the_other(tmp_path: Path) -> None:
+    options = {"max_concurrent_requests": 2, "max_queue_depth": 0, "max_batch_size": 4}
+    with tiny_engine(tmp_path, **options) as engine:
+        few = engine.choices(PROMPT, 7, seed=7, **DRAW)
+    with tiny_engine(tmp_path) as engine:
+        assert engine.choices(PROMPT, 7, seed=7, **DRAW).texts == few.texts
 
 
 def test_best_of_returns_the_likeliest_first(engine: Engine) -> None:
@@ -100,7 +119,7 @@ def test_each_choice_is_a_request_with_ids_of_its_own(engine: Engine, recorder: 
     result = engine.choices(PROMPT, 2, request_id="mine", **DRAW)
     ids = [choice.result.correlation.request_id for choice in result.choices]
     assert ids == ["mine-0", "mine-1"]
-    assert [e.correlation.request_id for e in recorder.of(InferenceStopped)] == ids
+    assert sorted(e.correlation.request_id for e in recorder.of(InferenceStopped)) == ids
 
 
 def test_cancelling_keeps_what_was_drawn(engine: Engine) -> None:
@@ -140,7 +159,7 @@ def test_the_async_twin_gives_the_same_and_stops_with_its_task(engine: Engine) -
             await task
 
     asyncio.run(both())
-    assert engine.kv_tokens == (0, 0)
+    assert engine.stats().running == 0
 
 
 @pytest.mark.parametrize(
@@ -156,7 +175,7 @@ def test_counts_that_cannot_be_are_refused(engine: Engine, n: int, best_of: int 
 def test_errors_are_those_of_a_request_and_leave_nothing_behind(engine: Engine) -> None:
     with pytest.raises(ContextOverflowError):
         engine.choices("the " * 999, 3)
-    assert engine.kv_tokens == (0, 0)
+    assert engine.stats().running == engine.stats().queue_depth == 0
     engine.close()
     with pytest.raises(ClosedError):
         engine.choices(PROMPT, 2)

@@ -16,10 +16,12 @@ from engines import TINY, Recorder, tiny_engine
 from reference_transformer import Reference
 from smallmind import CancellationToken, Engine
 from smallmind.reading import PerplexityOptions, ScoringOptions
+from smallmind_engine.cache import BLOCK_TOKENS
+from smallmind_engine.kernels import Chunk
 from smallmind_engine.runtime.reading import target_logprobs
 from smallmind_engine.runtime.reading.perplexity import windows_over
 from smallmind_engine.sampling import row_logprobs
-from smallmind_engine.telemetry import ReasonCode, RuntimeLogEvent
+from smallmind_engine.telemetry import KVCacheLookup, ReasonCode, RuntimeLogEvent
 from smallmind_engine.telemetry.errors import (
     ClosedError,
     ConfigError,
@@ -176,6 +178,59 @@ def test_a_score_can_be_cancelled_and_is_logged_either_way(
 def test_the_async_twin_gives_the_same(engine: Engine) -> None:
     result = asyncio.run(engine.ascore(PROMPT, CONTINUATION))
     assert result.tokens == engine.score(PROMPT, CONTINUATION).tokens
+
+
+def test_a_long_prompt_is_computed_once_for_all_its_continuations(
+    tmp_path: Path, recorder: Recorder
+) -> None:
+    with tiny_engine(tmp_path, exporters=[recorder], kv_cache_type="f32") as engine:
+        ids = engine.tokenize("the and in the inn " * 30)
+        prompt = ids[:150]
+        first = engine.score(prompt, ids[150:160])
+        second = engine.score(prompt, ids[150:160])
+        assert engine.score(prompt, ids[160:165]).tokens
+        generated = engine.generate(prompt, max_tokens=2, temperature=0.0)
+    lookups = [lookup.reused_tokens for lookup in recorder.of(KVCacheLookup)]
+    assert lookups[0] == 0
+    assert all(reused >= 2 * BLOCK_TOKENS for reused in lookups[1:])
+    assert generated.usage.cached_tokens >= 2 * BLOCK_TOKENS
+    np.testing.assert_allclose(
+        [t.logprob for t in second.tokens], [t.logprob for t in first.tokens], atol=1e-4
+    )
+
+
+def test_what_was_scored_halfway_is_not_passed_on(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = engine.tokenize("the and in the inn " * 20)
+    engine.model.runner.prefill_chunk = 64
+    token = CancellationToken()
+    forward = type(engine.model.runner).forward
+
+    def cancelling(runner: object, chunks: list[Chunk], **options: object) -> object:
+        if chunks[0].cache.length:  # the second step
+            token.cancel()
+        return forward(runner, chunks, **options)
+
+    monkeypatch.setattr(type(engine.model.runner), "forward", cancelling)
+    with pytest.raises(OperationCancelledError):
+        engine.score(ids[:140], ids[140:150], cancellation=token)
+    monkeypatch.undo()
+    assert engine.stats().prefix_blocks == 0
+
+
+def test_draining_waits_for_scores_and_turns_new_ones_away(engine: Engine) -> None:
+    drained: list[bool] = []
+
+    def on_progress(done: int, total: int) -> None:
+        if not drained:
+            drained.append(engine.drain(0.01))
+
+    engine.perplexity([7] * 50, window=20, stride=10, on_progress=on_progress)
+    assert drained == [False]
+    assert engine.drain(5.0)
+    with pytest.raises(ClosedError):
+        engine.score("the", " and")
 
 
 def test_a_closed_engine_scores_nothing(tmp_path: Path) -> None:

@@ -49,6 +49,7 @@ class NumpyRunner:
     """
 
     backend: Final = "numpy"
+    batch_invariant: Final = False
     kv_type: Final = KVType.F32
 
     def __init__(self, spec: TransformerSpec, weights: ModelWeights) -> None:

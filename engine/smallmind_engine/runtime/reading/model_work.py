@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from smallmind_engine.cache import KVCache
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.kernels import Chunk, Output
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.kv_store import CacheSlot
+from smallmind_engine.runtime.kv_slot import CacheSlot
 from smallmind_engine.telemetry import ReasonCode, RequestStatus, new_correlation, now_ns
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
@@ -126,17 +126,48 @@ class ModelWork:
             yield [core.model.runner.new_cache(len(ids)) for ids in sequences]
             return
         slots: list[CacheSlot] = []
-        caches: list[KVCache] = []
         try:
-            for ids in sequences:
-                slot = CacheSlot()
-                cache, _ = core.kv_store.lend(slot, ids, len(ids) + 1, self.emitter)
-                slots.append(slot)
-                caches.append(cache)
-            yield caches
+            # One token of each is looked up, which is none that could be taken over.
+            lent = [self._lent(slots, ids[:1], len(ids)) for ids in sequences]
+            yield [cache for cache, _ in lent]
         finally:
             for slot in slots:
                 core.kv_store.give_back(slot, keep=False)
+
+    @contextmanager
+    def prefixed_cache(
+        self, ids: Sequence[int], prompt_tokens: int
+    ) -> Iterator[tuple[KVCache, int]]:
+        """A cache with room for ``ids``, and how much of the prompt others have computed.
+
+        The last token of the prompt is not among it. When nothing is raised inside the ``with``
+        block, others may use what was computed.
+
+        Raises:
+            MemoryBudgetError: it does not fit the budget.
+        """
+        store = self._core.kv_store
+        slots: list[CacheSlot] = []
+        sound = False
+        try:
+            cache, reused = self._lent(slots, ids[:prompt_tokens], len(ids), told=True)
+            yield cache, reused
+            slots[0].token_ids = list(ids[: cache.length])
+            sound = True
+        finally:
+            for slot in slots:
+                store.give_back(slot, keep=False, emitter=self.emitter, sound=sound)
+
+    def _lent(
+        self, slots: list[CacheSlot], ids: Sequence[int], tokens: int, *, told: bool = False
+    ) -> tuple[KVCache, int]:
+        """Add a slot whose cache holds so many tokens, no fewer."""
+        store, slot = self._core.kv_store, CacheSlot()
+        plan = store.plan(slot, ids, tokens, self.emitter, patient=False)
+        if plan is None:  # pragma: no cover - a fresh slot is in nobody's use
+            raise RuntimeError
+        slots.append(slot)
+        return store.lend(replace(plan, least=plan.wanted), self.emitter, told=told)
 
     def forward(self, chunks: Sequence[Chunk]) -> list[Output]:
         """One step of the model.

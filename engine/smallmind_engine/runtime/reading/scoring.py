@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from smallmind_engine.cache import common_prefix
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.kv_store import common_prefix
 from smallmind_engine.runtime.reading.model_work import ModelWork, WorkOptions
 from smallmind_engine.runtime.reading.target_logprobs import target_logprobs, told
 from smallmind_engine.sampling import RowLogprobs
@@ -139,7 +139,7 @@ class ScoringRun:
         work = self._work
         with told(self._core, work, "scoring ended"), correlated(work.correlation):
             ids, first = self._tokenize()
-            with work.admitted(), work.caches([ids]) as (cache,):
+            with work.admitted(), work.prefixed_cache(ids, first) as (cache, _):
                 scores = target_logprobs(self._core, work, cache, ids, first)
             return self._result(ids, first, scores)
 

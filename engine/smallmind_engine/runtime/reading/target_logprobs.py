@@ -38,7 +38,8 @@ def target_logprobs(
     Args:
         core: the engine.
         work: in its turn.
-        cache: empty, with room for all of ``ids``.
+        cache: with room for all of ``ids``; may hold some of those before ``first``, but not the
+            last of them.
         ids: T tokens.
         first: 1 to T - 1.
 
@@ -53,7 +54,7 @@ def target_logprobs(
     tokens = np.asarray(ids, np.int64)
     row_bytes = vocab_size * np.dtype(np.float32).itemsize
     rows_at_once = max(1, min(runner.prefill_chunk, _LOGIT_BYTES_AT_ONCE // row_bytes))
-    begin, last = 0, len(ids) - 1  # what follows the last token is nobody's question
+    begin, last = cache.length, len(ids) - 1  # what follows the last token is nobody's question
     while begin < first - 1:
         end = min(begin + runner.prefill_chunk, first - 1)
         work.forward([Chunk(tokens[begin:end], cache, LogitsWanted.NONE)])
