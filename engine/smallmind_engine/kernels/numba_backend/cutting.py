@@ -63,6 +63,14 @@ def cut_into_steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, StepPart
         yield step
 
 
+def by_output(chunks: Sequence[Chunk]) -> Iterator[tuple[bool, list[int]]]:
+    """Which chunks want hidden states, and which logits: a step makes one of the two."""
+    for hidden in (False, True):
+        indices = [i for i, c in enumerate(chunks) if (c.logits is LogitsWanted.HIDDEN) == hidden]
+        if indices:
+            yield hidden, indices
+
+
 def _paged(cache: KVCache) -> PagedKVCache:
     if not isinstance(cache, PagedKVCache):
         raise TypeError(cache)

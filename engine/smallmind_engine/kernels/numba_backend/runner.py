@@ -16,7 +16,6 @@ from smallmind_engine.cache import KVType, PagedKVCache, PagePool
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.kernels.backend import (
     Chunk,
-    LogitsWanted,
     OnOperations,
     Output,
     WeightsMode,
@@ -33,6 +32,7 @@ from smallmind_engine.kernels.numba_backend.cutting import (
     MOST_TOKENS,
     StepPart,
     answer_of,
+    by_output,
     cut_into_steps,
 )
 from smallmind_engine.kernels.numba_backend.operation_costs import step_costs
@@ -217,7 +217,7 @@ class NumbaRunner:
             found = self._find_best(chunks, limit, timer)
             if found is not None:
                 return found
-            for hidden, indices in _by_output(chunks):
+            for hidden, indices in by_output(chunks):
                 for step in cut_into_steps([chunks[index] for index in indices]):
                     parts = [part for _, part in step]
                     rows = self._run(parts, limit, timer=timer, hidden=hidden)
@@ -401,11 +401,3 @@ class NumbaRunner:
                 begin = end
         for copy in buffers.stream[1:]:
             copy[:count] = buffers.stream[0, :count]
-
-
-def _by_output(chunks: Sequence[Chunk]) -> Iterator[tuple[bool, list[int]]]:
-    """Which chunks want hidden states, and which logits: a step makes one of the two."""
-    for hidden in (False, True):
-        indices = [i for i, c in enumerate(chunks) if (c.logits is LogitsWanted.HIDDEN) == hidden]
-        if indices:
-            yield hidden, indices
