@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from smallmind_engine.telemetry import (
     BackpressureApplied,
+    BatchStepped,
     Correlation,
     Degraded,
     DegradeReason,
@@ -344,6 +345,30 @@ def operations(header: Header, *, model: str = MODEL) -> Iterator[Event]:
             )
 
 
+def steps(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """Two steps of the model: a prompt alone, and three requests that decode."""
+    yield BatchStepped(
+        *header(),
+        model=model,
+        sequences=1,
+        prefill_tokens=12,
+        decode_tokens=0,
+        duration_s=0.25,
+        queue_depth=2,
+        running=1,
+    )
+    yield BatchStepped(
+        *header(),
+        model=model,
+        sequences=3,
+        prefill_tokens=0,
+        decode_tokens=3,
+        duration_s=0.03125,
+        queue_depth=0,
+        running=3,
+    )
+
+
 def every_kind(header: Header) -> Iterator[Event]:
     """At least one event of each kind, as of one process from load to end."""
     yield from model_load(header, issues=(DegradeReason.TOKENIZER_MERGES_MISSING,))
@@ -351,3 +376,4 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from rejected_request(header)
     yield from troubles(header)
     yield from operations(header)
+    yield from steps(header)

@@ -21,6 +21,7 @@ _SECTIONS = (
             "decode_",
         ),
     ),
+    ("Steps", ("batch_",)),
     ("Tokens", ("prompt_", "generated_")),
     ("KV cache", ("kv_", "prefix_")),
     (

@@ -26,7 +26,6 @@ from smallmind_engine.runtime.step_plan import (
     StepCounts,
     StepSpeed,
     one_by_one,
-    prompt_budget,
     together,
 )
 from smallmind_engine.runtime.work import DECODE, ENDED, PAUSED, PREFILL, RequestWork, Stage
@@ -239,12 +238,11 @@ class Scheduler:
             if not self.admission.has_place(self._live):
                 return
             prefilling = [other for other in self._live if other.stage is PREFILL]
-            if len(prefilling) >= _MOST_PREFILLING and self._budget() <= sum(
-                other.missing for other in prefilling
-            ):
+            missing = sum(other.missing for other in prefilling)
+            if len(prefilling) >= _MOST_PREFILLING and missing >= self._speed.budget(self._live):
                 return
             if any(self._store.would_share(work.sequence, each.sequence) for each in prefilling):
-                return  # another one is just computing a beginning that this one could use
+                return  # one of them is just computing a beginning that this one could use
             emitter = work.observer.emitter
             patient = running(self._live) > 0
             plan = self._store.plan(
@@ -275,7 +273,7 @@ class Scheduler:
         """Run a step, when any request is ready for one. Hot path."""
         runner = self._runner
         if runner.batch_invariant and self._most_sequences > 1:
-            shares = together(self._live, self._most_sequences, self._budget())
+            shares = together(self._live, self._most_sequences, self._speed.budget(self._live))
         else:
             shares = one_by_one(self._live, runner.prefill_chunk)
         if not shares:
@@ -308,9 +306,6 @@ class Scheduler:
         else:
             self._recover(shares, failure)
         return True
-
-    def _budget(self) -> int:
-        return prompt_budget(self._live, self._runner.prefill_chunk, self._speed)
 
     def _note_step(self, shares: list[Share], seconds: float) -> None:
         decode = sum(work.stage is DECODE for work, _ in shares)

@@ -30,3 +30,6 @@ CONSUMER_WAIT: Final = (
     *(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
     *(1.0, 5.0, 10.0, 60.0),
 )
+STEP: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+SEQUENCES: Final = (1, 2, 4, 8, 16, 32)
+"""Requests in a step; the only buckets that are no seconds."""

@@ -10,6 +10,7 @@ from typing import Final
 
 from smallmind_engine.telemetry import (
     BackpressureApplied,
+    BatchStepped,
     Degraded,
     InferenceStopped,
     KernelExecuted,
@@ -169,6 +170,24 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL, labels.PHASE),
         readings=(rows(InferenceStopped, readings.ledger_rows),),
     ),
+    # Steps of the model, which several requests share.
+    Family(
+        name="batch_step_seconds",
+        kind=MetricKind.HISTOGRAM,
+        help="Time that a step of the model took, for all requests that shared it.",
+        unit="seconds",
+        labels=(labels.MODEL,),
+        buckets=buckets.STEP,
+        readings=(one(BatchStepped, lambda e: e.duration_s),),
+    ),
+    Family(
+        name="batch_sequences",
+        kind=MetricKind.HISTOGRAM,
+        help="Requests that shared a step of the model.",
+        labels=(labels.MODEL,),
+        buckets=buckets.SEQUENCES,
+        readings=(one(BatchStepped, lambda e: e.sequences),),
+    ),
     # Tokens.
     Family(
         name="prompt_tokens_total",
@@ -214,7 +233,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         name="kv_cache_lookups_total",
         kind=MetricKind.COUNTER,
-        help="Prompts held against a session's cache.",
+        help="Prompts that were looked up in the caches.",
         labels=(labels.MODEL, labels.RESULT),
         readings=(rows(KVCacheLookup, readings.lookup_rows),),
     ),
