@@ -138,18 +138,17 @@ class Scheduler:
 
     def _work(self) -> None:
         while True:
-            with self._at_work:
-                try:
+            try:
+                with self._at_work:
                     self._read_notes()
                     self._readers.gather(self._live, self._notes, self._receive)
                     self._admit()
                     if self._live and self._step():
                         continue
-                except BaseException as error:  # noqa: BLE001 - a fault of ours must not end the thread
-                    self._end_all(error)
-                    continue
-            if not self._wait():
-                return
+                if not self._wait():
+                    return
+            except BaseException as error:  # noqa: BLE001 - a fault of ours must not end the thread
+                self._end_all(error)
 
     def _wait(self) -> bool:
         """Sleep until a note comes or a deadline passes; False when the thread is to end."""
