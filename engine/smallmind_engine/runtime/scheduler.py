@@ -271,10 +271,12 @@ class Scheduler:
     def _step(self) -> bool:
         """Run a step, when any request is ready for one. Hot path."""
         runner = self._runner
-        if runner.batch_invariant and self._most_sequences > 1:
-            shares = together(self._live, self._most_sequences, self._speed.budget(self._live))
-        else:
+        if not runner.batch_invariant:
             shares = one_by_one(self._live, runner.prefill_chunk)
+        elif self._most_sequences == 1:
+            shares = one_by_one(self._live, self._speed.budget(self._live))
+        else:
+            shares = together(self._live, self._most_sequences, self._speed.budget(self._live))
         if not shares:
             return False
         begin_ns = now_ns()
