@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from smallmind_exporters import conventions
-from smallmind_exporters.otlp.attributes import OTHER_ATTRIBUTES, REQUEST_ATTRIBUTES
+from smallmind_exporters.otlp.attributes import (
+    OPERATION_SPANS,
+    OTHER_ATTRIBUTES,
+    REQUEST_ATTRIBUTES,
+)
 from smallmind_exporters.otlp.span_tables import (
     KERNEL_EVENT,
     KERNEL_FIELDS,
@@ -45,6 +49,10 @@ def render_traces_page() -> str:
         f"| &nbsp;&nbsp;`{phase.name}` | `{phase.begin.name}` | `{phase.end.name}` |"
         for phase in PHASES
     ]
+    others = [
+        f"| `{how.label}` | begin of it | `{end.kind.name}` |"
+        for end, how in OPERATION_SPANS.items()
+    ]
     rows = [
         f"| `{row.name}` | {row.meaning} | {'yes' if row.at_start else ''} |"
         for row in REQUEST_ATTRIBUTES
@@ -54,15 +62,13 @@ def render_traces_page() -> str:
         TOKEN_EVENT: (TOKEN_FIELDS, "`token`"),
         KERNEL_EVENT: (KERNEL_FIELDS, "`kernel`"),
     }
-    events = [
-        f"| `{name}` | {_fields(fields)} | |" for name, fields in STEP_EVENTS.values()
-    ]
+    events = [f"| `{name}` | {_fields(fields)} | |" for name, fields in STEP_EVENTS.values()]
     events += [
         f"| `{name}` | {_fields(fields)} | {level} |" for name, (fields, level) in details.items()
     ]
     return _page(
         "Traces",
-        "\n".join((_SPANS, *phases, "| `load {model}` | begin of loading | its end |")),
+        "\n".join((_SPANS, *phases, *others)),
         "## Attributes of a request",
         "\n".join(("| attribute | value | seen by samplers |", "|---|---|---|", *rows)),
         "## Events of spans",

@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import Counter
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 
 import pytest
@@ -89,7 +89,8 @@ def test_totals_of_all_exporters_agree_to_the_last_request(tmp_path, monkeypatch
         debug = info = warning = error = msg
 
     logger = structlog.wrap_logger(
-        Logger(), processors=[structlog.processors.JSONRenderer()],
+        Logger(),
+        processors=[structlog.processors.JSONRenderer()],
         wrapper_class=structlog.BoundLogger,
     )
     with (
@@ -132,34 +133,34 @@ def test_totals_of_all_exporters_agree_to_the_last_request(tmp_path, monkeypatch
 def _mixed_requests(engine, count: int) -> None:
     """Completed, cut short, cancelled, refused and failed requests, from several threads."""
 
-    def one(number: int) -> None:
-        prompt, most = f"Request {number}", 1 + number % 4
-        try:
-            if number % 10 == 7:
-                token = CancellationToken()
-                engine.generate(
-                    prompt, cancellation=token, on_token=lambda _: token.cancel(), max_tokens=9
-                )
-            elif number % 10 == 8:
-                engine.generate([10**9], max_tokens=most)
-            elif number % 10 == 9:
-                engine.generate(prompt, request_timeout=1e-9, max_tokens=most)
-            else:
-                with engine.stream(prompt, max_tokens=most, ignore_eos=True) as stream:
-                    for _ in stream:
-                        pass
-        except SmallMindError:
-            pass
-
     def some(first: int) -> None:
         for number in range(first, count, 4):
-            one(number)
+            with suppress(SmallMindError):
+                _one_request(engine, number)
 
     threads = [threading.Thread(target=some, args=(first,)) for first in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+def _one_request(engine, number: int) -> None:
+    prompt, most = f"Request {number}", 1 + number % 4
+    match number % 10:
+        case 7:
+            token = CancellationToken()
+            engine.generate(
+                prompt, cancellation=token, on_token=lambda _: token.cancel(), max_tokens=9
+            )
+        case 8:
+            engine.generate([10**9], max_tokens=most)
+        case 9:
+            engine.generate(prompt, request_timeout=1e-9, max_tokens=most)
+        case _:
+            with engine.stream(prompt, max_tokens=most, ignore_eos=True) as stream:
+                for _ in stream:
+                    pass
 
 
 def _sample(text: str, name: str, label: str) -> float:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, TypeGuard
+from typing import Any, Final, TypeGuard
 
 from smallmind_engine.telemetry import (
     Event,
@@ -205,9 +205,27 @@ def request_attributes(record: Record, stop: InferenceStopped, *, at_start: bool
     return cleaned(values)
 
 
-def load_attributes(end: ModelLoadEnded) -> Attributes:
-    """The attributes of the span of loading a model, with the seconds of its phases."""
-    facts: dict[str, Value] = {
+@dataclass(frozen=True, slots=True)
+class OperationSpan:
+    """The span of an operation besides requests, made from the event that ends it.
+
+    Attributes:
+        label: what stands for its name on the reference page.
+        name: of the span.
+        attributes: of the span.
+        failure: what the status says of a failed one; None for others.
+        duration_s: seconds that it took.
+    """
+
+    label: str
+    name: Callable[[Any], str]
+    attributes: Callable[[Any], Mapping[str, object]]
+    failure: Callable[[Any], str | None]
+    duration_s: Callable[[Any], float]
+
+
+def _load_attributes(end: ModelLoadEnded) -> Mapping[str, object]:
+    facts: dict[str, object] = {
         conventions.PROVIDER_NAME: conventions.PROVIDER,
         conventions.REQUEST_MODEL: end.model,
         f"{LOAD_PREFIX}status": end.status.value,
@@ -217,11 +235,26 @@ def load_attributes(end: ModelLoadEnded) -> Attributes:
         f"{LOAD_PREFIX}parameters": end.parameters,
         f"{LOAD_PREFIX}weight_bytes": end.weight_bytes,
         f"{LOAD_PREFIX}fingerprint": end.fingerprint,
+        conventions.ERROR_TYPE: None if end.reason is None else end.reason.value,
     }
-    if end.reason is not None:
-        facts[conventions.ERROR_TYPE] = end.reason.value
-    phases = {f"{LOAD_PREFIX}phase.{phase}": seconds for phase, seconds in end.phases}
-    return cleaned({**facts, **phases})
+    return facts | {f"{LOAD_PREFIX}phase.{phase}": seconds for phase, seconds in end.phases}
+
+
+def _load_failure(end: ModelLoadEnded) -> str | None:
+    if end.status is not RequestStatus.FAILED:
+        return None
+    return "" if end.reason is None else end.reason.value
+
+
+OPERATION_SPANS: Final[dict[type[Event], OperationSpan]] = {
+    ModelLoadEnded: OperationSpan(
+        "load {model}",
+        lambda end: f"load {end.model}",
+        _load_attributes,
+        _load_failure,
+        lambda end: end.duration_s,
+    ),
+}
 
 
 def event_attributes(event: Event, fields: Sequence[str]) -> Attributes:

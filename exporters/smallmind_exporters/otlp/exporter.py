@@ -131,18 +131,20 @@ class OtlpExporter:
         self._closed = False
         self._last = FlushResult()
         self._pipeline: Pipeline | None = None
-        self._pipeline = self._open()
+        self._pipeline = self._begin()
         self.interests: Final = NO_KINDS if settings.is_disabled() else self._pipeline.interests
         renew_in_child(self)
 
     def _open(self) -> Pipeline:
+        """The pipeline; a new one after a fork."""
+        return self._pipeline or self._begin()
+
+    def _begin(self) -> Pipeline:
         from smallmind_exporters.otlp.pipeline import Pipeline
 
-        pipeline = self._pipeline
-        if pipeline is None:
-            pipeline = self._pipeline = Pipeline(self._plan, self)
-            for health in self._health:
-                pipeline.bind_health(health)
+        pipeline = self._pipeline = Pipeline(self._plan, self)
+        for health in self._health:
+            pipeline.bind_health(health)
         return pipeline
 
     def begin_in_child(self) -> None:

@@ -1,7 +1,8 @@
 """OpenTelemetry instruments, generated from the table of metrics.
 
 What adds up is read from the metric store when the provider collects; only histograms are touched
-as events come, because no instrument takes a histogram that is ready made.
+as events come, because no instrument takes a histogram that is ready made. (``ready_made`` tells
+how our own provider does without, for those of tokens.)
 """
 
 from __future__ import annotations
@@ -53,9 +54,10 @@ class Instruments:
 
     Args:
         meter: of our own scope.
+        histograms: the families to record as events come.
     """
 
-    def __init__(self, meter: Meter) -> None:
+    def __init__(self, meter: Meter, histograms: Iterable[Family] = HISTOGRAMS) -> None:
         self._stores: dict[MetricStore, list[HealthSource]] = {}
         self._closed: Snapshot = {}
         self._shown: tuple[tuple[object, ...], Snapshot] | None = None
@@ -83,7 +85,7 @@ class Instruments:
                 )
                 for name in _names(family)
             )
-            for family in HISTOGRAMS
+            for family in histograms
         }
 
     def begin_in_child(self) -> None:

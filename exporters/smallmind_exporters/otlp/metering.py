@@ -16,6 +16,7 @@ from opentelemetry.sdk.metrics.export import (
 from smallmind_engine.telemetry import Exporter
 from smallmind_exporters.otlp.legs import suppress_instrumentation
 from smallmind_exporters.otlp.outbox import Counts
+from smallmind_exporters.otlp.ready_made import sends_sums
 from smallmind_exporters.otlp.settings import Signal
 from smallmind_exporters.otlp.worker import Done, Worker
 
@@ -55,11 +56,16 @@ class MetricsLeg:
         exporter: the SDK's.
         interval_s: seconds between two exports.
         owner: the exporter this belongs to.
+
+    Attributes:
+        taken: answers how many events were counted so far.
+        complete: adds to a collection what no instrument has.
     """
 
     def __init__(self, exporter: MetricExporter, interval_s: float, owner: Exporter) -> None:
         self.reader = _Reader(exporter)
         self.taken: Callable[[], int] = lambda: 0
+        self.complete: Callable[[MetricsData], MetricsData] = lambda collected: collected
         self._exporter = exporter
         self._lock = threading.RLock()
         self._confirmed = 0
@@ -71,6 +77,11 @@ class MetricsLeg:
             prepare=suppress_instrumentation,
             on_error=lambda _: None,  # unconfirmed, which is all there is to say
         )
+
+    @property
+    def sends_sums(self) -> bool:
+        """Whether histograms are sent as totals, rather than as differences."""
+        return sends_sums(self._exporter)
 
     def commit(self, events: int) -> None:
         """Nothing: the store has counted them."""
@@ -102,8 +113,11 @@ class MetricsLeg:
         self.reader.collected = None
         self.reader.collect(COLLECT_TIMEOUT_MS)
         collected = self.reader.collected
-        if collected is None or self._exporter.export(collected) is MetricExportResult.SUCCESS:
+        if collected is None or self._send(self.complete(collected)):
             self._confirm(taken)
+
+    def _send(self, collected: MetricsData) -> bool:
+        return self._exporter.export(collected) is MetricExportResult.SUCCESS
 
     def _confirm(self, taken: int) -> None:
         with self._lock:

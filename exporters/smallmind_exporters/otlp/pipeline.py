@@ -17,14 +17,15 @@ from smallmind_engine.telemetry import (
     Exporter,
     ExporterHealth,
     FlushResult,
-    ModelLoadEnded,
     RuntimeLogEvent,
     now_ns,
 )
 from smallmind_engine.telemetry.events import InferenceStopped
 from smallmind_exporters.metrics import MetricStore
 from smallmind_exporters.otlp import records, wiring
+from smallmind_exporters.otlp.attributes import OPERATION_SPANS
 from smallmind_exporters.otlp.instruments import (
+    HISTOGRAMS,
     SUMMED,
     HistogramRecorder,
     Instruments,
@@ -34,6 +35,7 @@ from smallmind_exporters.otlp.legs import Leg
 from smallmind_exporters.otlp.log_records import emit_details, emit_log
 from smallmind_exporters.otlp.metering import MetricsLeg
 from smallmind_exporters.otlp.outbox import Counts
+from smallmind_exporters.otlp.ready_made import TOKEN_HISTOGRAMS, ReadyMade
 from smallmind_exporters.otlp.records import LiveRecords, Record
 from smallmind_exporters.otlp.settings import Signal
 from smallmind_exporters.otlp.spans import SpanBuilder, Telling
@@ -106,6 +108,7 @@ class Pipeline:
         self._spans: SpanBuilder | None = None
         self._logger: Logger | None = None
         self._store: MetricStore | None = None
+        self._own_metrics: MetricsLeg | None = None
         resource = wiring.our_resource(plan.connection.resource)
         if Signal.TRACES in plan.signals:
             tracer, traces = wiring.traces(plan.tracer_provider, plan.connection, resource, owner)
@@ -118,25 +121,43 @@ class Pipeline:
             self._legs.append(self._logs)
         if Signal.METRICS in plan.signals:
             self._begin_metrics(plan, resource, owner)
+        # Tokens are kept for detail only; without it the store has all that is to be said of them.
+        keeps = records.KINDS if self._keeps_details else records.KINDS & ~records.DETAILS
+        self._follows = keeps if self._spans is not None or plan.details_event else 0
         self.interests: Final = self._interests()
 
     def _begin_metrics(self, plan: Plan, resource: Any, owner: Exporter) -> None:
         provider, meter, leg = wiring.meters(plan.meter_provider, plan.connection, resource, owner)
-        store = MetricStore(SUMMED, max_models=plan.max_models)
-        self._instruments: Instruments = instruments_of(provider, meter)
+        own = leg if isinstance(leg, MetricsLeg) else None
+        ready_made = own is not None and own.sends_sums
+        store = MetricStore(
+            (*SUMMED, *TOKEN_HISTOGRAMS) if ready_made else SUMMED, max_models=plan.max_models
+        )
+        if own is None:
+            self._instruments: Instruments = instruments_of(provider, meter)
+        else:
+            recorded = [f for f in HISTOGRAMS if not ready_made or f not in TOKEN_HISTOGRAMS]
+            self._instruments = Instruments(meter, recorded)
+            own.taken = lambda: self._taken
+            if ready_made:
+                own.complete = ReadyMade(store).added_to
         self._instruments.attach(store)
         self._histograms = HistogramRecorder(self._instruments, plan.max_models)
         self._store = store
         self._legs.append(leg)
-        self._own_metrics = leg if isinstance(leg, MetricsLeg) else None
-        if self._own_metrics is not None:
-            self._own_metrics.taken = lambda: self._taken
+        self._own_metrics = own
+
+    @property
+    def _keeps_details(self) -> bool:
+        plan = self._plan
+        detailed = plan.deepest is not SpanDetail.REQUEST or plan.tail is not None
+        return detailed or plan.content_on_spans or plan.content_on_events
 
     def _interests(self) -> int:
         mask = 0
         if self._spans is not None:
             mask |= records.OPENING | records.CLOSING | records.STEPS
-            if self._plan.deepest is not SpanDetail.REQUEST or self._plan.tail is not None:
+            if self._keeps_details:
                 mask |= EventKind.TOKEN_GENERATED
             if self._plan.deepest is SpanDetail.KERNEL:
                 mask |= EventKind.KERNEL_EXECUTED
@@ -165,14 +186,14 @@ class Pipeline:
         """Take one event; never waits for anything."""
         with self._lock:
             self._taken += 1
+            if self._taken == 1 and self._own_metrics is not None:
+                self._own_metrics.start()
             if self._store is not None:
                 self._store.take(event)
                 self._histograms.take(event)
-                if self._own_metrics is not None:
-                    self._own_metrics.start()
             if isinstance(event, RuntimeLogEvent):
                 self._log(event)
-            elif event.kind & records.KINDS:
+            elif self._follows & event.kind:
                 closed = self._live.take(event)
                 if closed is not None:
                     self._tell(closed, event)
@@ -189,8 +210,9 @@ class Pipeline:
             if self._logger is not None and self._plan.details_event:
                 emit_details(self._logger, record, end, content=self._plan.content_on_events)
                 self._logs.commit(0)
-        elif isinstance(end, ModelLoadEnded) and self._spans is not None:
-            self._spans.load(record, end)
+        how = OPERATION_SPANS.get(type(end))
+        if how is not None and self._spans is not None:
+            self._spans.operation(record, end, how)
         if self._spans is not None:
             self._traces.commit(record.events)
 
@@ -238,7 +260,7 @@ class Pipeline:
             counts = [leg.counts for leg in self._legs]
             failed = sum(each.failed for each in counts)
             dropped = sum(each.dropped for each in counts) + self._live.given_up
-            pending = _pending(counts, self._live.events if self._spans is not None else 0)
+            pending = _pending(counts, self._live.events)
             pending = min(pending, max(0, self._taken - failed - dropped))
             return FlushResult(
                 delivered=self._taken - failed - dropped - pending,

@@ -18,8 +18,13 @@ MAX_LIVE: Final = 4096
 MAX_STEPS: Final = 256
 
 REQUEST: Final = "request"
-OPENING: Final = EventKind.REQUEST_QUEUED | EventKind.MODEL_LOAD_STARTED
-CLOSING: Final = EventKind.INFERENCE_STOPPED | EventKind.MODEL_LOAD_ENDED
+# Operations by the kinds of the events that begin and end them.
+OPERATIONS: Final[dict[EventKind, EventKind]] = {
+    EventKind.REQUEST_QUEUED: EventKind.INFERENCE_STOPPED,
+    EventKind.MODEL_LOAD_STARTED: EventKind.MODEL_LOAD_ENDED,
+}
+OPENING: Final = sum(OPERATIONS)
+CLOSING: Final = sum(OPERATIONS.values())
 # What belongs to an operation when one is live; outside of one it is no part of a trace.
 STEPS: Final = (
     EventKind.REQUEST_ADMITTED

@@ -13,12 +13,16 @@ from smallmind_engine.telemetry import (
     Event,
     EventKind,
     InferenceStopped,
-    ModelLoadEnded,
-    RequestStatus,
     TokenGenerated,
 )
 from smallmind_exporters.otlp import attributes as names
-from smallmind_exporters.otlp.attributes import clean_text, error_type, event_attributes
+from smallmind_exporters.otlp.attributes import (
+    OperationSpan,
+    clean_text,
+    cleaned,
+    error_type,
+    event_attributes,
+)
 from smallmind_exporters.otlp.identity import context_of, ids_of
 from smallmind_exporters.otlp.records import Record
 from smallmind_exporters.otlp.span_tables import (
@@ -83,14 +87,15 @@ class SpanBuilder:
         span.end(ANCHOR.to_wall_ns(stop.time_ns))
         return True
 
-    def load(self, record: Record, end: ModelLoadEnded) -> bool:
-        """Make the span of loading a model; answers as ``request`` does."""
-        begin_ns = min(record.steps[0].time_ns, end.time_ns - int(end.duration_s * 1e9))
-        span = self._begin(record, f"load {end.model}", names.load_attributes(end), begin_ns)
+    def operation(self, record: Record, end: Event, how: OperationSpan) -> bool:
+        """Make the span of another operation that ended; answers as ``request`` does."""
+        begin_ns = min(record.steps[0].time_ns, end.time_ns - int(how.duration_s(end) * 1e9))
+        span = self._begin(record, how.name(end), cleaned(how.attributes(end)), begin_ns)
         if not span.is_recording():
             return False
-        if end.status is RequestStatus.FAILED:
-            span.set_status(StatusCode.ERROR, "" if end.reason is None else end.reason.value)
+        failure = how.failure(end)
+        if failure is not None:
+            span.set_status(StatusCode.ERROR, failure)
         _add_steps(span, record)
         span.end(ANCHOR.to_wall_ns(end.time_ns))
         return True
