@@ -195,7 +195,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         name="generated_tokens_total",
         kind=MetricKind.COUNTER,
-        help="Tokens generated, those of requests included that did not complete.",
+        help="Tokens generated, told one by one, so not by engines with detail=request.",
         unit="tokens",
         labels=(labels.MODEL,),
         readings=(count(TokenGenerated),),

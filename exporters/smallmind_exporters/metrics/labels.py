@@ -36,7 +36,22 @@ MODEL: Final = Label("model", "name under which the model was loaded", limit=50)
 OPERATION: Final = Label("operation", "what was asked for", ("text_completion", "chat"), limit=FEW)
 STATUS: Final = Label("status", "how it ended", tuple(RequestStatus))
 STOP_REASON: Final = Label("reason", "why the request stopped", tuple(StopReason))
-ERROR_TYPE: Final = Label("error_type", "class of the error", limit=32)
+# What ends requests; others, such as errors of callers' own callbacks, appear when they occur.
+ERROR_TYPE: Final = Label(
+    "error_type",
+    "class of the error",
+    (
+        "BackpressureError",
+        "ChatTemplateError",
+        "ClosedError",
+        "ConcurrentSessionUseError",
+        "ContextOverflowError",
+        "InferenceError",
+        "MemoryBudgetError",
+        "TokenizerError",
+    ),
+    limit=32,
+)
 LOAD_STATUS: Final = Label(
     "status",
     "how the load ended",

@@ -28,8 +28,8 @@ else:
 
 from smallmind_engine.telemetry import ReasonCode, renew_in_child
 from smallmind_engine.telemetry.errors import ExporterError
-from smallmind_exporters.metrics.snapshots import snapshot_from_json, snapshot_to_json
 from smallmind_exporters.metrics.store import Snapshot, cumulative, merge
+from smallmind_exporters.prometheus.exchange import snapshot_from_json, snapshot_to_json
 
 WRITE_INTERVAL_S: Final = 1.0
 

@@ -19,8 +19,8 @@ from prometheus_client.openmetrics.parser import (
 
 from smallmind_engine.telemetry.errors import ExporterError
 from smallmind_exporters.metrics import FAMILIES, MetricStore
-from smallmind_exporters.metrics.snapshots import snapshot_from_json, snapshot_to_json
 from smallmind_exporters.prometheus import PrometheusExporter
+from smallmind_exporters.prometheus.exchange import snapshot_from_json, snapshot_to_json
 from telemetry_events import (
     MODEL,
     TRACE_ID,
