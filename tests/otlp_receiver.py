@@ -1,7 +1,7 @@
 """OTLP receivers on loopback, over HTTP and gRPC, that keep what they are sent.
 
-They answer with the official protobuf classes. ``behave`` changes what they do with a request:
-nothing (the default), refuse, hang, or answer with garbage.
+They answer with the official protobuf classes. ``behaviour`` changes what they do with a request:
+accept (the default), refuse, hang, or answer with garbage, a page, nonsense or a part of it.
 """
 
 from __future__ import annotations
@@ -33,6 +33,16 @@ SERVICES = {
         logs_service_pb2.ExportLogsServiceRequest,
         logs_service_pb2.ExportLogsServiceResponse,
     ),
+}
+
+
+PROTOBUF = "application/x-protobuf"
+# Behaviours of the HTTP receiver that are one fixed answer.
+ANSWERS = {
+    "refuse": (400, b"no"),
+    "page": (200, b"<html>Please log in</html>", "text/html; charset=utf-8"),
+    "nonsense": (200, b"\xff\xff\xff"),
+    "plain": (200, b"OK", "text/plain"),
 }
 
 
@@ -140,8 +150,11 @@ def http_receiver() -> Iterator[Received]:
             request_type, response_type = SERVICES[signal]
             if received.behaviour == "hang":
                 received.release.wait(30)
-            if received.behaviour == "refuse":
-                self._answer(400, b"no")
+            if received.behaviour in ANSWERS:
+                self._answer(*ANSWERS[received.behaviour])
+                return
+            if received.behaviour == "partial":
+                self._answer(200, _partly_refused(response_type))
                 return
             if received.behaviour == "garbage":
                 self.wfile.write(b"\x00\xff this is no HTTP \r\n\r\n")
@@ -153,9 +166,9 @@ def http_receiver() -> Iterator[Received]:
             received.requests[signal].append(request_type.FromString(body))
             self._answer(200, response_type().SerializeToString())
 
-        def _answer(self, status: int, body: bytes) -> None:
+        def _answer(self, status: int, body: bytes, content_type: str = PROTOBUF) -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/x-protobuf")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)
@@ -179,6 +192,14 @@ def http_receiver() -> Iterator[Received]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def _partly_refused(response_type: Any) -> bytes:
+    answer = response_type()
+    (field, *_) = answer.partial_success.DESCRIPTOR.fields
+    setattr(answer.partial_success, field.name, 1)
+    answer.partial_success.error_message = "too old"
+    return answer.SerializeToString()
 
 
 @contextmanager

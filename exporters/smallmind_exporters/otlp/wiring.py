@@ -97,6 +97,10 @@ def sdk_exporter(signal: Signal, connection: Connection) -> Any:
         if protocol is Protocol.HTTP:
             endpoint = f"{endpoint.rstrip('/')}/v1/{signal}"
         chosen["endpoint"] = endpoint
+    if protocol is Protocol.HTTP:
+        from smallmind_exporters.otlp.answers import checking_session
+
+        chosen["session"] = checking_session(signal)
     return make(**{key: value for key, value in chosen.items() if value is not None})
 
 

@@ -88,6 +88,25 @@ def test_garbage_for_an_answer_is_a_failure():
             assert exporter.flush(5.0) == FlushResult(failed=2 * STEPS)
 
 
+@pytest.mark.parametrize("behaviour", ["page", "partial", "nonsense"])
+def test_an_answer_of_200_that_is_no_delivery_is_a_failure(behaviour):
+    """The SDK looks at the status alone: a proxy's page for passwords would pass for a receiver."""
+    with http_receiver() as received:
+        received.behaviour = behaviour
+        with OtlpExporter(endpoint=received.endpoint) as exporter:
+            export_requests(exporter, 2)
+            assert exporter.flush(5.0) == FlushResult(failed=2 * STEPS, pending=2 * 4)
+
+
+def test_an_answer_of_200_in_plain_text_is_a_delivery():
+    """Some receivers say no more than that."""
+    with http_receiver() as received:
+        received.behaviour = "plain"
+        with OtlpExporter(endpoint=received.endpoint) as exporter:
+            export_requests(exporter, 1)
+            assert exporter.flush(5.0) == FlushResult(delivered=PER_REQUEST)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_receiver_that_hangs_holds_up_neither_export_nor_flush_nor_close(protocol):
     with RECEIVERS[protocol]() as received:
