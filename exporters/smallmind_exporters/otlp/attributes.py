@@ -225,9 +225,9 @@ class OperationSpan:
 
 
 def _load_attributes(end: ModelLoadEnded) -> Mapping[str, object]:
+    # No name of the conventions here: backends would take the load for a call of the model.
     facts: dict[str, object] = {
-        conventions.PROVIDER_NAME: conventions.PROVIDER,
-        conventions.REQUEST_MODEL: end.model,
+        f"{LOAD_PREFIX}model": end.model,
         f"{LOAD_PREFIX}status": end.status.value,
         f"{LOAD_PREFIX}architecture": end.architecture,
         f"{LOAD_PREFIX}quantization": end.quantization,

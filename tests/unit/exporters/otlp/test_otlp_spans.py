@@ -190,6 +190,8 @@ def test_loading_a_model_is_a_span_with_its_phases(send):
     received = send(model_load(headers(ROOT), issues=(DegradeReason.TOKENIZER_MERGES_MISSING,)))
     span = received.span(f"load {MODEL}")
     found = attributes(span.attributes)
+    assert found["smallmind.load.model"] == MODEL
+    assert not any(name.startswith("gen_ai.") for name in found)
     assert found["smallmind.load.phase.weights"] == 0.5
     assert found["smallmind.load.quantization"] == "Q4_1"
     assert [event.name for event in span.events] == [
