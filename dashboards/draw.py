@@ -30,6 +30,8 @@ POINTS: Final = 120
 WIDTH_INCHES: Final = 13.0
 INCHES_A_ROW: Final = 0.3
 DPI: Final = 80
+PATIENCE_S: Final = 30  # to look back for a scrape that did not fail
+LEGEND: Final = 10  # entries that a legend has room for
 HIDDEN: Final = {"__name__", "job"}
 _SCALES: Final = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""))
 _SMALL: Final = ((1.0, ""), (1e-3, "m"), (1e-6, "µ"))
@@ -38,7 +40,7 @@ _ENDINGS: Final = {
     "bytes": "B",
     "Bps": "B/s",
     "flops": "op/s",
-    "reqps": " req/s",
+    "reqps": "req/s",
     "ops": "/s",
 }
 
@@ -66,7 +68,7 @@ class Source:
     def typed(self, expression: str) -> str:
         """An expression with the variables that Grafana would fill in."""
         for variable, value in (
-            ("$__rate_interval", "15s"),
+            ("$__rate_interval", f"{max(5, int((self.end_s - self.begin_s) / 12))}s"),
             ("$__range", f"{max(60, int(self.end_s - self.begin_s))}s"),
             ("$model", ".*"),
             ("$instance", ".*"),
@@ -86,8 +88,12 @@ class Source:
         )
 
     def now(self, query: Query) -> list[dict[str, Any]]:
-        """The query at the end of the time."""
-        return self.ask("query", query=self.typed(query.expr), time=self.end_s)
+        """The query at the end of the time, or shortly before when a scrape failed there."""
+        answers = (
+            self.ask("query", query=self.typed(query.expr), time=self.end_s - back_s)
+            for back_s in range(0, PATIENCE_S, 2)
+        )
+        return next((answer for answer in answers if answer), [])
 
 
 def draw_board(board: Board, source: Source) -> Figure:
@@ -97,9 +103,9 @@ def draw_board(board: Board, source: Source) -> Figure:
     figure.patch.set_facecolor("white")
     for panel, (left, top) in zip(board.panels, places, strict=True):
         box = (
-            (left + 0.9) / 24,
+            (left + 1.2) / 24,
             1 - (top + panel.height - 1.5) / height,
-            (panel.width - 1.3) / 24,
+            (panel.width - 1.6) / 24,
             (panel.height - 2.7) / height,
         )
         axes = figure.add_axes(box)
@@ -132,7 +138,7 @@ def _draw_lines(axes: Axes, panel: Panel, source: Source) -> None:
     names: list[str] = []
     lines: list[tuple[list[float], list[float]]] = []
     for query in panel.queries:
-        for series in source.over_time(query):
+        for series in sorted(source.over_time(query), key=_height, reverse=True):
             points = [(float(at) - source.begin_s, float(value)) for at, value in series["values"]]
             lines.append(([at for at, _ in points], [value for _, value in points]))
             names.append(_legend(query, series["metric"]))
@@ -153,9 +159,16 @@ def _draw_lines(axes: Axes, panel: Panel, source: Source) -> None:
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)
     if names:
-        axes.legend(fontsize=6, loc="upper left", ncols=2 if len(names) > 4 else 1, framealpha=0.7)
+        handles, labels = axes.get_legend_handles_labels()
+        axes.legend(handles[:LEGEND], labels[:LEGEND], fontsize=5, loc="upper left", framealpha=0.6)
     else:
         axes.text(0.5, 0.5, "no data", transform=axes.transAxes, ha="center", color="grey")
+
+
+def _height(series: dict[str, Any]) -> float:
+    """The highest value, so that the legend names what can be seen."""
+    values = [float(value) for _, value in series["values"]]
+    return max((value for value in values if math.isfinite(value)), default=0.0)
 
 
 def _on(times: Sequence[float], line: tuple[list[float], list[float]]) -> list[float]:

@@ -171,6 +171,8 @@ def _failing_request(engine: Engine) -> None:
 
     def broken(self: object, *args: object, **kwargs: object) -> object:
         answers = forward(self, *args, **kwargs)
+        if self is not engine.model.runner:
+            return answers
         return [np.full(engine.model.spec.vocab_size, np.nan, np.float32) for _ in answers]
 
     runner.forward = broken

@@ -24,8 +24,8 @@ QUERY_TIMEOUT_S = 30.0
 
 _CONFIG = """\
 global:
-  scrape_interval: 300ms
-  scrape_timeout: 300ms
+  scrape_interval: {every}
+  scrape_timeout: {every}
   evaluation_interval: 500ms
 scrape_configs:
   - job_name: smallmind
@@ -122,19 +122,25 @@ class PrometheusServer:
 
 @contextmanager
 def running_prometheus(
-    target: str, folder: Path, *, rules: Path | None = None, alertmanager: str = ""
+    target: str,
+    folder: Path,
+    *,
+    every: str = "300ms",
+    rules: Path | None = None,
+    alertmanager: str = "",
 ) -> Iterator[PrometheusServer]:
-    """A Prometheus that scrapes ``target`` (``host:port``) three times a second.
+    """A Prometheus that scrapes ``target`` (``host:port``).
 
     Args:
         target: what it scrapes.
         folder: for its configuration, data and log.
+        every: how often, and how long a scrape may take.
         rules: a file of rules, evaluated twice a second.
         alertmanager: where alerts go, as ``host:port``.
     """
     binary = find_binary("prometheus")
     config = folder / "prometheus.yml"
-    text = _CONFIG.format(target=target)
+    text = _CONFIG.format(target=target, every=every)
     text += _RULES.format(rules=rules) if rules else ""
     text += _ALERTING.format(alertmanager=alertmanager) if alertmanager else ""
     config.write_text(text, encoding="utf-8")

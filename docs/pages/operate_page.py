@@ -41,6 +41,15 @@ went, `result.correlation.trace_id` leads to its trace, `result.stop_reason` is 
 [reason codes](reference/reason-codes.md).
 """
 
+_DRAWN: Final = """\
+These pictures are no screenshots of Grafana. `dashboards/draw.py` drew them with matplotlib, panel
+by panel, from what a real Prometheus answered to the panels' own queries while
+`tests/benchmarks/dashboard_pictures.py` ran: SmolLM2 135M under load from three callers, and four
+engines over a tiny model that run into every trouble halfway. The machine was busy with other work
+at that time, so take the layout from them, not the speed; what the machine can at most was
+measured under that load too, which is why shares of it pass 100 %.
+"""
+
 QUESTIONS: Final[tuple[Question, ...]] = (
     Question(
         "Is it up, and are all worker processes there?",
@@ -221,7 +230,7 @@ def render_operate_page() -> str:
         parts.extend(_panel(*_find(board, title)) for board, title in question.panels)
         parts.extend(_recorded(name) for name in question.recorded)
     parts.append("\n## Alerts\n\n" + _alerts())
-    parts.append("\n## The dashboards\n" + "".join(_picture(board) for board in BOARDS))
+    parts.append("\n## The dashboards\n\n" + _DRAWN + "".join(_picture(board) for board in BOARDS))
     return "".join(parts)
 
 

@@ -22,6 +22,7 @@ from draw import Source, draw_all  # noqa: E402 - the paths come first
 from operating_workload import do_everything, running_service, shown_metrics  # noqa: E402
 from prometheus_process import eventually, running_prometheus  # noqa: E402
 from smallmind import Engine  # noqa: E402
+from smallmind_engine.telemetry import BackpressureError  # noqa: E402
 from smallmind_exporters.prometheus import PrometheusExporter  # noqa: E402
 
 PROMPTS = (
@@ -38,7 +39,7 @@ def client(engine: Engine, seed: int, until: float) -> None:
     session = engine.session()
     while time.monotonic() < until:
         prompt, tokens = rng.choice(PROMPTS), rng.choice((8, 24, 64))
-        with suppress(smallmind.BackpressureError):
+        with suppress(BackpressureError):
             if rng.random() < 0.3:
                 session.generate(prompt, max_tokens=tokens)
                 if session.cached_tokens > 500:
@@ -71,7 +72,7 @@ def main() -> int:
     with (
         shown_metrics() as shown,
         PrometheusExporter(registry=shown.registry) as exporter,
-        running_prometheus(shown.metrics, folder) as prometheus,
+        running_prometheus(shown.metrics, folder, every="1s") as prometheus,
         running_service(folder, shown) as service,
         smallmind.load(
             "smollm2",
@@ -85,7 +86,7 @@ def main() -> int:
         eventually(lambda: prometheus.query("smallmind_model_info"), bool)
         begin = time.time()
         until = time.monotonic() + given.seconds
-        callers = [threading.Thread(target=client, args=(engine, seed, until)) for seed in range(4)]
+        callers = [threading.Thread(target=client, args=(engine, seed, until)) for seed in range(3)]
         for caller in callers:
             caller.start()
         time.sleep(given.seconds / 2)

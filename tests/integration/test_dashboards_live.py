@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ import pytest
 
 from alertmanager_process import Webhook, listening_webhook, running_alertmanager
 from boards import ALERTS, BOARDS, RECORDINGS
+from draw import Source, draw_board
 from operating_workload import Service, do_everything, running_service, shown_metrics
 from prometheus_process import PrometheusServer, eventually, running_prometheus
 
@@ -151,6 +153,20 @@ def test_quantiles_are_of_this_workload(observed):
     )
     (seconds,) = eventually(lambda: observed.prometheus.query(as_asked(query)), bool, 5.0).values()
     assert 0.0 < seconds < 60.0
+
+
+def test_every_panel_can_be_drawn(observed):
+    now = time.time()
+    source = Source(observed.prometheus.url, now - 60, now)
+    for board in BOARDS:
+        figure = draw_board(board, source)
+        assert [axes.get_title(loc="left") for axes in figure.axes] == [
+            panel.title for panel in board.panels
+        ]
+        empty = [
+            axes for axes in figure.axes for text in axes.texts if text.get_text() == "no data"
+        ]
+        assert empty == []
 
 
 OPERATING_QUERIES = (
