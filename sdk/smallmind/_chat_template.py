@@ -12,6 +12,8 @@ from functools import lru_cache
 from types import TracebackType
 from typing import Any, Final
 
+from jinja2.meta import find_undeclared_variables
+
 from smallmind._template_sandbox import (
     BUDGET_VARIABLE,
     LIMITS,
@@ -93,6 +95,17 @@ def render_chat(
             f"the chat template failed{_line_of(error)}: {type(error).__name__}: {error}",
             hint="pass a template= of your own",
         ) from error
+
+
+@lru_cache(maxsize=_COMPILED_TEMPLATES)
+def reads_variable(template: str, name: str) -> bool:
+    """Whether ``template`` reads the variable ``name`` anywhere; False when it is no template."""
+    if len(template) > LIMITS.source_chars:
+        return False
+    try:
+        return name in find_undeclared_variables(_environment().parse(template))
+    except Exception:  # noqa: BLE001 - a foreign program: rendering it tells what is wrong
+        return False
 
 
 def _collected(pieces: Any, limits: TemplateLimits) -> str:

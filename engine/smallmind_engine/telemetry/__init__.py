@@ -14,6 +14,7 @@ from smallmind_engine.telemetry.correlation import (
 from smallmind_engine.telemetry.distribution import Distribution
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
+    ChatStoreError,
     ChatTemplateError,
     ClosedError,
     ConcurrentSessionUseError,
@@ -29,6 +30,7 @@ from smallmind_engine.telemetry.errors import (
     RegistryError,
     SmallMindError,
     TokenizerError,
+    ToolError,
     UnsupportedModelError,
     ValidationDataError,
 )
@@ -90,6 +92,7 @@ __all__ = [
     "BackpressureApplied",
     "BackpressureError",
     "BusLoggingHandler",
+    "ChatStoreError",
     "ChatTemplateError",
     "ClockAnchor",
     "ClosedError",
@@ -160,6 +163,7 @@ __all__ = [
     "TokenGenerated",
     "TokenizerDiagnosed",
     "TokenizerError",
+    "ToolError",
     "TraceContext",
     "UnsupportedModelError",
     "ValidationDataError",
