@@ -8,46 +8,24 @@ from types import TracebackType
 from typing import Final, Self, Unpack
 
 from smallmind._async import acollect, astream_chunks
-from smallmind._chat_choice import ChatTemplate, TemplateOrigin, choose_template
-from smallmind._chat_conversation import Conversation, Message, user_message
-from smallmind._chat_format import ChatFormat
-from smallmind._chat_keeping import Keeper
+from smallmind._chat_choice import ChatTemplate
+from smallmind._chat_conversation import Conversation, Message
+from smallmind._chat_exchange import Exchange, invalid
 from smallmind._chat_options import ChatOptions
-from smallmind._chat_request import Asked, Plan, answered, planned
+from smallmind._chat_request import Plan
 from smallmind._chat_result import ChatResult, ChatStream
 from smallmind._chat_rounds import ToolRun, run_rounds
-from smallmind._chat_telling import (
-    tell_calls,
-    tell_fallback,
-    tell_left_out,
-    tell_rounds_exhausted,
-)
-from smallmind._chat_tools import (
-    Executor,
-    Tool,
-    ToolCall,
-    ToolFormat,
-    ToolLike,
-    ToolResult,
-    as_tools,
-    format_of,
-    run_call,
-)
+from smallmind._chat_telling import tell_rounds_exhausted
+from smallmind._chat_tools import Executor, ToolCall, ToolLike, ToolResult, as_tools, run_call
 from smallmind._guard import SingleUseGuard
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
-from smallmind_engine.runtime import (
-    CHAT,
-    EngineCore,
-    GenerationOptions,
-    GenerationRun,
-    StreamChunk,
-)
+from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
-from smallmind_engine.telemetry import Emitter, ReasonCode, ToolError, new_correlation
-from smallmind_engine.telemetry.errors import ChatStoreError, ConfigError, InferenceError
+from smallmind_engine.telemetry import ReasonCode
+from smallmind_engine.telemetry.errors import InferenceError
 
 DEFAULT_ROUNDS: Final = 8
 """How often tools answer in one turn at most, unless a caller says otherwise."""
@@ -69,23 +47,15 @@ class ChatClient:
     """
 
     def __init__(self, core: EngineCore, system: str | None, options: ChatOptions) -> None:
-        template = choose_template(core.model, options.template, strict=options.strict_template)
         self._core = core
         self._options = options
-        self._format = ChatFormat(core.model.tokenizer, template, options.variables)
         self._session = Session(core, options.session_id)
         self._guard = SingleUseGuard(f"chat {self.session_id!r}")
-        self._tools, _ = self._known_tools(options.tools)
-        self._keeper = Keeper(options.store, self.session_id, core.model)
-        conversation = self._keeper.load() or Conversation(options.system)
+        self._exchange = Exchange(core, options, self._session)
         instructions = system if system is not None else options.system
         if instructions is not None:
-            conversation = dataclasses.replace(conversation, system=instructions)
-        self._conversation = conversation
-        self._last: ChatResult | None = None
-        if template.origin is TemplateOrigin.FALLBACK:
-            correlation = new_correlation(session_id=self.session_id)
-            tell_fallback(core.bus.emitter(correlation), core.model.name, template)
+            known = self._exchange.conversation
+            self._exchange.conversation = dataclasses.replace(known, system=instructions)
 
     # -- what it is ---------------------------------------------------------------------------
 
@@ -97,32 +67,33 @@ class ChatClient:
     @property
     def messages(self) -> tuple[Message, ...]:
         """The conversation so far, whole, as copies."""
-        return self._conversation.messages
+        return self._exchange.conversation.messages
 
     @property
     def turns(self) -> int:
         """How often the user has spoken."""
-        return len(self._conversation.turns)
+        return len(self._exchange.conversation.turns)
 
     @property
     def template(self) -> ChatTemplate:
         """What it is rendered with, and why."""
-        return self._format.template
+        return self._exchange.format.template
 
     @property
     def last_result(self) -> ChatResult | None:
         """The answer before; None when there was none."""
-        return self._last
+        return self._exchange.last
 
     @property
     def system(self) -> str | None:
         """Instructions before the first turn; may be set to others."""
-        return self._conversation.system
+        return self._exchange.conversation.system
 
     @system.setter
     def system(self, text: str | None) -> None:
         with self._guard():
-            self._change(dataclasses.replace(self._conversation, system=text))
+            exchange = self._exchange
+            exchange.change(dataclasses.replace(exchange.conversation, system=text))
 
     def render(self, messages: Sequence[Message] | None = None) -> str:
         """The prompt that a conversation becomes: this one, or ``messages``.
@@ -131,7 +102,8 @@ class ChatClient:
             ChatTemplateError: the template cannot render it.
         """
         shown = self.messages if messages is None else messages
-        return self._format.render(shown, [tool.spec for tool in self._tools])
+        specs = [tool.spec for tool in self._exchange.tools]
+        return self._exchange.format.render(shown, specs)
 
     # -- turns --------------------------------------------------------------------------------
 
@@ -164,7 +136,7 @@ class ChatClient:
             ChatStoreError: the turn is kept here, but could not be stored.
         """
         with self._guard():
-            plan = self._planned(self._asked(text, replace), tools, merged(options, kwargs))
+            plan = self._planned(text, replace, tools, merged(options, kwargs))
             return self._collected(plan)
 
     def stream(
@@ -180,8 +152,8 @@ class ChatClient:
         chosen = merged(options, kwargs)
         self._guard.enter()
         try:
-            plan = self._planned(self._asked(text, replace), tools, chosen)
-            run = self._run(plan, streaming=True)
+            plan = self._planned(text, replace, tools, chosen)
+            run = self._exchange.run(plan, streaming=True)
             ended: list[ChatResult] = []
             chunks = guarded(run, open_stream(run, chosen), lambda: self._end(plan, run, ended))
             return ChatStream(chunks, lambda: ended[0] if ended else None)
@@ -200,12 +172,12 @@ class ChatClient:
     ) -> ChatResult:
         """As ``send``, for asyncio: cancelling the task stops the answer."""
         with self._guard():
-            plan = self._planned(self._asked(text, replace), tools, merged(options, kwargs))
-            run = self._run(plan, streaming=False)
+            plan = self._planned(text, replace, tools, merged(options, kwargs))
+            run = self._exchange.run(plan, streaming=False)
             try:
                 await acollect(run)
             finally:
-                result = self._concluded(plan, run)
+                result = self._exchange.concluded(plan, run)
             return _whole(result)
 
     async def astream(
@@ -220,13 +192,13 @@ class ChatClient:
         """As ``stream``, for asyncio; ``last_result`` is the whole answer when it ended."""
         chosen = merged(options, kwargs)
         with self._guard():
-            plan = self._planned(self._asked(text, replace), tools, chosen)
-            run = self._run(plan, streaming=True)
+            plan = self._planned(text, replace, tools, chosen)
+            run = self._exchange.run(plan, streaming=True)
             try:
                 async for chunk in astream_chunks(run, chosen):
                     yield chunk
             finally:
-                self._concluded(plan, run)
+                self._exchange.concluded(plan, run)
 
     def regenerate(
         self,
@@ -259,8 +231,8 @@ class ChatClient:
         Raises:
             ConfigError: there is no such turn.
         """
-        self._check_turn(turn)
-        return str(self._conversation.turns[turn].messages[0]["content"])
+        self._exchange.check_turn(turn)
+        return str(self._exchange.conversation.turns[turn].messages[0]["content"])
 
     def undo(self) -> str:
         """Take the last turn back; answers what the user said in it.
@@ -270,13 +242,13 @@ class ChatClient:
         """
         with self._guard():
             text = self.said(self.turns - 1)
-            self._change(self._conversation.up_to(self.turns - 1))
+            self._exchange.change(self._exchange.conversation.up_to(self.turns - 1))
             return text
 
     def clear(self) -> None:
         """Forget all turns; the system prompt stays."""
         with self._guard():
-            self._change(Conversation(self.system))
+            self._exchange.change(Conversation(self.system))
 
     # -- tools --------------------------------------------------------------------------------
 
@@ -294,14 +266,8 @@ class ChatClient:
             ConfigError: there was no turn yet.
         """
         with self._guard():
-            self._check_turn(self.turns - 1)
-            *before, last = self._conversation.turns
-            asked = Asked(
-                self._conversation.up_to(len(before)),
-                (*last.messages, *(result.message for result in results)),
-                last.trail,
-            )
-            return self._collected(self._planned(asked, tools, merged(options, kwargs)))
+            asked = self._exchange.asked_with(results)
+            return self._collected(self._exchange.planned(asked, tools, merged(options, kwargs)))
 
     def run_tools(
         self,
@@ -329,13 +295,14 @@ class ChatClient:
             kwargs: the same, one by one.
         """
         if max_rounds < 1:
-            raise _invalid("max_rounds", max_rounds, "at least 1")
+            raise invalid("max_rounds", max_rounds, "at least 1")
         chosen = merged(options, kwargs)
-        by_name = {tool.name: tool for tool in self._tools_or(tools)}
+        known = self._exchange.tools if tools is None else as_tools(tools)
+        by_name = {tool.name: tool for tool in known}
 
         def carry_out(call: ToolCall) -> ToolResult:
             return run_call(
-                call, by_name, self._emitter_of_last(), executor=executor, approve=approve
+                call, by_name, self._exchange.emitter, executor=executor, approve=approve
             )
 
         def answer(results: Sequence[ToolResult]) -> ChatResult:
@@ -344,7 +311,7 @@ class ChatClient:
         first = self.send(text, tools=tools, options=chosen)
         run = run_rounds(first, carry_out, answer, max_rounds)
         if run.exhausted:
-            tell_rounds_exhausted(self._emitter_of_last(), max_rounds)
+            tell_rounds_exhausted(self._exchange.emitter, max_rounds)
         return run
 
     # -- copies -------------------------------------------------------------------------------
@@ -359,8 +326,7 @@ class ChatClient:
         with self._guard():
             options = dataclasses.replace(self._options, session_id=session_id, store=None)
             other = ChatClient(self._core, self.system, options)
-            other._conversation = self._conversation
-            other._keeper = Keeper(self._keeper.store, other.session_id, self._core.model)
+            self._exchange.continued_by(other._exchange)
             return other
 
     def save(self, store: ChatStore | None = None, session_id: str | None = None) -> None:
@@ -375,115 +341,39 @@ class ChatClient:
             ChatStoreError: the store failed.
         """
         with self._guard():
-            own = self._keeper.store
-            chosen = store or own
+            keeper = self._exchange.keeper
+            chosen = store or keeper.store
             if chosen is None:
-                raise _invalid("store", None, "a store, here or in ChatOptions")
+                raise invalid("store", None, "a store, here or in ChatOptions")
             name = session_id or self.session_id
-            if chosen is own and name == self.session_id:
-                self._keeper.keep(self._conversation)
+            if chosen is keeper.store and name == self.session_id:
+                keeper.keep(self._exchange.conversation)
             else:
-                self._keeper.copy_to(chosen, name, self._conversation)
+                keeper.copy_to(chosen, name, self._exchange.conversation)
 
-    # -- from a question to its answer --------------------------------------------------------
-
-    def _asked(self, text: str, replace: int | None) -> Asked:
-        if replace is not None:
-            self._check_turn(replace)
-        before = self._conversation if replace is None else self._conversation.up_to(replace)
-        return Asked(before, (user_message(text),))
+    # -- small things -------------------------------------------------------------------------
 
     def _planned(
-        self, asked: Asked, tools: Sequence[ToolLike] | None, options: GenerationOptions
+        self,
+        text: str,
+        replace: int | None,
+        tools: Sequence[ToolLike] | None,
+        options: GenerationOptions,
     ) -> Plan:
-        chosen, how = self._known_tools(self._tools if tools is None else tools)
-        return planned(
-            asked,
-            self._format,
-            self._options.history,
-            options,
-            chosen,
-            how,
-            self._core.model.context_length,
-        )
-
-    def _run(self, plan: Plan, *, streaming: bool) -> GenerationRun:
-        prompt = plan.prompt
-        run = self._session.new_run(
-            prompt.rest,
-            plan.options,
-            streaming=streaming,
-            prefix_ids=prompt.prefix_ids,
-            add_special=prompt.add_special,
-            operation=CHAT,
-        )
-        if plan.window.first:
-            emitter = self._core.bus.emitter(run.correlation)
-            tell_left_out(emitter, plan.window, len(plan.asked.before.turns) + 1)
-        return run
+        return self._exchange.planned(self._exchange.asked(text, replace), tools, options)
 
     def _collected(self, plan: Plan) -> ChatResult:
-        run = self._run(plan, streaming=False)
+        run = self._exchange.run(plan, streaming=False)
         collected(run)
-        return _whole(self._concluded(plan, run))
-
-    def _concluded(self, plan: Plan, run: GenerationRun) -> ChatResult | None:
-        """Keep what came of a run, if it is to be kept."""
-        outcome = answered(plan, run, self._format)
-        if outcome is None:
-            return None
-        self._last = result = outcome.result
-        if result.tool_calls:
-            invalid = sum(not call.valid for call in result.tool_calls)
-            tell_calls(self._core.bus.emitter(run.correlation), len(result.tool_calls), invalid)
-        if outcome.conversation is not None:
-            try:
-                self._change(outcome.conversation)
-            except ChatStoreError as error:
-                error.details["result"] = result
-                raise
-        return result
+        return _whole(self._exchange.concluded(plan, run))
 
     def _end(self, plan: Plan, run: GenerationRun, ended: list[ChatResult]) -> None:
         try:
-            result = self._concluded(plan, run)
+            result = self._exchange.concluded(plan, run)
             if result is not None:
                 ended.append(result)
         finally:
             self._guard.leave()
-
-    def _change(self, conversation: Conversation) -> None:
-        self._conversation = conversation
-        self._keeper.keep(conversation)
-
-    # -- small things -------------------------------------------------------------------------
-
-    def _tools_or(self, tools: Sequence[ToolLike] | None) -> tuple[Tool, ...]:
-        return self._tools if tools is None else as_tools(tools)
-
-    def _known_tools(self, tools: Sequence[ToolLike]) -> tuple[tuple[Tool, ...], ToolFormat | None]:
-        """Tools, and how the model calls them; the latter None without any."""
-        known = as_tools(tools)
-        if not known:
-            return (), None
-        template = self._format.template
-        if not template.knows_tools:
-            raise ToolError(
-                ReasonCode.TOOLS_UNSUPPORTED,
-                f"the chat template {template.name!r} of {self._core.model.name!r} says nothing"
-                " of tools",
-                hint="use a model trained for tools, or pass ChatOptions(template=...)",
-            )
-        return known, format_of(template.source_for(tools=True), self._options.tool_format)
-
-    def _emitter_of_last(self) -> Emitter:
-        correlation = None if self._last is None else self._last.correlation
-        return self._core.bus.emitter(correlation)
-
-    def _check_turn(self, turn: int) -> None:
-        if not 0 <= turn < self.turns:
-            held = f"0 to {self.turns - 1}" if self.turns else "none: nothing was said yet"
-            raise _invalid("turn", turn, f"one of {held}")
 
     def close(self) -> None:
         """Let go of the cache. May be called again."""
@@ -507,12 +397,3 @@ def _whole(result: ChatResult | None) -> ChatResult:
     if result is None:
         raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
     return result
-
-
-def _invalid(option: str, value: object, allowed: str) -> ConfigError:
-    return ConfigError(
-        ReasonCode.OPTION_INVALID,
-        f"{option} is {value!r}; it must be {allowed}",
-        option=option,
-        value=value,
-    )

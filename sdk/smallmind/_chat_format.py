@@ -79,7 +79,7 @@ class ChatFormat:
             eos_token=self._eos,
             add_generation_prompt=add_generation_prompt,
             tools=tools or None,
-            **self._variables,
+            variables=self._variables,
         )
 
     def prompt(

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final
 
 from jinja2.meta import find_undeclared_variables
@@ -38,9 +38,9 @@ def render_chat(
     eos_token: str,
     add_generation_prompt: bool,
     tools: Sequence[Mapping[str, object]] | None = None,
+    variables: Mapping[str, object] = MappingProxyType({}),
     limits: TemplateLimits = LIMITS,
     now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
-    **variables: object,
 ) -> str:
     """Turn messages into the prompt that the model was trained on.
 
@@ -51,9 +51,9 @@ def render_chat(
         eos_token: text of the token that ends a text; empty without one.
         add_generation_prompt: end with the opening of the model's own turn.
         tools: descriptions of functions the model may call.
+        variables: more names for the template, such as ``enable_thinking``.
         limits: bounds of the rendering.
         now: local time, for templates that name the date.
-        **variables: more names for the template, such as ``enable_thinking``.
 
     Returns:
         The prompt.
@@ -65,13 +65,13 @@ def render_chat(
     if len(template) > limits.source_chars:
         raise exceeded("is longer", limits.source_chars, "characters")
     budget = RenderBudget(limits, now)
-    names = {
+    names: dict[str, object] = {
+        **variables,
         "messages": messages,
         "tools": tools,
         "bos_token": bos_token,
         "eos_token": eos_token,
         "add_generation_prompt": add_generation_prompt,
-        **variables,
     }
     context = {name: plain_data(value, name) for name, value in names.items()}
     for value in context.values():
@@ -100,10 +100,8 @@ def render_chat(
 @lru_cache(maxsize=_COMPILED_TEMPLATES)
 def reads_variable(template: str, name: str) -> bool:
     """Whether ``template`` reads the variable ``name`` anywhere; False when it is no template."""
-    if len(template) > LIMITS.source_chars:
-        return False
     try:
-        return name in find_undeclared_variables(_environment().parse(template))
+        return name in find_undeclared_variables(_environment().parsed(template))
     except Exception:  # noqa: BLE001 - a foreign program: rendering it tells what is wrong
         return False
 

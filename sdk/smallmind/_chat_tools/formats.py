@@ -110,8 +110,7 @@ def _read_llama3(text: str) -> Reading:
         body, content = body.removesuffix(ending), content.removesuffix(ending)
     if tag:
         built_in = _BUILT_IN.fullmatch(body)
-        calls = [_keyword_call(built_in)] if built_in else _json_calls(body, ";")
-        return content, calls
+        return content, [_keyword_call(built_in)] if built_in else _json_calls(body, ";")
     # Without the tag only an answer that is nothing but calls is one.
     stripped = content.strip()
     if stripped.startswith("{"):
@@ -168,7 +167,7 @@ def _json_list(body: str) -> list[WrittenCall]:
 
 
 def _json_calls(body: str, separator: str) -> list[WrittenCall]:
-    calls = []
+    calls: list[WrittenCall] = []
     rest = body.strip()
     while rest:
         value, after, complaint = _json(rest)
@@ -193,7 +192,7 @@ def _named(value: object, text: str) -> WrittenCall:
     if not isinstance(value, Mapping):
         return WrittenCall("", None, text, "it must be an object with a name and arguments")
     name = next((value[key] for key in _NAMES if key in value), None)
-    arguments = next((value[key] for key in _ARGUMENTS if key in value), {})
+    arguments: object = next((value[key] for key in _ARGUMENTS if key in value), {})
     if not isinstance(name, str):
         return WrittenCall("", None, text, "it has no name")
     if isinstance(arguments, str):  # some models write the arguments as JSON within JSON
