@@ -23,7 +23,7 @@ def messages_to_json(messages: tuple[Message, ...]) -> str:
     Raises:
         ChatTemplateError: one holds what is no plain data.
     """
-    return json.dumps(plain_data(list(messages), "messages"), ensure_ascii=False)
+    return json.dumps(plain_data(list(messages), "messages"))
 
 
 def messages_from_json(text: str | bytes) -> tuple[Message, ...]:

@@ -189,7 +189,7 @@ class SQLiteChatStore:
         """Make what SQLite or the disk complains of an error of ours."""
         try:
             yield
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:
             raise ChatStoreError(
                 ReasonCode.CHAT_STORE_FAILED,
                 f"{self.path} cannot be used: {type(error).__name__}: {error}",
