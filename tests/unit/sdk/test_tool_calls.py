@@ -35,16 +35,20 @@ READ = [
     ("hermes", '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}', ROME),
     (
         "hermes",
-        '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
-         '<tool_call>{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}</tool_call>',
+        (
+            '<tool_call>{"name": "weather", "arguments": {"city": "Rome"}}</tool_call>'
+            '<tool_call>{"name": "weather", "arguments": {"city": "Oslo", "days": 2}}</tool_call>'
+        ),
         [*ROME, ("weather", {"city": "Oslo", "days": 2}, "")],
     ),
     ("llama3", '{"name": "weather", "parameters": {"city": "Rome"}}', ROME),
     ("llama3", '<|python_tag|>{"name": "weather", "parameters": {"city": "Rome"}}<|eom_id|>', ROME),
     (
         "llama3",
-        '{"name": "weather", "parameters": {"city": "Rome"}}; {"name": "weather", "parameters": '
-         '{"city": "Oslo"}}',
+        (
+            '{"name": "weather", "parameters": {"city": "Rome"}}; '
+            '{"name": "weather", "parameters": {"city": "Oslo"}}'
+        ),
         [*ROME, ("weather", {"city": "Oslo"}, "")],
     ),
     ("llama3", '<|python_tag|>weather.call(city="Rome")', ROME),

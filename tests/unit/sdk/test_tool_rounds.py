@@ -13,9 +13,9 @@ from chat_templates import HERMES, LLAMA3, MISTRAL, oracle
 from engines import Recorder, tiny_engine
 from scripted_models import scripted
 from smallmind import CancellationToken, ChatOptions, Engine, StopReason
-from smallmind._chat_tools import as_tools
+from smallmind._chat_tools import as_tools, run_call
 from smallmind.chat import SQLiteChatStore, ToolCall, ToolResult, ToolRun
-from smallmind_engine.telemetry import LogLevel, ReasonCode, RuntimeLogEvent
+from smallmind_engine.telemetry import EventBus, LogLevel, ReasonCode, RuntimeLogEvent
 from smallmind_engine.telemetry.errors import ConfigError
 from tiny_models import TinyModel
 from weather_tool import SCHEMA, weather
@@ -128,52 +128,76 @@ def test_a_wrong_call_is_told_to_the_model_which_tries_again(tmp_path: Path) -> 
     assert ids == {run.result.correlation.session_id}
 
 
-def test_what_a_tool_raises_is_told_to_the_model(tmp_path: Path) -> None:
+# -- one call ----------------------------------------------------------------------------------
+
+ROME = ToolCall(id="call00000", name="weather", arguments={"city": "Rome"})
+
+
+def carried_out(
+    recorder: Recorder | None = None, wanted: ToolCall = ROME, **how: Any
+) -> ToolResult:
+    bus = EventBus()
+    bus.subscribe(recorder or Recorder())
+    tools = {tool.name: tool for tool in as_tools([weather, {"name": "later"}])}
+    return run_call(wanted, tools, bus.emitter(), **how)
+
+
+def test_a_call_reaches_the_function_and_is_timed() -> None:
+    ticks = iter([1.0, 3.5])
+    result = carried_out(clock=lambda: next(ticks))
+    assert (result.content, result.error) == ('{"city": "Rome", "sun": 1}', False)
+    assert result.duration_s == 2.5
+    assert result.message == {
+        "role": "tool",
+        "name": "weather",
+        "tool_call_id": "call00000",
+        "content": '{"city": "Rome", "sun": 1}',
+    }
+
+
+def test_what_a_tool_raises_is_told_to_the_model_and_by_its_type_to_the_log() -> None:
     recorder = Recorder()
 
     def broken(_: ToolCall) -> object:
         raise OSError("no network")
 
-    answers = [call(city="Rome"), "I do not know."]
-    run = run_with(tmp_path, answers, executor=broken, exporters=[recorder])
-    assert run.text == "I do not know."
-    assert run.results[0].error
-    assert run.results[0].content == '{"error": "OSError: no network"}'
-    (line,) = [event for event in recorder.of(RuntimeLogEvent) if event.component == "tools"]
+    result = carried_out(recorder, executor=broken)
+    assert result.error
+    assert result.content == '{"error": "OSError: no network"}'
+    (line,) = recorder.of(RuntimeLogEvent)
     assert (line.reason, line.error) == (ReasonCode.TOOL_FAILED, "OSError")
     assert "no network" not in str(line.properties), "it may quote the conversation"
 
 
 @pytest.mark.parametrize(
-    ("executor", "content"),
+    ("answer", "content"),
     [
-        (lambda _: "plain", "plain"),
-        (lambda _: [1, {"a": None}], '[1, {"a": null}]'),
-        (lambda _: object(), "TypeError"),
-        (lambda _: "x" * 20_000, "(4000 more characters were left out)"),
+        ("plain", "plain"),
+        ([1, {"a": None}], '[1, {"a": null}]'),
+        (object(), "TypeError"),
+        ("x" * 20_000, "(4000 more characters were left out)"),
     ],
 )
-def test_any_answer_of_a_tool_becomes_text(tmp_path: Path, executor: Any, content: str) -> None:
-    run = run_with(
-        tmp_path, [call(city="Rome")], executor=executor, context_overflow="truncate_middle"
-    )
-    assert content in run.results[0].content
+def test_any_answer_of_a_tool_becomes_text(answer: object, content: str) -> None:
+    assert content in carried_out(executor=lambda _: answer).content
 
 
-def test_a_call_may_need_approval(tmp_path: Path) -> None:
-    asked: list[ToolCall] = []
+def test_a_tool_without_a_function_needs_an_executor() -> None:
+    later = ToolCall(id="call00000", name="later")
+    assert "there is no executor" in carried_out(wanted=later).content
+    assert carried_out(wanted=later, executor=lambda _: "x").content == "x"
 
-    def approve(wanted: ToolCall) -> bool:
-        asked.append(wanted)
-        return False
 
+def test_a_call_may_need_approval() -> None:
     def never(_: ToolCall) -> object:
         raise AssertionError
 
-    answers = [call(city="Rome"), "As you wish."]
-    run = run_with(tmp_path, answers, approve=approve, executor=never)
-    assert run.results[0].content == '{"error": "the call was not approved"}'
-    assert asked[-1].arguments == {"city": "Rome"}
+    result = carried_out(approve=lambda call: call is not ROME, executor=never)
+    assert (result.content, result.error) == ('{"error": "the call was not approved"}', True)
+    assert not carried_out(approve=lambda call: call is ROME).error
+
+
+# -- rounds ------------------------------------------------------------------------------------
 
 
 def test_rounds_are_bounded(tmp_path: Path) -> None:
@@ -231,33 +255,20 @@ def test_what_a_tool_says_cannot_forge_a_turn_nor_a_call(tmp_path: Path) -> None
     assert turns == 5, "system, user, assistant, tool, assistant: those of the template"
 
 
-def test_calls_in_later_turns_are_counted_on(tmp_path: Path) -> None:
-    def talk(engine: Engine) -> list[str]:
-        chat = engine.chat(options=ChatOptions(tools=[weather]))
-        runs = [chat.run_tools(text, **GREEDY) for text in ("one", "two")]
-        assert chat.turns == 2
-        return [result.call.id for run in runs for result in run.results]
-
-    answers = [call(city="Rome"), "a", call(city="Oslo"), "b"]
-    ids = scripted(tmp_path, answers, talk, chat_template=HERMES)
-    assert ids == ["call00000", "call00001"]
-
-
-def test_calls_survive_a_store(tmp_path: Path) -> None:
+def test_calls_are_counted_through_the_conversation_and_survive_a_store(tmp_path: Path) -> None:
     path = tmp_path / "chats.sqlite3"
 
     def talk(engine: Engine) -> Any:
         path.unlink(missing_ok=True)
-        store = SQLiteChatStore(path)
-        options = ChatOptions(session_id="a", store=store, tools=[weather])
+        options = ChatOptions(session_id="a", store=SQLiteChatStore(path), tools=[weather])
         with engine.chat(options=options) as chat:
-            chat.run_tools("one", **GREEDY)
+            first = chat.run_tools("one", **GREEDY)
             with engine.chat(options=options) as again:
-                return chat.messages, again.messages, again.send("two", **GREEDY).text
+                same = again.messages == chat.messages
+                second = again.run_tools("two", **GREEDY)
+        return same, [result.call.id for run in (first, second) for result in run.results]
 
-    before, after, text = scripted(
-        tmp_path, [call(city="Rome"), "a", "b"], talk, chat_template=HERMES
-    )
-    assert before == after
-    assert len(before) == 4
-    assert text == "b"
+    answers = [call(city="Rome"), "a", call(city="Oslo"), "b"]
+    same, ids = scripted(tmp_path, answers, talk, chat_template=HERMES)
+    assert same
+    assert ids == ["call00000", "call00001"]
