@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engines import tiny_engine
-from smallmind import Engine
+from smallmind import Engine, load
 from smallmind._chat_choice import ChatTemplate, TemplateOrigin
 from smallmind._chat_conversation import Known, Trail, Turn, digest_of, known_tokens
 from smallmind._chat_format import ChatFormat
@@ -167,3 +168,15 @@ def test_trails_join_up_to_the_last_that_began_anew() -> None:
 def test_variables_reach_the_template(engine: Engine) -> None:
     chat_format = format_of(engine.model.tokenizer, "{{ mood }}{{ messages[0].content }}", mood="!")
     assert chat_format.render(user("hi")) == "!hi"
+
+
+@pytest.mark.model
+def test_golden_conversations_become_the_tokens_of_the_reference(
+    golden_dir: Path, smollm2_path: Path
+) -> None:
+    golden = json.loads((golden_dir / "smollm2.json").read_text(encoding="utf-8"))
+    with load(smollm2_path, exporters=(), backend="numpy") as engine:
+        chat_format = engine.chat()._exchange.format
+        for case in golden["chat"]:
+            ids = ids_of(chat_format, engine.model.tokenizer, case["messages"])
+            assert ids == case["prompt_ids"]
