@@ -15,7 +15,8 @@ SUBMODULES = {"chat", "validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
     "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",
-    "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session", "SmallMindError",
+    "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session",
+    "SmallMindError",
     "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
     "WeightsMode", "load",
 ]  # fmt: skip

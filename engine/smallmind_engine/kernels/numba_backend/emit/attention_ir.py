@@ -1,0 +1,278 @@
+"""Attention of a few query rows over the pages of a KV cache, page by page.
+
+A page holds 64 positions. Keys lie ``[4][D][16]``: 16 neighbouring positions side by side, so that
+lanes are positions and scores need no sums across lanes. Values lie ``[64][E]``, E padded to lanes.
+
+The maximum and the sum of a row are corrected as pages come (Milakov & Gimelshein 2018,
+arXiv:1805.02867; Dao et al. 2022, arXiv:2205.14135), so memory does not grow with the context. A
+row's result does not depend on the rows beside it: pages that it does not see change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from llvmlite import ir
+
+from smallmind_engine.cache import KVType
+from smallmind_engine.kernels.numba_backend.emit.decode_ir import load_halves
+from smallmind_engine.kernels.numba_backend.emit.math_ir import exp, tanh
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
+    F32,
+    FLOATS,
+    I32,
+    I64,
+    INTS,
+    LANES,
+    SMALL_INTS,
+    Code,
+    Fields,
+    Value,
+    every,
+    ir_function,
+    number,
+    zeros,
+)
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.records import (
+    ITEM_BYTES,
+    PAGE_TOKENS,
+    Attend,
+    QueryRow,
+)
+
+_SUBS: Final = PAGE_TOKENS // LANES
+_SUBS_AT_ONCE: Final = 2
+_VECTORS_AT_ONCE: Final = 4
+_LANE_BYTES: Final = 64
+
+
+class _Attention:
+    """Emits the attention of ``rows`` query rows over a cache of type ``kind``."""
+
+    def __init__(self, code: Code, tier: IsaTier, kind: KVType, rows: int, job: Value) -> None:
+        self.code, self.tier, self.kind, self.rows = code, tier, kind, rows
+        self.size = ITEM_BYTES[kind]
+        self.job = Fields(code, job)
+        row_fields = len(QueryRow)
+        self.row = [
+            {field: self.job[Attend.ROWS + index * row_fields + field] for field in QueryRow}
+            for index in range(rows)
+        ]
+        self.key_size, self.value_size = self.job[Attend.KEY_SIZE], self.job[Attend.VALUE_SIZE]
+        scratch = self.job[Attend.SCRATCH]
+        self.weights = [code.address(scratch, 4 * PAGE_TOKENS * index) for index in range(rows)]
+        mixed = code.address(scratch, 4 * PAGE_TOKENS * rows)
+        self.mixed = [
+            code.address(mixed, code.times(self.value_size, 4 * index)) for index in range(rows)
+        ]
+        self.highest = [code.variable(ir.Constant(F32, float("-inf"))) for _ in range(rows)]
+        self.total = [code.variable(ir.Constant(F32, 0.0)) for _ in range(rows)]
+
+    def _load(self, address: Value) -> Value:
+        """16 stored numbers as floats; factors of 8-bit ones come in elsewhere."""
+        code = self.code
+        if self.kind is KVType.F32:
+            return code.load(FLOATS, address, _LANE_BYTES)
+        if self.kind is KVType.F16:
+            return load_halves(code, self.tier, address, 2 * LANES)
+        return code.b.sitofp(code.load(SMALL_INTS, address, LANES), FLOATS)
+
+    def emit(self) -> None:
+        """The whole."""
+        code = self.code
+        for mixed in self.mixed:
+            with code.loop(0, self.value_size, LANES) as index:
+                code.store(zeros(FLOATS), code.address(mixed, code.times(index, 4)), _LANE_BYTES)
+        pages = self.job[Attend.PAGES]
+        with code.loop(self.job[Attend.PAGE_BEGIN], self.job[Attend.PAGE_END]) as page:
+            base = code.load(I64, code.address(pages, code.times(page, 8)), 8)
+            first = code.times(page, PAGE_TOKENS)
+            self._scores(base, first)
+            corrections = [self._softmax(index) for index in range(self.rows)]
+            self._mix(base, first, corrections)
+        for index, row in enumerate(self.row):
+            self._put(index, row)
+
+    # -- scores of a page -------------------------------------------------------------------------
+
+    def _scores(self, page: Value, first: Value) -> None:
+        code = self.code
+        keys = code.address(page, self.job[Attend.KEYS])
+        for begin in range(0, _SUBS, _SUBS_AT_ONCE):
+            subs = range(begin, begin + _SUBS_AT_ONCE)
+            slots = [[code.variable(zeros(FLOATS)) for _ in subs] for _ in range(self.rows)]
+            bases = [
+                code.address(keys, code.times(self.key_size, sub * LANES * self.size))
+                for sub in subs
+            ]
+            with code.loop(0, self.key_size) as d:
+                column = code.times(d, LANES * self.size)
+                vectors = [self._load(code.address(base, column)) for base in bases]
+                for row, sums in zip(self.row, slots, strict=True):
+                    place = code.address(row[QueryRow.QUERY], code.times(d, 4))
+                    q = code.splat(FLOATS, code.load(F32, place, 4))
+                    for slot, vector in zip(sums, vectors, strict=True):
+                        code.b.store(code.fma(q, vector, code.b.load(slot)), slot)
+            for offset, sub in enumerate(subs):
+                factor = None
+                if self.kind is KVType.INT8:
+                    place = code.address(page, self.job[Attend.KEY_FACTORS], _LANE_BYTES * sub)
+                    factor = code.load(FLOATS, place, _LANE_BYTES)
+                for index in range(self.rows):
+                    score = code.b.load(slots[index][offset])
+                    if factor is not None:
+                        score = code.b.fmul(score, factor)
+                    score = self._visible(index, self._capped(score), first, sub)
+                    place = code.address(self.weights[index], _LANE_BYTES * sub)
+                    code.store(score, place, _LANE_BYTES)
+
+    def _capped(self, score: Value) -> Value:
+        code = self.code
+        bits = self.job[Attend.CAP]
+        slot = code.variable(score)
+        with code.b.if_then(code.b.icmp_signed("!=", bits, number(0))):
+            cap = code.splat(FLOATS, code.bits(code.b.trunc(bits, I32), F32))
+            squashed = tanh(code, code.b.fdiv(score, cap))
+            code.b.store(code.b.fmul(squashed, cap), slot)
+        return code.b.load(slot)
+
+    def _visible(self, index: int, score: Value, first: Value, sub: int) -> Value:
+        """Minus infinity where the row does not look."""
+        code, row = self.code, self.row[index]
+        lanes = ir.Constant(INTS, [sub * LANES + lane for lane in range(LANES)])
+
+        def relative(position: Value) -> Value:
+            # Within 32 bits: positions are far below 2^31.
+            return code.splat(INTS, code.b.trunc(code.b.sub(position, first), I32))
+
+        late = code.b.icmp_signed(">", lanes, relative(row[QueryRow.LAST]))
+        early = code.b.icmp_signed("<", lanes, relative(row[QueryRow.FIRST]))
+        hidden = code.b.or_(late, early)
+        return code.b.select(hidden, every(FLOATS, float("-inf")), score)
+
+    # -- softmax and values ---------------------------------------------------------------------
+
+    def _softmax(self, index: int) -> Value:
+        """Turn a page's scores into weights; answers what earlier sums are to be scaled by."""
+        code, b = self.code, self.code.b
+        places = [code.address(self.weights[index], _LANE_BYTES * sub) for sub in range(_SUBS)]
+        scores = [code.load(FLOATS, place, _LANE_BYTES) for place in places]
+        largest = scores[0]
+        for score in scores[1:]:
+            largest = code.binary("maxnum", largest, score)
+        kind = ir.FunctionType(F32, [FLOATS])
+        before = b.load(self.highest[index])
+        highest = code.binary(
+            "maxnum", before, code.external(kind, "llvm.vector.reduce.fmax.v16f32", largest)
+        )
+        nothing = b.fcmp_ordered("==", highest, ir.Constant(F32, float("-inf")))
+        against = code.splat(FLOATS, b.select(nothing, ir.Constant(F32, 0.0), highest))
+        total = None
+        for place, score in zip(places, scores, strict=True):
+            seen = b.fcmp_unordered(">", score, every(FLOATS, float("-inf")))
+            weight = b.select(seen, exp(code, b.fsub(score, against)), zeros(FLOATS))
+            total = weight if total is None else b.fadd(total, weight)
+            code.store(weight, place, _LANE_BYTES)
+        correction = exp(code, b.fsub(code.splat(FLOATS, before), against))
+        scalar = b.extract_element(correction, ir.Constant(I32, 0))
+        page_total = self._sum(total)
+        b.store(b.fadd(b.fmul(b.load(self.total[index]), scalar), page_total), self.total[index])
+        b.store(highest, self.highest[index])
+        return correction
+
+    def _sum(self, vector: Value) -> Value:
+        """Pairwise: LLVM keeps the order of additions, and this one has few steps."""
+        code = self.code
+        count = LANES
+        while count > 1:
+            count //= 2
+            vector = code.b.fadd(code.part(vector, 0, count), code.part(vector, count, count))
+        return code.b.extract_element(vector, ir.Constant(I32, 0))
+
+    def _mix(self, page: Value, first: Value, corrections: list[Value]) -> None:
+        code, b = self.code, self.code.b
+        values = code.address(page, self.job[Attend.VALUES])
+        # Behind the last position that any row sees there may be anything.
+        last = self.row[0][QueryRow.LAST]
+        for row in self.row[1:]:
+            later = b.icmp_signed(">", row[QueryRow.LAST], last)
+            last = b.select(later, row[QueryRow.LAST], last)
+        count = b.sub(b.add(last, number(1)), first)
+        whole = number(PAGE_TOKENS)
+        count = b.select(b.icmp_signed("<", count, whole), count, whole)
+        if self.kind is KVType.INT8:
+            self._scale_weights(page)
+        wide = LANES * _VECTORS_AT_ONCE
+        rest = b.urem(self.value_size, number(wide))
+        middle = b.sub(self.value_size, rest)
+        for begin, end, vectors in (
+            (number(0), middle, _VECTORS_AT_ONCE),
+            (middle, self.value_size, 1),
+        ):
+            with code.loop(begin, end, LANES * vectors) as e:
+                self._mix_columns(values, e, vectors, count, corrections)
+
+    def _scale_weights(self, page: Value) -> None:
+        code = self.code
+        factors = code.address(page, self.job[Attend.VALUE_FACTORS])
+        for sub in range(_SUBS):
+            factor = code.load(FLOATS, code.address(factors, _LANE_BYTES * sub), _LANE_BYTES)
+            for weights in self.weights:
+                place = code.address(weights, _LANE_BYTES * sub)
+                scaled = code.b.fmul(code.load(FLOATS, place, _LANE_BYTES), factor)
+                code.store(scaled, place, _LANE_BYTES)
+
+    def _mix_columns(
+        self, values: Value, e: Value, vectors: int, count: Value, corrections: list[Value]
+    ) -> None:
+        code, b = self.code, self.code.b
+        slots = []
+        for mixed, correction in zip(self.mixed, corrections, strict=True):
+            base = code.address(mixed, code.times(e, 4))
+            for index in range(vectors):
+                place = code.address(base, _LANE_BYTES * index)
+                value = b.fmul(code.load(FLOATS, place, _LANE_BYTES), correction)
+                slots.append((place, code.variable(value)))
+        stride = code.times(self.value_size, self.size)
+        column = code.address(values, code.times(e, self.size))
+        with code.loop(0, count) as position:
+            base = code.address(column, b.mul(position, stride))
+            loaded = [
+                self._load(code.address(base, LANES * self.size * index))
+                for index in range(vectors)
+            ]
+            for index, weights in enumerate(self.weights):
+                place = code.address(weights, code.times(position, 4))
+                weight = code.splat(FLOATS, code.load(F32, place, 4))
+                for offset, vector in enumerate(loaded):
+                    _, slot = slots[index * vectors + offset]
+                    b.store(code.fma(weight, vector, b.load(slot)), slot)
+        for place, slot in slots:
+            code.store(b.load(slot), place, _LANE_BYTES)
+
+    def _put(self, index: int, row: dict[QueryRow, Value]) -> None:
+        code, b = self.code, self.code.b
+        inverse = b.fdiv(ir.Constant(F32, 1.0), b.load(self.total[index]))
+        with code.loop(0, row[QueryRow.OUT_SIZE]) as e:
+            at = code.times(e, 4)
+            value = code.load(F32, code.address(self.mixed[index], at), 4)
+            code.store(b.fmul(value, inverse), code.address(row[QueryRow.OUT], at), 4)
+
+
+def attention(tier: IsaTier, kind: KVType, rows: int) -> Callable[[int, int], None]:
+    """The function ``(address of an Attend record, 0)`` for ``rows`` query rows.
+
+    To be compiled by Numba.
+    """
+
+    def emit(code: Code, job: Value, _unused: Value) -> None:
+        _Attention(code, tier, kind, rows, job).emit()
+
+    body: Any = ir_function(emit, 2)
+
+    def kernel(job: int, unused: int) -> None:
+        body(job, unused)
+
+    return kernel

@@ -1,0 +1,229 @@
+"""Products of packed integer weights with quantised inputs: ``out = inputs @ weights.T``.
+
+Each lane owns a row, so there are no sums across lanes, and every output is summed up in the
+same order however many tokens there are: a token's result does not depend on its company.
+
+Inputs are quantised to signed bytes by blocks of 32. With w = f * c + o for the weight's code c,
+and x = s * q for the input's code q, a block adds ``f * s * sum(c * q) + o * (s * sum(q))``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
+    Scales,
+    codes,
+    high_bytes,
+    largest_code,
+    low_bytes,
+    scale_bytes,
+    scales,
+)
+from smallmind_engine.kernels.numba_backend.emit.dot import dot
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
+    F32,
+    FLOATS,
+    I32,
+    Code,
+    Fields,
+    Value,
+    ir_function,
+    number,
+    zeros,
+)
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.records import Job, Matrix
+from smallmind_engine.kernels.packing import PackedLayout
+
+TOKENS_AT_ONCE: Final = 4
+_BLOCK: Final = 32
+_LANE_BYTES: Final = 64
+_SUPER_BLOCKS: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class PackedBlock:
+    """Weights of 16 rows and 32 inputs, in registers.
+
+    Attributes:
+        codes: 8 vectors of 64 unsigned bytes.
+        scales: one, or one for each half of the inputs.
+    """
+
+    codes: list[Value]
+    scales: list[Scales]
+
+
+class PackedBlocks:
+    """Takes blocks of a packed matrix apart.
+
+    Args:
+        code: where instructions go.
+        tier: which instructions.
+        layout: of the weights.
+        matrix: address of a ``Matrix`` record.
+    """
+
+    def __init__(self, code: Code, tier: IsaTier, layout: PackedLayout, matrix: Value) -> None:
+        self._code, self._tier, self._layout = code, tier, layout
+        fields = Fields(code, matrix)
+        self.count = code.b.udiv(fields[Matrix.COLUMNS], number(_BLOCK))
+        self._low, self._high = fields[Matrix.LOW], fields[Matrix.HIGH]
+        self._scales, self._supers = fields[Matrix.SCALES], fields[Matrix.SUPERS]
+
+    def at(self, group: Value, index: Value) -> PackedBlock:
+        """The weights of 16 rows in block ``index``."""
+        code, layout = self._code, self._layout
+        at = code.b.add(code.times(group, self.count), index)
+        low = code.address(self._low, code.times(at, low_bytes(layout)))
+        high = code.address(self._high, code.times(at, high_bytes(layout)))
+        scale = code.address(self._scales, code.times(at, scale_bytes(layout)))
+        super_block = code.b.udiv(at, number(_SUPER_BLOCKS))
+        supers = code.address(self._supers, code.times(super_block, 64 if layout.has_min else 32))
+        return PackedBlock(
+            codes(code, self._tier, layout, low, high),
+            scales(code, self._tier, layout, scale, supers),
+        )
+
+
+class _Product:
+    """Emits the product for one layout and tier.
+
+    Args:
+        code: where instructions go.
+        tier: which instructions.
+        layout: of the weights.
+        matrix: address of a ``Matrix`` record.
+        job: address of a ``Job`` record.
+    """
+
+    def __init__(
+        self, code: Code, tier: IsaTier, layout: PackedLayout, matrix: Value, job: Value
+    ) -> None:
+        self.code, self.tier, self.layout = code, tier, layout
+        self.blocks = PackedBlocks(code, tier, layout, matrix)
+        self.job = Fields(code, job)
+        self.begin, self.end = self.job[Job.TOKEN_BEGIN], self.job[Job.TOKEN_END]
+        self.stride = self.job[Job.STRIDE]
+
+    def add(
+        self, block: PackedBlock, index: Value, tokens: Sequence[Value], sums: list[Value]
+    ) -> None:
+        """Add a block's share to the sums of some tokens, in place."""
+        code, layout = self.code, self.layout
+        largest = largest_code(layout)
+        per_scale = layout.sub_size // 4
+        for place, token in enumerate(tokens):
+            at = code.b.add(code.times(index, self.stride), token)
+            quads = self._quads(at)
+            factor = code.splat(FLOATS, self._float(Job.FACTORS, at))
+            total = sums[place]
+            for half, scale in enumerate(block.scales):
+                part = slice(half * per_scale, (half + 1) * per_scale)
+                products = dot(code, self.tier, block.codes[part], quads[part], largest)
+                total = code.fma(
+                    code.b.sitofp(products, FLOATS), code.b.fmul(scale.factor, factor), total
+                )
+            for half, scale in enumerate(block.scales):
+                if len(block.scales) == 1:
+                    whole = self._float(Job.SUMS, at)
+                else:
+                    twice = code.b.add(code.times(at, 2), number(half))
+                    whole = self._float(Job.HALF_SUMS, twice)
+                total = code.fma(scale.offset, code.splat(FLOATS, whole), total)
+            sums[place] = total
+
+    def _quads(self, at: Value) -> list[Value]:
+        code = self.code
+        base = code.address(self.job[Job.CODES], code.times(at, _BLOCK))
+        return [code.load(I32, code.address(base, 4 * quad), 4) for quad in range(8)]
+
+    def _float(self, field: Job, at: Value) -> Value:
+        code = self.code
+        return code.load(F32, code.address(self.job[field], code.times(at, 4)), 4)
+
+    def put(self, group: Value, token: Value, value: Value) -> None:
+        """Write 16 outputs of a token."""
+        code = self.code
+        row = code.times(token, self.job[Job.OUT_STRIDE])
+        out = code.address(self.job[Job.OUT], row, code.times(group, _LANE_BYTES))
+        code.store(value, out, 4)
+
+    def few(self, count: int) -> None:
+        """For at most ``count`` tokens: their sums stay in registers."""
+        code = self.code
+        tokens = [code.b.add(self.begin, number(index)) for index in range(count)]
+        with code.loop(self.job[Job.GROUP_BEGIN], self.job[Job.GROUP_END]) as group:
+            slots = [code.variable(zeros(FLOATS)) for _ in tokens]
+            with code.loop(0, self.blocks.count) as index:
+                sums = [code.b.load(slot) for slot in slots]
+                self.add(self.blocks.at(group, index), index, tokens, sums)
+                for slot, value in zip(slots, sums, strict=True):
+                    code.b.store(value, slot)
+            for token, slot in zip(tokens, slots, strict=True):
+                with code.b.if_then(code.b.icmp_signed("<", token, self.end)):
+                    self.put(group, token, code.b.load(slot))
+
+    def many(self) -> None:
+        """For up to a tile of tokens: a block's weights stay in registers, the sums in L1."""
+        code = self.code
+        scratch = self.job[Job.SCRATCH]
+
+        def slot(token: Value) -> Value:
+            place = code.times(code.b.sub(token, self.begin), _LANE_BYTES)
+            return code.address(scratch, place)
+
+        with code.loop(self.job[Job.GROUP_BEGIN], self.job[Job.GROUP_END]) as group:
+            with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
+                for index in range(TOKENS_AT_ONCE):
+                    place = code.address(slot(token), _LANE_BYTES * index)
+                    code.store(zeros(FLOATS), place, _LANE_BYTES)
+            with code.loop(0, self.blocks.count) as index:
+                block = self.blocks.at(group, index)
+                with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
+                    tokens = [code.b.add(token, number(i)) for i in range(TOKENS_AT_ONCE)]
+                    base = slot(token)
+                    places = [code.address(base, _LANE_BYTES * i) for i in range(TOKENS_AT_ONCE)]
+                    sums = [code.load(FLOATS, place, _LANE_BYTES) for place in places]
+                    self.add(block, index, tokens, sums)
+                    for place, value in zip(places, sums, strict=True):
+                        code.store(value, place, _LANE_BYTES)
+            with code.loop(self.begin, self.end) as token:
+                self.put(group, token, code.load(FLOATS, slot(token), _LANE_BYTES))
+
+
+def by_count(code: Code, job: Value, few: Callable[[int], None], many: Callable[[], None]) -> None:
+    """Choose by the number of tokens between one, a few, and many."""
+    fields = Fields(code, job)
+    count = code.b.sub(fields[Job.TOKEN_END], fields[Job.TOKEN_BEGIN])
+    with code.b.if_else(code.b.icmp_signed("<=", count, number(1))) as (one, more):
+        with one:
+            few(1)
+        with more:
+            several = code.b.icmp_signed("<=", count, number(TOKENS_AT_ONCE))
+            with code.b.if_else(several) as (some, rest):
+                with some:
+                    few(TOKENS_AT_ONCE)
+                with rest:
+                    many()
+
+
+def packed_product(tier: IsaTier, layout: PackedLayout) -> Callable[[int, int], None]:
+    """The function ``(address of a Matrix, address of a Job)`` for weights of ``layout``.
+
+    To be compiled by Numba. It reads inputs of up to three tokens behind the last one.
+    """
+
+    def emit(code: Code, matrix: Value, job: Value) -> None:
+        product = _Product(code, tier, layout, matrix, job)
+        by_count(code, job, product.few, product.many)
+
+    body: Any = ir_function(emit, 2)
+
+    def kernel(matrix: int, job: int) -> None:
+        body(matrix, job)
+
+    return kernel

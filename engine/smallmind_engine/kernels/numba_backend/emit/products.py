@@ -1,0 +1,196 @@
+"""Handing out the pieces of matrix products to the threads of a team."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from llvmlite import ir
+
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner
+from smallmind_engine.kernels.numba_backend.emit.rows_ir import activate, quantize, softcap
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import I64, Code, Value, ir_function
+from smallmind_engine.kernels.numba_backend.records import (
+    COUNTER_WORDS,
+    TOKEN_TILE,
+    Job,
+    Matrix,
+)
+
+_PIECES_PER_THREAD: Final = 6
+_MOST_GROUPS: Final = 16
+"""Row groups of a piece when there are many tokens, so that its weights stay in L2."""
+
+_GROUP: Final = 16
+
+KERNEL, GROUPS = int(Matrix.KERNEL), int(Matrix.GROUPS)
+GROUP_BEGIN, GROUP_END = int(Job.GROUP_BEGIN), int(Job.GROUP_END)
+TOKEN_BEGIN, TOKEN_END = int(Job.TOKEN_BEGIN), int(Job.TOKEN_END)
+STRIDE, CODES, FACTORS = int(Job.STRIDE), int(Job.CODES), int(Job.FACTORS)
+SUMS, HALF_SUMS = int(Job.SUMS), int(Job.HALF_SUMS)
+OUT, OUT_STRIDE = int(Job.OUT), int(Job.OUT_STRIDE)
+
+
+def _call(code: Code, function: Value, first: Value, second: Value) -> None:
+    kind = ir.FunctionType(ir.VoidType(), [I64, I64])
+    code.b.call(code.b.inttoptr(function, kind.as_pointer()), [first, second])
+
+
+call_function: Any = ir_function(_call, 3)
+"""``(address of a function, first, second)``: call it with two 64-bit integers."""
+
+
+@inner
+def _piece_size(groups: int, n_tokens: int, threads: int) -> int:
+    size = max(1, groups // (threads * _PIECES_PER_THREAD))
+    return min(size, _MOST_GROUPS) if n_tokens > TOKEN_TILE else size
+
+
+@inner
+def _multiply(matrices: Any, index: int, job: Any, out: int, begin: int, end: int) -> None:
+    job[GROUP_BEGIN] = begin
+    job[GROUP_END] = end
+    job[OUT] = out
+    call_function(matrices[index, KERNEL], address_of(matrices[index]), address_of(job))
+
+
+@inner
+def product(
+    matrices: Any,
+    which: Any,
+    outs: Any,
+    job: Any,
+    n_tokens: int,
+    counters: Any,
+    counter: int,
+    threads: int,
+    cap: Any,
+) -> None:
+    """Multiply the job's inputs with up to three matrices; returns when no piece is left.
+
+    Args:
+        matrices: the table of ``Matrix`` records.
+        which: three indices into it; -1 for none.
+        outs: three addresses: where the outputs of each go.
+        job: the thread's ``Job`` record, with the inputs filled in.
+        n_tokens: rows of the inputs.
+        counters: pieces taken so far; ``counter`` is the one to use.
+        counter: its index.
+        threads: in the team.
+        cap: soft cap of the outputs; 0 for none.
+    """
+    groups = 0
+    for place in range(3):
+        if which[place] >= 0:
+            groups += matrices[which[place], GROUPS]
+    size = _piece_size(groups, n_tokens, threads)
+    tiles = (n_tokens + TOKEN_TILE - 1) // TOKEN_TILE
+    pieces = (groups + size - 1) // size * tiles
+    taken = address_of(counters[counter * COUNTER_WORDS :])
+    while True:
+        piece = atomic_add(taken, 1)
+        if piece >= pieces:
+            return
+        job[TOKEN_BEGIN] = piece % tiles * TOKEN_TILE
+        job[TOKEN_END] = min(n_tokens, job[TOKEN_BEGIN] + TOKEN_TILE)
+        begin = piece // tiles * size
+        end = min(groups, begin + size)
+        first = 0
+        for place in range(3):
+            if which[place] < 0:
+                continue
+            count = matrices[which[place], GROUPS]
+            low, high = max(begin - first, 0), min(end - first, count)
+            if low < high:
+                _multiply(matrices, which[place], job, outs[place], low, high)
+                if cap != 0.0:
+                    for token in range(job[TOKEN_BEGIN], job[TOKEN_END]):
+                        row = outs[place] + token * job[OUT_STRIDE] + low * _GROUP * 4
+                        softcap(row, (high - low) * _GROUP, cap)
+            first += count
+
+
+@inner
+def gated_product(
+    matrices: Any,
+    which: Any,
+    buffers: Any,
+    biases: Any,
+    job: Any,
+    quantized: Any,
+    n_tokens: int,
+    counters: Any,
+    counter: int,
+    threads: int,
+    kind: int,
+) -> None:
+    """The first half of the feed-forward block: two products, the activation, and quantising.
+
+    A piece's outputs are activated and quantised by the thread that computed them, while they
+    are in its cache.
+
+    Args:
+        matrices: as in ``product``.
+        which: gate (-1 for blocks without one) and up.
+        buffers: float32 arrays (tokens, inner width) for gate, up and the activated product.
+        biases: float32 vectors of gate and up; empty for none.
+        job: as in ``product``.
+        quantized: a ``Job`` record that tells where the quantised product goes; codes 0 when
+            it is not to be quantised.
+        n_tokens: as in ``product``.
+        counters: as in ``product``.
+        counter: as in ``product``.
+        threads: as in ``product``.
+        kind: of the activation; see ``activate``.
+    """
+    gate, up, inner = buffers
+    groups = matrices[which[1], GROUPS]
+    pairs = (groups + 1) // 2  # a quantised block has two groups of outputs
+    size = _piece_size(pairs, n_tokens, threads)
+    tiles = (n_tokens + TOKEN_TILE - 1) // TOKEN_TILE
+    pieces = (pairs + size - 1) // size * tiles
+    taken = address_of(counters[counter * COUNTER_WORDS :])
+    while True:
+        piece = atomic_add(taken, 1)
+        if piece >= pieces:
+            return
+        begin_token = piece % tiles * TOKEN_TILE
+        end_token = min(n_tokens, begin_token + TOKEN_TILE)
+        job[TOKEN_BEGIN] = begin_token
+        job[TOKEN_END] = end_token
+        begin = piece // tiles * size * 2
+        end = min(groups, begin + size * 2)
+        if which[0] >= 0:
+            _multiply(matrices, which[0], job, address_of(gate), begin, end)
+        _multiply(matrices, which[1], job, address_of(up), begin, end)
+        first, last = begin * _GROUP, end * _GROUP
+        for token in range(begin_token, end_token):
+            if which[0] >= 0:
+                _add_bias(gate[token], biases[0], first, last)
+            _add_bias(up[token], biases[1], first, last)
+            out = address_of(inner[token, first:])
+            if which[0] >= 0:
+                other = address_of(up[token, first:])
+                activate(kind, address_of(gate[token, first:]), other, out, last - first)
+            else:
+                activate(kind, address_of(up[token, first:]), 0, out, last - first)
+            if quantized[CODES] != 0:
+                quantize(
+                    address_of(inner[token]),
+                    begin // 2,
+                    (end + 1) // 2,
+                    quantized[STRIDE],
+                    token,
+                    quantized[CODES],
+                    quantized[FACTORS],
+                    quantized[SUMS],
+                    quantized[HALF_SUMS],
+                )
+
+
+@inner
+def _add_bias(row: Any, bias: Any, begin: int, end: int) -> None:
+    if len(bias):
+        for column in range(begin, min(end, len(bias))):
+            row[column] += bias[column]

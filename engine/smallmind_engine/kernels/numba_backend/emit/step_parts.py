@@ -1,0 +1,109 @@
+"""Small things that all parts of a step use."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any, Final
+
+from llvmlite import ir
+from numba.core import types
+
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner, inner_inlined
+from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK, quantize
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import wait_for_all
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import I64, Code, Value, ir_function
+from smallmind_engine.kernels.numba_backend.records import Job, Matrix, Operation, Size
+
+FLOAT_BYTES: Final = 4
+_OPERATIONS: Final = len(Operation)
+
+
+def _clock(code: Code) -> Value:
+    # The cycle counter of ARM is not for programs.
+    steady = platform.machine().lower() in {"aarch64", "arm64"}
+    name = "llvm.readsteadycounter" if steady else "llvm.readcyclecounter"
+    return code.external(ir.FunctionType(I64, []), name)
+
+
+clock: Any = ir_function(_clock, 0, types.int64)
+"""A counter that goes up steadily; the caller finds out how fast."""
+
+
+@inner
+def mark(s: Any, thread: int, layer: int, operation: int) -> None:
+    """Write down when an operation ended, when somebody wants to know."""
+    if thread == 0 and s.sizes[Size.TIMED]:
+        s.times[1 + (layer - s.sizes[Size.LAYER_BEGIN]) * _OPERATIONS + operation] = clock()
+
+
+@inner
+def meet(s: Any) -> None:
+    """Wait for all threads of the team."""
+    wait_for_all(address_of(s.barrier), s.sizes[Size.THREADS])
+
+
+@inner
+def meet_if_shared(s: Any) -> None:
+    """Wait for the others unless each thread has done all of the work for itself."""
+    if not s.sizes[Size.PRIVATE]:
+        meet(s)
+
+
+@inner
+def own_copy(s: Any, thread: int) -> int:
+    """Which copy of the residual stream a thread works on."""
+    return thread if s.sizes[Size.PRIVATE] else 0
+
+
+@inner
+def own_rows(s: Any, thread: int, count: int) -> tuple[int, int]:
+    """The rows that a thread works on: all of its private copy, or its share."""
+    if s.sizes[Size.PRIVATE]:
+        return 0, count
+    threads = s.sizes[Size.THREADS]
+    return count * thread // threads, count * (thread + 1) // threads
+
+
+@inner_inlined
+def vector(vectors: Any, begin: int, size: int) -> Any:
+    """A vector of the model; empty where there is none."""
+    return vectors[:0] if begin < 0 else vectors[begin : begin + size]
+
+
+@inner
+def takes_codes(matrices: Any, index: int) -> bool:
+    """Whether a matrix is there and takes quantised inputs."""
+    return index >= 0 and matrices[index, Matrix.FLOAT_INPUT] == 0
+
+
+@inner
+def set_inputs(job: Any, planes: Any, floats: Any, stride: int) -> None:
+    """Point a job at inputs: quantised ones, and the same as floats."""
+    job[Job.STRIDE] = stride
+    job[Job.CODES] = planes[0]
+    job[Job.FACTORS] = planes[1]
+    job[Job.SUMS] = planes[2]
+    job[Job.HALF_SUMS] = planes[3]
+    job[Job.FLOATS] = address_of(floats)
+    job[Job.FLOAT_STRIDE] = floats.shape[1] * FLOAT_BYTES
+
+
+@inner
+def quantize_row(row: Any, columns: int, token: int, job: Any) -> None:
+    """Quantise a row to where the job takes its inputs from."""
+    quantize(
+        address_of(row), 0, columns // BLOCK, job[Job.STRIDE], token,
+        job[Job.CODES], job[Job.FACTORS], job[Job.SUMS], job[Job.HALF_SUMS],
+    )  # fmt: skip
+
+
+@inner
+def writable(s: Any, row: Any, scratch: Any) -> Any:
+    """A row that may be written to: threads with private copies must not change a shared one."""
+    if not s.sizes[Size.PRIVATE]:
+        return row
+    # Not by slices: Numba's check of shapes takes seconds to compile.
+    for i in range(len(row)):
+        scratch[i] = row[i]
+    return scratch
