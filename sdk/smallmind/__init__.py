@@ -5,7 +5,9 @@
 ...     print(engine.generate("The capital of France is", max_tokens=8, temperature=0.0).text)
 """
 
-from smallmind._chat import ChatClient, ChatOptions
+from smallmind._chat import ChatClient
+from smallmind._chat_options import ChatOptions
+from smallmind._chat_result import ChatResult
 from smallmind._engine import Engine
 from smallmind._load import load
 from smallmind._session import Session
@@ -41,6 +43,7 @@ __all__ = [
     "CancellationToken",
     "ChatClient",
     "ChatOptions",
+    "ChatResult",
     "ContextOverflow",
     "Correlation",
     "DegradeReason",

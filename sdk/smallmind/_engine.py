@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smallmind._async import Doorbell, acollect, astream_chunks
-from smallmind._chat import ChatClient, ChatOptions
+from smallmind._chat import ChatClient
+from smallmind._chat_options import ChatOptions
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind_engine.memory import BudgetUsage
@@ -151,7 +152,9 @@ class Engine:
             options: see ``ChatOptions``; ``system`` wins over the one in there.
 
         Raises:
-            ChatTemplateError: the model has no chat template, and none was given.
+            ChatTemplateError: there is no template, and ``strict_template`` asks for one.
+            ToolError: a tool cannot be described, or the model's format knows no tools.
+            ChatStoreError: the store cannot be read.
         """
         return ChatClient(self._core, system, options or ChatOptions())
 

@@ -15,6 +15,7 @@ from smallmind_engine.telemetry.correlation import (
 from smallmind_engine.telemetry.distribution import Distribution
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
+    ChatStoreError,
     ChatTemplateError,
     ClosedError,
     ConcurrentSessionUseError,
@@ -30,6 +31,7 @@ from smallmind_engine.telemetry.errors import (
     RegistryError,
     SmallMindError,
     TokenizerError,
+    ToolError,
     UnsupportedModelError,
     ValidationDataError,
 )
@@ -92,6 +94,7 @@ __all__ = [
     "BackpressureError",
     "BatchStepped",
     "BusLoggingHandler",
+    "ChatStoreError",
     "ChatTemplateError",
     "ClockAnchor",
     "ClosedError",
@@ -163,6 +166,7 @@ __all__ = [
     "TokenGenerated",
     "TokenizerDiagnosed",
     "TokenizerError",
+    "ToolError",
     "TraceContext",
     "UnsupportedModelError",
     "ValidationDataError",

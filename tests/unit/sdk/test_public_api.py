@@ -11,12 +11,12 @@ import pytest
 
 import smallmind
 
-SUBMODULES = {"validation"}
+SUBMODULES = {"chat", "validation"}
 FACE = [
-    "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ContextOverflow",
-    "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "EngineStats",
-    "GenerationOptions",
-    "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session", "SmallMindError",
+    "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
+    "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",
+    "EngineStats", "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "Phase",
+    "ReasonCode", "Session", "SmallMindError",
     "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
     "WeightsMode", "load",
 ]  # fmt: skip
