@@ -345,28 +345,19 @@ def operations(header: Header, *, model: str = MODEL) -> Iterator[Event]:
             )
 
 
-def steps(header: Header, *, model: str = MODEL) -> Iterator[Event]:
-    """Two steps of the model: a prompt alone, and three requests that decode."""
-    yield BatchStepped(
-        *header(),
-        model=model,
-        sequences=1,
-        prefill_tokens=12,
-        decode_tokens=0,
-        duration_s=0.25,
-        queue_depth=2,
-        running=1,
-    )
-    yield BatchStepped(
-        *header(),
-        model=model,
-        sequences=3,
-        prefill_tokens=0,
-        decode_tokens=3,
-        duration_s=0.03125,
-        queue_depth=0,
-        running=3,
-    )
+def batch_steps(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """Two steps of the model: a prompt computed beside a decode, and two decodes."""
+    for sequences, prefill_tokens, decode_tokens in ((2, 8, 1), (2, 0, 2)):
+        yield BatchStepped(
+            *header(),
+            model=model,
+            sequences=sequences,
+            prefill_tokens=prefill_tokens,
+            decode_tokens=decode_tokens,
+            duration_s=0.015625,
+            queue_depth=0,
+            running=2,
+        )
 
 
 def every_kind(header: Header) -> Iterator[Event]:
@@ -376,4 +367,4 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from rejected_request(header)
     yield from troubles(header)
     yield from operations(header)
-    yield from steps(header)
+    yield from batch_steps(header)
