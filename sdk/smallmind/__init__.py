@@ -7,12 +7,13 @@
 
 from smallmind._chat import ChatClient, ChatOptions
 from smallmind._engine import Engine
+from smallmind._estimate import estimate_memory
 from smallmind._load import load
 from smallmind._session import Session
 from smallmind._version import __version__
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.kernels import WeightsMode
-from smallmind_engine.memory import MemoryBudgetMode
+from smallmind_engine.memory import MemoryBudgetMode, MemoryCategory, MemoryPlan
 from smallmind_engine.runtime import (
     BackpressurePolicy,
     ContextOverflow,
@@ -49,6 +50,8 @@ __all__ = [
     "GenerationOptions",
     "GenerationResult",
     "MemoryBudgetMode",
+    "MemoryCategory",
+    "MemoryPlan",
     "Phase",
     "ReasonCode",
     "Session",
@@ -61,5 +64,6 @@ __all__ = [
     "Usage",
     "WeightsMode",
     "__version__",
+    "estimate_memory",
     "load",
 ]

@@ -10,7 +10,7 @@ from smallmind._async import acollect, astream_chunks
 from smallmind._chat import ChatClient, ChatOptions
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
-from smallmind_engine.memory import BudgetUsage
+from smallmind_engine.memory import BudgetUsage, MemoryPlan
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime import (
     EngineCore,
@@ -181,6 +181,11 @@ class Engine:
     def memory(self) -> tuple[BudgetUsage, ...]:
         """Reserved memory by category, now and at most."""
         return self._core.budget.usage()
+
+    @property
+    def memory_plan(self) -> MemoryPlan:
+        """What was planned to be taken, the limit it was held against, and what was given up."""
+        return self._core.model.memory_plan
 
     @property
     def kv_tokens(self) -> tuple[int, int]:

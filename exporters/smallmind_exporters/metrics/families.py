@@ -20,6 +20,7 @@ from smallmind_engine.telemetry import (
     MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
+    MemoryUsage,
     ModelLoadEnded,
     PrefillEnded,
     RequestAdmitted,
@@ -340,6 +341,14 @@ FAMILIES: Final[tuple[Family, ...]] = (
         help="What loaded tokenizers lacked, and the fallbacks they took.",
         labels=(labels.MODEL, labels.TOKENIZER_REASON),
         readings=(rows(TokenizerDiagnosed, readings.issue_rows),),
+    ),
+    Family(
+        name="memory_bytes",
+        kind=MetricKind.GAUGE,
+        help="Memory that a category holds now.",
+        unit="bytes",
+        labels=(labels.MODEL, labels.CATEGORY),
+        readings=(rows(MemoryUsage, lambda e: (((e.category,), e.current_bytes),)),),
     ),
     Family(
         name="memory_high_water_bytes",
