@@ -20,7 +20,6 @@ from smallmind_engine.telemetry import (
 from smallmind_engine.telemetry.errors import (
     ConfigError,
     ExporterError,
-    MemoryBudgetError,
     RegistryError,
     UnsupportedModelError,
 )

@@ -32,7 +32,9 @@ def scratch_bytes(spec: TransformerSpec, request: ScratchRequest, tokens: int) -
     )  # fmt: skip
     attention = spec.n_heads * tile * (positions + spec.value_dim)
     logits = request.sequences * spec.vocab_size
-    slab_rows = min(ROWS_AT_ONCE, spec.vocab_size) if request.mode is WeightsMode.PER_LAYER else 0
+    slab = 0
+    if request.mode is WeightsMode.PER_LAYER:
+        slab = min(ROWS_AT_ONCE, spec.vocab_size) * spec.width
     rows = -(-request.context_length // _POSITIONS_AT_ONCE) * _POSITIONS_AT_ONCE
     tables = {layer.rope for layer in spec.layers if layer.rope is not None}
     turns = sum(2 * rows * len(table.inverse_frequencies) for table in tables)
