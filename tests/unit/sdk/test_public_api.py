@@ -15,9 +15,9 @@ SUBMODULES = {"validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ContextOverflow",
     "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "GenerationOptions",
-    "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session", "SmallMindError",
-    "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
-    "WeightsMode", "load",
+    "GenerationResult", "MemoryBudgetMode", "MemoryCategory", "MemoryPlan", "Phase", "ReasonCode",
+    "Session", "SmallMindError", "StopReason", "StreamChunk", "Timings", "TokenStream",
+    "TokenizerMode", "Usage", "WeightsMode", "estimate_memory", "load",
 ]  # fmt: skip
 
 

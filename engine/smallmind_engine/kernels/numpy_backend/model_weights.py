@@ -71,7 +71,9 @@ class ModelWeights:
             try:
                 self._load(limit, on_progress)
             except BaseException:
-                self.close()  # or the error's traceback would keep what is there in memory
+                # Or the error's traceback would keep in memory what is there. The system takes
+                # longer to take it back than someone who cancels should wait.
+                threading.Thread(target=_drop_all, args=(self._layers,), daemon=True).start()
                 raise
         else:
             self._idle.append(load_layer(spec, source, 0, limit=limit))
@@ -151,6 +153,12 @@ class ModelWeights:
         self._layers.clear()
         self._idle.clear()
         self._output = None
+
+
+def _drop_all(layers: list[LayerWeights]) -> None:
+    """Forget layers one by one: the GIL is held while an array is freed."""
+    while layers:
+        layers.pop()
 
 
 def layer_bytes(spec: TransformerSpec) -> int:
