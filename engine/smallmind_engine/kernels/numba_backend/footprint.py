@@ -16,7 +16,7 @@ from smallmind_engine.kernels.numba_backend.records import MAX_QUERY_ROWS, PAGE_
 from smallmind_engine.kernels.numba_backend.turns import turns_bytes
 from smallmind_engine.kernels.spec import TransformerSpec
 
-KERNELS_BYTES: Final = 50 << 20
+KERNELS_BYTES: Final = 38 << 20
 """Numba, LLVM and the machine code of a model's kernels, when that comes from disk: measured."""
 
 _FLOAT_BYTES: Final = 4
