@@ -22,7 +22,8 @@ from smallmind_engine.kernels.numba_backend.compile_cache import (
     missing_kernels,
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.kernel_table import STEP, kernel_sources
+from smallmind_engine.kernels.numba_backend.kernel_names import STEP
+from smallmind_engine.kernels.numba_backend.kernel_table import kernel_sources
 from smallmind_engine.kernels.packing import LAYOUTS
 from smallmind_engine.telemetry.errors import OperationCancelledError
 

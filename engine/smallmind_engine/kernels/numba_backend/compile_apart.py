@@ -31,7 +31,7 @@ from smallmind_engine.kernels.numba_backend.compile_cache import (
     missing_kernels,
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.kernel_table import STEP
+from smallmind_engine.kernels.numba_backend.kernel_names import STEP
 from smallmind_engine.kernels.packing import PackedLayout
 from smallmind_engine.telemetry.fork import renew_in_child
 
