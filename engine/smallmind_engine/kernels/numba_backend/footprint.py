@@ -16,8 +16,8 @@ from smallmind_engine.kernels.numba_backend.records import MAX_QUERY_ROWS, PAGE_
 from smallmind_engine.kernels.numba_backend.turns import turns_bytes
 from smallmind_engine.kernels.spec import TransformerSpec
 
-KERNELS_BYTES: Final = 38 << 20
-"""Numba, LLVM and the machine code of a model's kernels, when that comes from disk: measured."""
+KERNELS_BYTES: Final = 4 << 20
+"""LLVM and the machine code of a model's kernels, which come from disk: measured."""
 
 _FLOAT_BYTES: Final = 4
 _BLOCK: Final = 32
