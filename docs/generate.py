@@ -1,4 +1,4 @@
-"""Make the reference pages that are tables of the code: reason codes, events and metrics.
+"""Make the pages that are tables of the code: reason codes, events, metrics, operating questions.
 
 Run ``python docs/generate.py`` after a change; ``--check`` writes nothing and exits with 1 when a
 page is out of date.
@@ -17,12 +17,14 @@ from smallmind_engine.telemetry import (
     DegradeReason,
     Event,
     StopReason,
+    batch_events,
     events,
     kernel_events,
     memory_events,
 )
 
 REFERENCE: Final = Path(__file__).parent / "reference"
+DASHBOARDS: Final = str(Path(__file__).parents[1] / "dashboards")
 NOTE: Final = "<!-- Made by docs/generate.py: change the code, then run it again. -->"
 
 
@@ -61,7 +63,10 @@ def event_types() -> str:
 
 def all_event_types() -> list[type[Event]]:
     """The event types that are published, by kind."""
-    modules = {**vars(events), **vars(kernel_events), **vars(memory_events)}
+    added = (kernel_events, batch_events, memory_events)
+    modules = dict(vars(events))
+    for module in added:
+        modules |= vars(module)
     types = (value for value in modules.values() if inspect.isclass(value))
     published = [t for t in types if issubclass(t, Event) and t is not Event]
     return sorted(published, key=lambda event_type: event_type.kind)
@@ -117,11 +122,21 @@ def cli() -> str:
     return render_cli_page()
 
 
+def operate() -> str:
+    """The page of operating questions, from the tables of dashboards and alerts."""
+    if DASHBOARDS not in sys.path:
+        sys.path.append(DASHBOARDS)
+    from pages.operate_page import render_operate_page
+
+    return render_operate_page()
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "reason-codes.md": reason_codes,
     "events.md": event_types,
     "metrics.md": metrics,
     "cli.md": cli,
+    "../operate.md": operate,
 }
 
 

@@ -44,7 +44,12 @@ def main(path: str, backend: str, positions: str, layouts: str = "") -> None:
         make_kernels_ready(layouts)
     before = measured()
     engine = smallmind.load(
-        path, backend=backend, exporters=(), context_length=context, max_concurrent_requests=1
+        path,
+        backend=backend,
+        exporters=(),
+        context_length=context,
+        max_batch_size=1,
+        prefix_cache=False,
     )
     loaded = measured()
     prompt = [100 + index % 5000 for index in range(context - 8)]

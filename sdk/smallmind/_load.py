@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -13,7 +14,12 @@ from smallmind._registry import PullProgress, resolve
 from smallmind_engine.cache import KVType
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.kernels import WeightsMode
-from smallmind_engine.memory import BudgetEnforcer, MemoryBudgetMode, effective_limit
+from smallmind_engine.memory import (
+    BudgetEnforcer,
+    MemoryBudgetMode,
+    MemoryRung,
+    effective_limit,
+)
 from smallmind_engine.model import LoadOptions, load_model
 from smallmind_engine.runtime import Detail, EngineCore, EngineOptions
 from smallmind_engine.telemetry import (
@@ -46,6 +52,11 @@ class EngineKwargs(TypedDict, total=False):
     memory_budget_mode: MemoryBudgetMode | str
     max_concurrent_requests: int
     max_queue_depth: int
+    max_batch_size: int
+    prefill_budget: int | None
+    prefix_cache: bool
+    max_prefix_tokens: int | None
+    max_kv_tokens: int | None
     capture_content: bool
     detail: Detail | str
 
@@ -126,6 +137,8 @@ def load(
                 limit=limit,
                 on_progress=on_progress,
             )
+        if any(step.rung is MemoryRung.NO_PREFIX_STORE for step in model.memory_plan.steps):
+            chosen = replace(chosen, max_prefix_tokens=0)
         return Engine(EngineCore(model, chosen, budget, bus), owned, attached)
     except BaseException:
         bus.close()
@@ -148,7 +161,10 @@ def load_options(options: EngineOptions) -> LoadOptions:
         measure_machine=options.detail is Detail.KERNEL,
         memory_limit=effective_limit(options.max_memory_bytes),
         max_tensor_bytes=options.max_tensor_bytes,
-        sequences=options.max_concurrent_requests,
+        sequences=options.max_batch_size,
+        prefix_cache=options.prefix_cache,
+        max_prefix_tokens=options.max_prefix_tokens,
+        max_kv_tokens=options.max_kv_tokens,
     )
 
 

@@ -179,6 +179,18 @@ class BudgetEnforcer:
         if self._untold:
             self.tell_usage()
 
+    def move(self, source: MemoryCategory, target: MemoryCategory, n_bytes: int) -> None:
+        """Book memory that is taken already under another category; a negative size moves back."""
+        if not n_bytes:
+            return
+        with self._lock:
+            for category, change in ((source, -n_bytes), (target, n_bytes)):
+                self._current[category] += change
+                self._high[category] = max(self._high[category], self._current[category])
+                self._note(category)
+        if self._untold:
+            self.tell_usage()
+
     def _note(self, category: MemoryCategory) -> None:
         """See whether a category has changed so much that it is told."""
         now, told = self._current[category], self._told[category]

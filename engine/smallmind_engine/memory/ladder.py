@@ -36,6 +36,8 @@ class MemoryRequest:
         context_length: positions that may be used.
         context_asked: whether the user asked for just that; else it is what the model was made
             for, of which a part will do.
+        prefix_asked: whether the user asked for a prefix store of just that size; else it gets
+            what a budget leaves, since it gives way to requests anyway.
         mode: of the budget.
         limit: of the memory; None for none.
         machine_bytes: what the system has to give; counts for the choice of how weights are held
@@ -47,6 +49,7 @@ class MemoryRequest:
     ways: tuple[MemoryDemand, ...]
     context_length: int
     context_asked: bool
+    prefix_asked: bool = False
     mode: MemoryBudgetMode
     limit: MemoryLimit | None
     machine_bytes: int | None = None
@@ -65,13 +68,18 @@ def choose_plan(request: MemoryRequest) -> MemoryPlan:
         MemoryBudgetError: nothing fits, or a tensor is larger than allowed. The error has the
             breakdown by category and the settings that would fit.
     """
+    if request.mode is not MemoryBudgetMode.NONE and not request.prefix_asked:
+        bare = tuple(replace(way, prefix_store_bytes=0) for way in request.ways)
+        return _with_prefix_store(
+            request, choose_plan(replace(request, ways=bare, prefix_asked=True))
+        )
     ways = [way for way in request.ways if _tensor_fits(way, request)]
     if not ways:
         raise _tensor_too_large(request)
     if request.mode is MemoryBudgetMode.BEST_EFFORT:
         return _best_effort(request, ways)
     base = ways[0]
-    if base.fixed_bytes > _room_for_weights(request):
+    if base.fixed_bytes - base.prefix_store_bytes > _room_for_weights(request):
         # Where weights live was left open when there is such a way.
         base = next((way for way in ways if way.weights != base.weights), base)
     if request.mode is MemoryBudgetMode.NONE:
@@ -81,6 +89,19 @@ def choose_plan(request: MemoryRequest) -> MemoryPlan:
     if tokens < min(needed, request.context_length):
         raise _too_large(request, base)
     return _plan(request, base, tokens)
+
+
+def _with_prefix_store(request: MemoryRequest, plan: MemoryPlan) -> MemoryPlan:
+    """A plan whose prefix store gets what is left, in whole blocks, up to what was planned."""
+    way = plan.demand
+    asked = next(each for each in request.ways if each.weights == way.weights)
+    tokens = asked.prefix_store_bytes // asked.kv_bytes_per_token
+    room = _room(request, plan.total_bytes)
+    if room < tokens * way.kv_bytes_per_token:
+        block = way.kv_bytes_per_token * GRANULE_TOKENS
+        tokens = max(0, int(room)) // block * GRANULE_TOKENS
+    kept = replace(way, prefix_store_bytes=tokens * way.kv_bytes_per_token)
+    return replace(plan, demand=kept)
 
 
 def _best_effort(request: MemoryRequest, ways: Sequence[MemoryDemand]) -> MemoryPlan:

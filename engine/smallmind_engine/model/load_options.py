@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from smallmind_engine.cache import KVType
 from smallmind_engine.kernels import WeightsMode
 from smallmind_engine.memory import MemoryLimit
 from smallmind_engine.tokenizers import TokenizerMode
+
+KEPT_CONTEXTS: Final = 4
+"""Context windows of shared prefixes that are kept when nobody says how many."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,7 +32,10 @@ class LoadOptions:
             when None.
         max_tensor_bytes: largest size of a tensor in memory; None for any.
         sequences: that a step computes at once.
-        prefix_store_bytes: KV blocks that are kept for prompts that begin alike.
+        prefix_cache: whether KV blocks are kept for prompts that begin alike.
+        max_prefix_tokens: tokens in such blocks; None for four context windows, as far as there
+            is memory.
+        max_kv_tokens: tokens in KV caches and such blocks together; None for any number.
     """
 
     backend: str = "auto"
@@ -43,4 +50,17 @@ class LoadOptions:
     memory_limit: MemoryLimit | None = None
     max_tensor_bytes: int | None = None
     sequences: int = 1
-    prefix_store_bytes: int = 0
+    prefix_cache: bool = False
+    max_prefix_tokens: int | None = None
+    max_kv_tokens: int | None = None
+
+    def prefix_tokens(self, context_length: int) -> int:
+        """Tokens that are kept for prompts that begin alike, at most."""
+        if not self.prefix_cache:
+            return 0
+        kept = self.max_prefix_tokens
+        if kept is None:
+            kept = KEPT_CONTEXTS * context_length
+        if self.max_kv_tokens is not None:
+            kept = min(kept, max(0, self.max_kv_tokens - context_length))
+        return kept

@@ -95,6 +95,7 @@ def plan_run(
             ways=demands,
             context_length=usable_context(options, spec),
             context_asked=options.context_length is not None,
+            prefix_asked=options.max_prefix_tokens is not None,
             mode=mode,
             limit=options.memory_limit or system_limit(),
             machine_bytes=_machine_bytes(),
@@ -159,6 +160,8 @@ def _demand(
 ) -> MemoryDemand:
     backend = way.backend
     weights = backend.weight_bytes(spec, source, way.mode)
+    kv_bytes = backend.kv_bytes_per_token(spec, way.kv_type)
+    context = usable_context(options, spec)
     tensor, tensor_bytes = backend.largest_tensor(spec, source, way.mode)
     return MemoryDemand(
         backend=backend.name,
@@ -170,14 +173,14 @@ def _demand(
             spec,
             ScratchRequest(
                 mode=way.mode,
-                context_length=usable_context(options, spec),
+                context_length=context,
                 sequences=options.sequences,
                 threads=options.threads or usable_cores(),
             ),
         ),
         kernels_bytes=backend.kernels_bytes,
-        prefix_store_bytes=options.prefix_store_bytes,
-        kv_bytes_per_token=backend.kv_bytes_per_token(spec, way.kv_type),
+        prefix_store_bytes=options.prefix_tokens(context) * kv_bytes,
+        kv_bytes_per_token=kv_bytes,
         largest_tensor=tensor,
         largest_tensor_bytes=tensor_bytes,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
 from smallmind_engine.telemetry import (
+    BatchStepped,
     InferenceStopped,
     KernelExecuted,
     KernelsPrepared,
@@ -72,6 +73,18 @@ def prompt_token_rows(event: PrefillEnded) -> Rows:
     return ((("computed",), event.computed_tokens), (("cached",), event.cached_tokens))
 
 
+def error_rows(event: InferenceStopped) -> Rows:
+    """The error that ended the request, when one did."""
+    return (((event.error_type,), 1),) if event.error_type else ()
+
+
+def request_token_rows(event: InferenceStopped) -> Rows:
+    """Tokens in and out, of requests that had a first token; others have no usage to tell."""
+    if event.time_to_first_token_s is None:
+        return ()
+    return ((("input",), event.prompt_tokens), (("output",), event.completion_tokens))
+
+
 def lookup_rows(event: KVCacheLookup) -> Rows:
     """One lookup, by result."""
     return ((("hit" if event.hit else "miss",), 1),)
@@ -80,6 +93,11 @@ def lookup_rows(event: KVCacheLookup) -> Rows:
 def kernel_rows(event: KernelsPrepared) -> Rows:
     """Kernels by where their machine code came from."""
     return ((("compiled",), event.compiled), (("cached",), event.cached))
+
+
+def batch_token_rows(event: BatchStepped) -> Rows:
+    """Tokens of a step, by what they were for."""
+    return ((("prefill",), event.prefill_tokens), (("decode",), event.decode_tokens))
 
 
 def operation_rows(field: str) -> Callable[[KernelExecuted], Rows]:

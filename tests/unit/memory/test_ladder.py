@@ -48,6 +48,7 @@ LAYERS = replace(
 )
 CONTEXT = 2048
 FIXED = FULL.fixed_bytes
+BARE = FIXED - FULL.prefix_store_bytes
 STRICT, BEST, NONE = MemoryBudgetMode.STRICT, MemoryBudgetMode.BEST_EFFORT, MemoryBudgetMode.NONE
 
 
@@ -56,6 +57,7 @@ def request(limit: int | None, mode: MemoryBudgetMode, **changes: object) -> Mem
         ways=(FULL, BYTES, LAYERS),
         context_length=CONTEXT,
         context_asked=False,
+        prefix_asked=True,
         mode=mode,
         limit=None if limit is None else MemoryLimit(LimitSource.OPTION, limit),
     )
@@ -153,10 +155,10 @@ def test_without_a_mode_a_limit_is_only_compared_with() -> None:
 
 
 def test_without_a_mode_weights_that_the_machine_cannot_hold_are_held_per_layer() -> None:
-    plan = choose_plan(request(None, NONE, machine_bytes=FIXED - 1))
+    plan = choose_plan(request(None, NONE, machine_bytes=BARE - 1))
     assert plan.demand == LAYERS
     assert [step.rung for step in plan.steps] == [MemoryRung.WEIGHTS_PER_LAYER]
-    asked = choose_plan(request(None, NONE, machine_bytes=FIXED - 1, ways=(FULL, BYTES)))
+    asked = choose_plan(request(None, NONE, machine_bytes=BARE - 1, ways=(FULL, BYTES)))
     assert asked.demand == FULL
 
 
@@ -177,6 +179,19 @@ def test_a_tensor_that_is_too_large_whole_may_be_held_in_pieces() -> None:
     assert choose_plan(request(None, NONE, max_tensor_bytes=29_999)).demand == LAYERS
 
 
+@pytest.mark.parametrize("mode", [STRICT, BEST])
+def test_a_prefix_store_that_nobody_asked_for_gets_what_is_left(mode: MemoryBudgetMode) -> None:
+    """It gives way to requests, so it neither refuses a model nor takes a rung."""
+    limit = BARE + CONTEXT * 100 + 10_000
+    plan = choose_plan(request(limit, mode, prefix_asked=False))
+    assert (plan.kv_tokens, plan.demand.prefix_store_bytes, plan.steps) == (CONTEXT, 6400, ())
+    assert plan.fits
+    whole = choose_plan(request(None, mode, prefix_asked=False))
+    assert whole.demand == FULL
+    none = choose_plan(request(BARE + 640 * 100, mode, prefix_asked=False))
+    assert (none.kv_tokens, none.demand.prefix_store_bytes) == (640, 0)
+
+
 def test_every_rung_has_a_reason() -> None:
     assert set(RUNG_REASONS) == set(MemoryRung)
     assert DegradeReason.MEMORY_BUDGET_SOFT_LIMIT in set(RUNG_REASONS.values())
@@ -187,12 +202,14 @@ def test_every_rung_has_a_reason() -> None:
     context=st.integers(1, 4096),
     asked=st.booleans(),
     taken=st.integers(0, 100_000),
+    prefix=st.booleans(),
 )
 def test_a_plan_of_an_enforced_budget_always_fits(
-    *, limit: int, context: int, asked: bool, taken: int
+    *, limit: int, context: int, asked: bool, taken: int, prefix: bool
 ) -> None:
     for mode in (STRICT, BEST):
         made = request(limit, mode, context_length=context, context_asked=asked, taken_bytes=taken)
+        made = replace(made, prefix_asked=prefix)
         try:
             plan = choose_plan(made)
         except MemoryBudgetError:

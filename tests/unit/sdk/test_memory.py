@@ -61,8 +61,10 @@ def test_the_account_of_an_engine_is_its_plan_until_it_is_closed(path: Path) -> 
 def test_strict_refuses_before_anything_is_allocated(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wanted = smallmind.estimate_memory(path, context_length=256, backend="numpy").total_bytes
-    monkeypatch.setattr(loader_module, "TokenizerFactory", None)
+    wanted = smallmind.estimate_memory(
+        path, context_length=256, backend="numpy", prefix_cache=False
+    ).total_bytes
+    monkeypatch.setattr(loader_module.TokenizerFactory, "create", None)
     recorder = Recorder()
     with pytest.raises(MemoryBudgetError, match="would fit: context_length=192") as caught:
         smallmind.load(
@@ -87,7 +89,9 @@ def test_strict_refuses_before_anything_is_allocated(
 
 def test_what_strict_says_would_fit_does_fit(path: Path) -> None:
     options = {"exporters": (), "backend": "numpy", "memory_budget_mode": "strict"}
-    wanted = smallmind.estimate_memory(path, context_length=256, backend="numpy").total_bytes
+    wanted = smallmind.estimate_memory(
+        path, context_length=256, backend="numpy", prefix_cache=False
+    ).total_bytes
     with smallmind.load(path, **options, context_length=256, max_memory_bytes=wanted) as engine:
         assert engine.generate("the", **GREEDY).usage.completion_tokens == 5
     with smallmind.load(path, **options, context_length=192, max_memory_bytes=wanted - 1) as engine:
@@ -96,7 +100,7 @@ def test_what_strict_says_would_fit_does_fit(path: Path) -> None:
 
 def test_best_effort_takes_rungs_and_tells_what_each_saves(path: Path) -> None:
     pytest.importorskip("numba")
-    whole = smallmind.estimate_memory(path, backend="numba")
+    whole = smallmind.estimate_memory(path, backend="numba", prefix_cache=False)
     recorder = Recorder()
     with smallmind.load(
         path,
@@ -129,7 +133,9 @@ def test_best_effort_holds_weights_per_layer_when_nothing_else_helps(path: Path)
         expected = engine.generate("the", **GREEDY).token_ids
         whole = engine.memory_plan
     recorder = Recorder()
-    layers = smallmind.estimate_memory(path, backend="numpy", weights="per_layer")
+    layers = smallmind.estimate_memory(
+        path, backend="numpy", weights="per_layer", prefix_cache=False
+    )
     with smallmind.load(
         path,
         exporters=[recorder],

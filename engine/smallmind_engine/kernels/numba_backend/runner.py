@@ -84,6 +84,7 @@ class NumbaRunner:
 
     backend: Final = "numba"
     weights_mode: Final = WeightsMode.RESIDENT
+    batch_invariant: Final = True
 
     def __init__(
         self,
