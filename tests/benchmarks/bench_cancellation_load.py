@@ -128,7 +128,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--backend", action="append", choices=["numba", "numpy"])
-    parser.add_argument("--count", type=int, default=300)
+    parser.add_argument("--count", type=int, default=200)
     parser.add_argument("--cold", type=int, default=20, help="loads without compiled kernels")
     parser.add_argument("--cold-within", type=float, default=6.0, help="seconds")
     parser.add_argument("--seed", type=int, default=7)

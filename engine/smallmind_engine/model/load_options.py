@@ -10,8 +10,18 @@ from smallmind_engine.kernels import WeightsMode
 from smallmind_engine.memory import MemoryLimit
 from smallmind_engine.tokenizers import TokenizerMode
 
-KEPT_CONTEXTS: Final = 4
-"""Context windows of shared prefixes that are kept when nobody says how many."""
+_KEPT_CONTEXTS: Final = 4
+_KEPT_BYTES: Final = 256 * 2**20
+
+
+def kept_prefix_tokens(context_length: int, kv_bytes_per_token: int) -> int:
+    """Tokens of shared prefixes that are kept when nobody says how many.
+
+    Args:
+        context_length: a few context windows of this size are kept,
+        kv_bytes_per_token: but no more bytes than a fixed number.
+    """
+    return min(_KEPT_CONTEXTS * context_length, _KEPT_BYTES // kv_bytes_per_token)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +43,8 @@ class LoadOptions:
         max_tensor_bytes: largest size of a tensor in memory; None for any.
         sequences: that a step computes at once.
         prefix_cache: whether KV blocks are kept for prompts that begin alike.
-        max_prefix_tokens: tokens in such blocks; None for four context windows, as far as there
-            is memory.
+        max_prefix_tokens: tokens in such blocks; None for some context windows, as far as
+            there is memory.
         max_kv_tokens: tokens in KV caches and such blocks together; None for any number.
     """
 
@@ -54,13 +64,13 @@ class LoadOptions:
     max_prefix_tokens: int | None = None
     max_kv_tokens: int | None = None
 
-    def prefix_tokens(self, context_length: int) -> int:
+    def prefix_tokens(self, context_length: int, kv_bytes_per_token: int) -> int:
         """Tokens that are kept for prompts that begin alike, at most."""
         if not self.prefix_cache:
             return 0
         kept = self.max_prefix_tokens
         if kept is None:
-            kept = KEPT_CONTEXTS * context_length
+            kept = kept_prefix_tokens(context_length, kv_bytes_per_token)
         if self.max_kv_tokens is not None:
             kept = min(kept, max(0, self.max_kv_tokens - context_length))
         return kept

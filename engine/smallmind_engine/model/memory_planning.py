@@ -179,7 +179,7 @@ def _demand(
             ),
         ),
         kernels_bytes=backend.kernels_bytes,
-        prefix_store_bytes=options.prefix_tokens(context) * kv_bytes,
+        prefix_store_bytes=options.prefix_tokens(context, kv_bytes) * kv_bytes,
         kv_bytes_per_token=kv_bytes,
         largest_tensor=tensor,
         largest_tensor_bytes=tensor_bytes,

@@ -8,7 +8,7 @@ from typing import Final
 from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.memory import BudgetEnforcer
-from smallmind_engine.model import KEPT_CONTEXTS, LoadedModel
+from smallmind_engine.model import LoadedModel, kept_prefix_tokens
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
@@ -41,7 +41,7 @@ class EngineCore:
         self.bus: Final = bus
         kept = options.max_prefix_tokens
         if kept is None:
-            kept = KEPT_CONTEXTS * model.context_length
+            kept = kept_prefix_tokens(model.context_length, model.runner.kv_bytes_per_token)
         most = options.max_kv_tokens
         self.kv_store: Final = KVStore(
             model.runner,

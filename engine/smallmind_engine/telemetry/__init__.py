@@ -59,7 +59,7 @@ from smallmind_engine.telemetry.events import (
 )
 from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
-from smallmind_engine.telemetry.health import HealthAware
+from smallmind_engine.telemetry.health import HealthAware, LossAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
 from smallmind_engine.telemetry.kernel_events import (
     KernelExecuted,
@@ -126,6 +126,7 @@ __all__ = [
     "KernelsPrepared",
     "LogLevel",
     "LoggerExporter",
+    "LossAware",
     "MachineMeasured",
     "MemoryBudgetError",
     "MemoryBudgetEvent",
