@@ -15,10 +15,9 @@ SUBMODULES = {"chat", "validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
     "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",
-    "EngineStats", "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "Phase",
-    "ReasonCode", "Session", "SmallMindError",
-    "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
-    "WeightsMode", "load",
+    "EngineStats", "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "MemoryCategory",
+    "MemoryPlan", "Phase", "ReasonCode", "Session", "SmallMindError", "StopReason", "StreamChunk",
+    "Timings", "TokenStream", "TokenizerMode", "Usage", "WeightsMode", "estimate_memory", "load",
 ]  # fmt: skip
 
 
