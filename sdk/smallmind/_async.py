@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-from collections.abc import AsyncIterator
-from typing import Final
+from collections.abc import AsyncIterator, Callable
+from typing import Final, ParamSpec, TypeVar
 
 from smallmind_engine.runtime import (
     GenerationOptions,
@@ -17,6 +17,22 @@ from smallmind_engine.runtime import (
 from smallmind_engine.runtime.collect import collected
 
 DEFAULT_BUFFERED_TOKENS: Final = 64
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+async def in_thread(work: Callable[_P, _R], *args: _P.args, **kwargs: _P.kwargs) -> _R:
+    """Do something that may take a while in a thread.
+
+    When the task is cancelled meanwhile, it is done to its end before the task goes on.
+    """
+    done = asyncio.ensure_future(asyncio.to_thread(work, *args, **kwargs))
+    try:
+        return await asyncio.shield(done)
+    except asyncio.CancelledError:
+        await asyncio.wait((done,))
+        raise
 
 
 async def acollect(run: GenerationRun) -> GenerationResult:

@@ -7,10 +7,10 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from types import TracebackType
 from typing import Final, Self, Unpack
 
-from smallmind._async import acollect, astream_chunks
+from smallmind._async import acollect, astream_chunks, in_thread
 from smallmind._chat_choice import ChatTemplate
 from smallmind._chat_conversation import Conversation, Message
-from smallmind._chat_exchange import Exchange, invalid
+from smallmind._chat_exchange import Exchange, invalid, whole
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
 from smallmind._chat_result import ChatResult, ChatStream
@@ -24,8 +24,6 @@ from smallmind._session import Session
 from smallmind._stores import ChatStore
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
-from smallmind_engine.telemetry import ReasonCode
-from smallmind_engine.telemetry.errors import InferenceError
 
 DEFAULT_ROUNDS: Final = 8
 """How often tools answer in one turn at most, unless a caller says otherwise."""
@@ -39,6 +37,7 @@ class ChatClient:
         system: instructions before the first turn; wins over the one in ``options`` and in a
             store.
         options: see ``ChatOptions``.
+        session: takes its requests; a new one when None.
 
     Raises:
         ChatTemplateError: the model has no chat template, and ``strict_template`` asks for one.
@@ -46,10 +45,16 @@ class ChatClient:
         ChatStoreError: the store cannot be read.
     """
 
-    def __init__(self, core: EngineCore, system: str | None, options: ChatOptions) -> None:
+    def __init__(
+        self,
+        core: EngineCore,
+        system: str | None,
+        options: ChatOptions,
+        session: Session | None = None,
+    ) -> None:
         self._core = core
         self._options = options
-        self._session = Session(core, options.session_id)
+        self._session = session or Session(core, options.session_id)
         self._guard = SingleUseGuard(f"chat {self.session_id!r}")
         self._exchange = Exchange(core, options, self._session)
         instructions = system if system is not None else options.system
@@ -171,14 +176,15 @@ class ChatClient:
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatResult:
         """As ``send``, for asyncio: cancelling the task stops the answer."""
+        chosen = merged(options, kwargs)
         with self._guard():
-            plan = self._planned(text, replace, tools, merged(options, kwargs))
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
             run = self._exchange.run(plan, streaming=False)
             try:
                 await acollect(run)
             finally:
-                result = self._exchange.concluded(plan, run)
-            return _whole(result)
+                result = await in_thread(self._exchange.concluded, plan, run)
+            return whole(result)
 
     async def astream(
         self,
@@ -192,13 +198,13 @@ class ChatClient:
         """As ``stream``, for asyncio; ``last_result`` is the whole answer when it ended."""
         chosen = merged(options, kwargs)
         with self._guard():
-            plan = self._planned(text, replace, tools, chosen)
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
             run = self._exchange.run(plan, streaming=True)
             try:
                 async for chunk in astream_chunks(run, chosen):
                     yield chunk
             finally:
-                self._exchange.concluded(plan, run)
+                await in_thread(self._exchange.concluded, plan, run)
 
     def regenerate(
         self,
@@ -365,7 +371,7 @@ class ChatClient:
     def _collected(self, plan: Plan) -> ChatResult:
         run = self._exchange.run(plan, streaming=False)
         collected(run)
-        return _whole(self._exchange.concluded(plan, run))
+        return whole(self._exchange.concluded(plan, run))
 
     def _end(self, plan: Plan, run: GenerationRun, ended: list[ChatResult]) -> None:
         try:
@@ -390,10 +396,3 @@ class ChatClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _whole(result: ChatResult | None) -> ChatResult:
-    """The result of a run that ended."""
-    if result is None:
-        raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
-    return result

@@ -75,6 +75,15 @@ def test_an_unfinished_stream_holds_the_conversation(engine: Engine) -> None:
     chat.close()
 
 
+def test_a_stream_that_is_dropped_lets_the_conversation_go_on(engine: Engine) -> None:
+    chat = engine.chat()
+    stream = chat.stream("Hello", **GREEDY)
+    next(stream)
+    assert stream.result is None
+    del stream
+    assert chat.send("Again", **GREEDY).turn == 1
+
+
 def test_a_caller_may_pass_a_template(tmp_path: Path) -> None:
     with tiny_engine(tmp_path, TinyModel(chat_template=None)) as engine:
         chat = engine.chat(options=ChatOptions(template="{{ messages[0]['content'] }}!"))
