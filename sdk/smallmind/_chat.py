@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self, Unpack
 
-from smallmind._async import acollect, astream_chunks, in_thread
+from smallmind._async import Doorbell, acollect, astream_chunks
 from smallmind._chat_choice import ChatTemplate
 from smallmind._chat_conversation import Conversation, Message
 from smallmind._chat_exchange import Exchange, invalid, whole
@@ -22,6 +23,7 @@ from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
+from smallmind._threads import in_thread
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
 
@@ -160,7 +162,7 @@ class ChatClient:
             plan = self._planned(text, replace, tools, chosen)
             run = self._exchange.run(plan, streaming=True)
             ended: list[ChatResult] = []
-            chunks = guarded(run, open_stream(run, chosen), lambda: self._end(plan, run, ended))
+            chunks = guarded(run, open_stream(run), lambda: self._end(plan, run, ended))
             return ChatStream(chunks, lambda: ended[0] if ended else None)
         except BaseException:
             self._guard.leave()
@@ -179,9 +181,10 @@ class ChatClient:
         chosen = merged(options, kwargs)
         with self._guard():
             plan = await in_thread(self._planned, text, replace, tools, chosen)
-            run = self._exchange.run(plan, streaming=False)
+            bell = Doorbell()
+            run = self._exchange.run(plan, streaming=False, on_ready=bell.ring)
             try:
-                await acollect(run)
+                await acollect(run, bell, chosen.on_token)
             finally:
                 result = await in_thread(self._exchange.concluded, plan, run)
             return whole(result)
@@ -199,10 +202,12 @@ class ChatClient:
         chosen = merged(options, kwargs)
         with self._guard():
             plan = await in_thread(self._planned, text, replace, tools, chosen)
-            run = self._exchange.run(plan, streaming=True)
+            bell = Doorbell()
+            run = self._exchange.run(plan, streaming=True, on_ready=bell.ring)
             try:
-                async for chunk in astream_chunks(run, chosen):
-                    yield chunk
+                async with aclosing(astream_chunks(run, bell, chosen.on_token)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
             finally:
                 await in_thread(self._exchange.concluded, plan, run)
 
@@ -323,15 +328,16 @@ class ChatClient:
     # -- copies -------------------------------------------------------------------------------
 
     def fork(self, session_id: str | None = None) -> ChatClient:
-        """A conversation of its own that begins with all that was said in this one.
+        """A conversation of its own that begins with all of this one, its KV cache included.
 
         Args:
             session_id: of the new one; made up when None. In a store it is kept from its next
                 turn on.
         """
         with self._guard():
-            options = dataclasses.replace(self._options, session_id=session_id, store=None)
-            other = ChatClient(self._core, self.system, options)
+            options = dataclasses.replace(self._options, store=None)
+            session = self._session.fork(session_id)
+            other = ChatClient(self._core, self.system, options, session)
             self._exchange.continued_by(other._exchange)
             return other
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from smallmind._chat_choice import TemplateOrigin, choose_template
 from smallmind._chat_conversation import Conversation, user_message
@@ -114,8 +114,10 @@ class Exchange:
             self._core.model.context_length,
         )
 
-    def run(self, plan: Plan, *, streaming: bool) -> GenerationRun:
-        """The request, not begun."""
+    def run(
+        self, plan: Plan, *, streaming: bool, on_ready: Callable[[], None] | None = None
+    ) -> GenerationRun:
+        """The request, not begun; ``on_ready`` as in ``Session.new_run``."""
         prompt = plan.prompt
         run = self._session.new_run(
             prompt.rest,
@@ -124,6 +126,7 @@ class Exchange:
             prefix_ids=prompt.prefix_ids,
             add_special=prompt.add_special,
             operation=CHAT,
+            on_ready=on_ready,
         )
         if plan.window.first:
             emitter = self._core.bus.emitter(run.correlation)

@@ -14,9 +14,10 @@ import smallmind
 SUBMODULES = {"chat", "validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
-    "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",
-    "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session",
-    "SmallMindError",
+    "ContextOverflow",
+    "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "EngineStats",
+    "GenerationOptions",
+    "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session", "SmallMindError",
     "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
     "WeightsMode", "load",
 ]  # fmt: skip
