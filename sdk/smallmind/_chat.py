@@ -125,8 +125,7 @@ class ChatClient:
     ) -> ChatResult:
         """Say something and get the answer; options and errors as in ``Engine.generate``.
 
-        An answer that was cut short (cancelled, timed out) stays in the conversation; a turn
-        that failed leaves no trace in it.
+        An answer that was cut short stays in the conversation; a failed turn leaves no trace.
 
         Args:
             text: of the user.
@@ -362,8 +361,6 @@ class ChatClient:
                 keeper.keep(self._exchange.conversation)
             else:
                 keeper.copy_to(chosen, name, self._exchange.conversation)
-
-    # -- small things -------------------------------------------------------------------------
 
     def _planned(
         self,
