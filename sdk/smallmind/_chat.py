@@ -36,8 +36,7 @@ class ChatClient:
 
     Args:
         core: the engine's parts.
-        system: instructions before the first turn; wins over the one in ``options`` and in a
-            store.
+        system: instructions before the first turn; win over those in ``options`` and a store.
         options: see ``ChatOptions``.
         session: takes its requests; a new one when None.
 

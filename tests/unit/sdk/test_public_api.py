@@ -11,13 +11,12 @@ import pytest
 
 import smallmind
 
-SUBMODULES = {"chat", "validation"}
+SUBMODULES = {"chat", "testing", "validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
-    "ContextOverflow",
-    "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "EngineStats",
-    "GenerationOptions",
-    "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session", "SmallMindError",
+    "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",
+    "EngineStats", "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "Phase",
+    "ReasonCode", "Session", "SmallMindError",
     "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
     "WeightsMode", "load",
 ]  # fmt: skip
