@@ -11,7 +11,7 @@ from typing import Final, Self, Unpack
 from smallmind._async import Doorbell, acollect, astream_chunks
 from smallmind._chat_choice import ChatTemplate
 from smallmind._chat_conversation import Conversation, Message
-from smallmind._chat_exchange import Exchange, invalid
+from smallmind._chat_exchange import Exchange, invalid, whole
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
 from smallmind._chat_result import ChatResult, ChatStream
@@ -23,10 +23,9 @@ from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
+from smallmind._threads import in_thread
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
-from smallmind_engine.telemetry import ReasonCode
-from smallmind_engine.telemetry.errors import InferenceError
 
 DEFAULT_ROUNDS: Final = 8
 """How often tools answer in one turn at most, unless a caller says otherwise."""
@@ -37,9 +36,9 @@ class ChatClient:
 
     Args:
         core: the engine's parts.
-        system: instructions before the first turn; wins over the one in ``options`` and in a
-            store.
+        system: instructions before the first turn; win over those in ``options`` and a store.
         options: see ``ChatOptions``.
+        session: takes its requests; a new one when None.
 
     Raises:
         ChatTemplateError: the model has no chat template, and ``strict_template`` asks for one.
@@ -47,10 +46,16 @@ class ChatClient:
         ChatStoreError: the store cannot be read.
     """
 
-    def __init__(self, core: EngineCore, system: str | None, options: ChatOptions) -> None:
+    def __init__(
+        self,
+        core: EngineCore,
+        system: str | None,
+        options: ChatOptions,
+        session: Session | None = None,
+    ) -> None:
         self._core = core
         self._options = options
-        self._session = Session(core, options.session_id)
+        self._session = session or Session(core, options.session_id)
         self._guard = SingleUseGuard(f"chat {self.session_id!r}")
         self._exchange = Exchange(core, options, self._session)
         instructions = system if system is not None else options.system
@@ -119,8 +124,7 @@ class ChatClient:
     ) -> ChatResult:
         """Say something and get the answer; options and errors as in ``Engine.generate``.
 
-        An answer that was cut short (cancelled, timed out) stays in the conversation; a turn
-        that failed leaves no trace in it.
+        An answer that was cut short stays in the conversation; a failed turn leaves no trace.
 
         Args:
             text: of the user.
@@ -172,15 +176,16 @@ class ChatClient:
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatResult:
         """As ``send``, for asyncio: cancelling the task stops the answer."""
+        chosen = merged(options, kwargs)
         with self._guard():
-            chosen, bell = merged(options, kwargs), Doorbell()
-            plan = self._planned(text, replace, tools, chosen)
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            bell = Doorbell()
             run = self._exchange.run(plan, streaming=False, on_ready=bell.ring)
             try:
                 await acollect(run, bell, chosen.on_token)
             finally:
-                result = self._exchange.concluded(plan, run)
-            return _whole(result)
+                result = await in_thread(self._exchange.concluded, plan, run)
+            return whole(result)
 
     async def astream(
         self,
@@ -194,15 +199,15 @@ class ChatClient:
         """As ``stream``, for asyncio; ``last_result`` is the whole answer when it ended."""
         chosen = merged(options, kwargs)
         with self._guard():
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
             bell = Doorbell()
-            plan = self._planned(text, replace, tools, chosen)
             run = self._exchange.run(plan, streaming=True, on_ready=bell.ring)
             try:
                 async with aclosing(astream_chunks(run, bell, chosen.on_token)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             finally:
-                self._exchange.concluded(plan, run)
+                await in_thread(self._exchange.concluded, plan, run)
 
     def regenerate(
         self,
@@ -321,15 +326,16 @@ class ChatClient:
     # -- copies -------------------------------------------------------------------------------
 
     def fork(self, session_id: str | None = None) -> ChatClient:
-        """A conversation of its own that begins with all that was said in this one.
+        """A conversation of its own that begins with all of this one, its KV cache included.
 
         Args:
             session_id: of the new one; made up when None. In a store it is kept from its next
                 turn on.
         """
         with self._guard():
-            options = dataclasses.replace(self._options, session_id=session_id, store=None)
-            other = ChatClient(self._core, self.system, options)
+            options = dataclasses.replace(self._options, store=None)
+            session = self._session.fork(session_id)
+            other = ChatClient(self._core, self.system, options, session)
             self._exchange.continued_by(other._exchange)
             return other
 
@@ -355,8 +361,6 @@ class ChatClient:
             else:
                 keeper.copy_to(chosen, name, self._exchange.conversation)
 
-    # -- small things -------------------------------------------------------------------------
-
     def _planned(
         self,
         text: str,
@@ -369,7 +373,7 @@ class ChatClient:
     def _collected(self, plan: Plan) -> ChatResult:
         run = self._exchange.run(plan, streaming=False)
         collected(run)
-        return _whole(self._exchange.concluded(plan, run))
+        return whole(self._exchange.concluded(plan, run))
 
     def _end(self, plan: Plan, run: GenerationRun, ended: list[ChatResult]) -> None:
         try:
@@ -394,10 +398,3 @@ class ChatClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _whole(result: ChatResult | None) -> ChatResult:
-    """The result of a run that ended."""
-    if result is None:
-        raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
-    return result

@@ -17,7 +17,7 @@ from smallmind._chat_tools import Tool, ToolFormat, ToolLike, ToolResult, as_too
 from smallmind._session import Session
 from smallmind_engine.runtime import CHAT, EngineCore, GenerationOptions, GenerationRun
 from smallmind_engine.telemetry import Emitter, ReasonCode, ToolError, new_correlation
-from smallmind_engine.telemetry.errors import ChatStoreError, ConfigError
+from smallmind_engine.telemetry.errors import ChatStoreError, ConfigError, InferenceError
 
 
 class Exchange:
@@ -117,7 +117,7 @@ class Exchange:
     def run(
         self, plan: Plan, *, streaming: bool, on_ready: Callable[[], None] | None = None
     ) -> GenerationRun:
-        """The request, not begun; arguments as of ``Session.new_run``."""
+        """The request, not begun; ``on_ready`` as in ``Session.new_run``."""
         prompt = plan.prompt
         run = self._session.new_run(
             prompt.rest,
@@ -175,3 +175,14 @@ def invalid(option: str, value: object, allowed: str) -> ConfigError:
         option=option,
         value=value,
     )
+
+
+def whole(result: ChatResult | None) -> ChatResult:
+    """The result of a run that ended.
+
+    Raises:
+        InferenceError: it did not; which would be a fault of ours.
+    """
+    if result is None:
+        raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
+    return result
