@@ -8,11 +8,12 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smallmind._async import Doorbell, acollect, astream_chunks
-from smallmind._chat import ChatClient, ChatOptions
+from smallmind._chat import ChatClient
+from smallmind._chat_options import ChatOptions
 from smallmind._engine_work import EngineWork
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
-from smallmind_engine.memory import BudgetUsage
+from smallmind_engine.memory import BudgetUsage, MemoryPlan
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime import (
     DEFAULT_BUFFERED_TOKENS,
@@ -152,7 +153,9 @@ class Engine(EngineWork):
             options: see ``ChatOptions``; ``system`` wins over the one in there.
 
         Raises:
-            ChatTemplateError: the model has no chat template, and none was given.
+            ChatTemplateError: there is no template, and ``strict_template`` asks for one.
+            ToolError: a tool cannot be described, or the model's format knows no tools.
+            ChatStoreError: the store cannot be read.
         """
         return ChatClient(self._core, system, options or ChatOptions())
 
@@ -197,6 +200,11 @@ class Engine(EngineWork):
     def memory(self) -> tuple[BudgetUsage, ...]:
         """Reserved memory by category, now and at most."""
         return self._core.budget.usage()
+
+    @property
+    def memory_plan(self) -> MemoryPlan:
+        """What was planned to be taken, the limit it was held against, and what was given up."""
+        return self._core.model.memory_plan
 
     @property
     def kv_tokens(self) -> tuple[int, int]:

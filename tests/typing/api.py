@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 import smallmind
 from smallmind import reading
+from smallmind.chat import ChatStore, SlidingHistory, SQLiteChatStore, Tool, ToolRun
 from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult
 
 
@@ -33,6 +34,10 @@ class CountingExporter:
         pass
 
 
+def clock() -> str:
+    return "noon"
+
+
 def use(path: Path) -> None:
     token = smallmind.CancellationToken()
     with smallmind.load(path, exporters=["memory", CountingExporter()], backend="numpy") as engine:
@@ -46,8 +51,26 @@ def use(path: Path) -> None:
                 assert_type(chunk, smallmind.StreamChunk)
         with engine.session(session_id="alice") as session:
             assert_type(session.generate([1, 2, 3]), smallmind.GenerationResult)
+            assert_type(session.fork(), smallmind.Session)
+        assert_type(engine.stats(), smallmind.EngineStats)
+        assert_type(engine.drain(timeout_s=1.0), bool)
         chat = engine.chat(system="Be brief.")
-        assert_type(chat.send("Hello", request_timeout=1.0), smallmind.GenerationResult)
+        answer = chat.send("Hello", request_timeout=1.0)
+        assert_type(answer, smallmind.ChatResult)
+        assert_type(answer.text, str)
+        with chat.stream("Again", replace=0) as said:
+            for chunk in said:
+                assert_type(chunk, smallmind.StreamChunk)
+            assert_type(said.result, smallmind.ChatResult | None)
+        run = chat.run_tools("What time is it?", tools=[clock], executor=lambda call: call.name)
+        assert_type(run, ToolRun)
+        store: ChatStore = SQLiteChatStore(path)
+        options = smallmind.ChatOptions(
+            store=store,
+            history=SlidingHistory(),
+            tools=(clock, {"name": "now"}, Tool(name="later")),
+        )
+        assert_type(engine.chat(options=options).fork(), smallmind.ChatClient)
 
 
 def use_reading(engine: smallmind.Engine) -> None:
@@ -66,6 +89,9 @@ def use_reading(engine: smallmind.Engine) -> None:
 
 
 async def use_async(engine: smallmind.Engine) -> None:
+    assert_type(await engine.chat().asend("Hi"), smallmind.ChatResult)
+    async for chunk in engine.chat().astream("Hi"):
+        assert_type(chunk, smallmind.StreamChunk)
     assert_type(await engine.agenerate("Hi"), smallmind.GenerationResult)
     assert_type(await engine.aembed("Hi"), reading.EmbeddingResult)
     assert_type(await engine.ascore("Hi", " there"), reading.ScoreResult)

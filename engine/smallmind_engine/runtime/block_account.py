@@ -33,6 +33,7 @@ class BlockAccount:
         self._most = most_blocks
         self._model = model
         self.block_bytes: Final = block_bytes
+        self._idle = 0
         self.used = 0
         self.rented = 0
         self.returned = 0
@@ -41,7 +42,9 @@ class BlockAccount:
     def free_blocks(self) -> int | None:
         """Blocks that may still be taken; None without a limit."""
         free_bytes = self._budget.free_bytes
-        free = None if free_bytes is None else free_bytes // self.block_bytes
+        free = None
+        if free_bytes is not None and self.block_bytes:  # an encoder's blocks take nothing
+            free = free_bytes // self.block_bytes
         if self._most is None:
             return free
         left = max(0, self._most - self.used)
@@ -120,6 +123,12 @@ class BlockAccount:
                 taken_bytes=self.used * self.block_bytes,
             )
         return left
+
+    def book_idle(self, blocks: int) -> None:
+        """So many of the blocks are kept for prompts to come, and used by nobody now."""
+        moved = (blocks - self._idle) * self.block_bytes
+        self._idle = blocks
+        self._budget.move(MemoryCategory.KV_CACHE, MemoryCategory.PREFIX_STORE, moved)
 
     def give_back(self, blocks: int) -> None:
         """End the use of blocks."""

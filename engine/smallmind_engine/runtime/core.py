@@ -8,7 +8,7 @@ from typing import Final
 from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.memory import BudgetEnforcer
-from smallmind_engine.model import LoadedModel
+from smallmind_engine.model import LoadedModel, kept_prefix_tokens
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
@@ -18,9 +18,6 @@ from smallmind_engine.runtime.work_gate import WorkGate
 from smallmind_engine.telemetry import EventBus, ReasonCode
 from smallmind_engine.telemetry.errors import ClosedError, TokenizerError, UnsupportedModelError
 from smallmind_engine.telemetry.fork import renew_in_child
-
-_KEPT_CONTEXTS: Final = 4
-"""Context windows of shared prefixes that are kept when nobody says how many."""
 
 _CLOSE_TIMEOUT_S: Final = 5.0
 
@@ -48,7 +45,7 @@ class EngineCore:
         self.bus: Final = bus
         kept = options.max_prefix_tokens
         if kept is None:
-            kept = _KEPT_CONTEXTS * model.context_length
+            kept = kept_prefix_tokens(model.context_length, model.runner.kv_bytes_per_token)
         most = options.max_kv_tokens
         self.kv_store: Final = KVStore(
             model.runner,

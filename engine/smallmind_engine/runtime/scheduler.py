@@ -26,7 +26,6 @@ from smallmind_engine.runtime.step_plan import (
     StepCounts,
     StepSpeed,
     one_by_one,
-    prompt_budget,
     together,
 )
 from smallmind_engine.runtime.work import DECODE, ENDED, PAUSED, PREFILL, RequestWork, Stage
@@ -40,8 +39,6 @@ IDLE_S: Final = 10.0
 _JOIN_TIMEOUT_S: Final = 5.0
 _FORK_TIMEOUT_S: Final = 5.0
 _MOST_PREFILLING: Final = 2
-_HEAVY_TOKENS: Final = 32
-"""A request with so many tokens in a step is worth interrupting it when it is cancelled."""
 
 
 class Scheduler:
@@ -139,18 +136,17 @@ class Scheduler:
 
     def _work(self) -> None:
         while True:
-            with self._at_work:
-                try:
+            try:
+                with self._at_work:
                     self._read_notes()
                     self._readers.gather(self._live, self._notes, self._receive)
                     self._admit()
                     if self._live and self._step():
                         continue
-                except BaseException as error:  # noqa: BLE001 - a fault of ours must not end the thread
-                    self._end_all(error)
-                    continue
-            if not self._wait():
-                return
+                if not self._wait():
+                    return
+            except BaseException as error:  # noqa: BLE001 - a fault of ours must not end the thread
+                self._end_all(error)
 
     def _wait(self) -> bool:
         """Sleep until a note comes or a deadline passes; False when the thread is to end."""
@@ -159,7 +155,7 @@ class Scheduler:
             timeout = self._next_deadline - time.perf_counter()
         if len(self._queue):
             timeout = min(timeout, STALL_NS / 1e9)
-        idle = self._closing
+        idle = self._closing and not (self._live or len(self._queue))
         if not idle:
             try:
                 work = self._notes.get(timeout=max(timeout, 0.0))
@@ -196,7 +192,8 @@ class Scheduler:
         reason = work.why_stop
         if reason is not None:
             if work.in_step:
-                self._interrupt |= self._is_heavy(work)
+                # A step in which others decode is short anyway.
+                self._interrupt |= work.stage is PREFILL or len(self._stepping) == 1
             else:
                 self._end(work, work.told_to_stop(reason), work.abort_failure)
         elif work.may_resume:
@@ -207,10 +204,6 @@ class Scheduler:
             else:
                 if reason is not None:
                     self._end(work, reason)
-
-    def _is_heavy(self, work: RequestWork) -> bool:
-        counts = [count for other, count in self._stepping if other is work]
-        return len(self._stepping) == 1 or sum(counts) >= _HEAVY_TOKENS
 
     def attend_in_step(self) -> bool:
         """Called between layers: whether the step is to be given up. Hot path."""
@@ -239,12 +232,11 @@ class Scheduler:
             if not self.admission.has_place(self._live):
                 return
             prefilling = [other for other in self._live if other.stage is PREFILL]
-            if len(prefilling) >= _MOST_PREFILLING and self._budget() <= sum(
-                other.missing for other in prefilling
-            ):
+            missing = sum(other.missing for other in prefilling)
+            if len(prefilling) >= _MOST_PREFILLING and missing >= self._speed.budget(self._live):
                 return
             if any(self._store.would_share(work.sequence, each.sequence) for each in prefilling):
-                return  # another one is just computing a beginning that this one could use
+                return  # one of them is just computing a beginning that this one could use
             emitter = work.observer.emitter
             patient = running(self._live) > 0
             plan = self._store.plan(
@@ -274,10 +266,12 @@ class Scheduler:
     def _step(self) -> bool:
         """Run a step, when any request is ready for one. Hot path."""
         runner = self._runner
-        if runner.batch_invariant and self._most_sequences > 1:
-            shares = together(self._live, self._most_sequences, self._budget())
-        else:
+        if not runner.batch_invariant:
             shares = one_by_one(self._live, runner.prefill_chunk)
+        elif self._most_sequences == 1:
+            shares = one_by_one(self._live, self._speed.budget(self._live))
+        else:
+            shares = together(self._live, self._most_sequences, self._speed.budget(self._live))
         if not shares:
             return False
         begin_ns = now_ns()
@@ -308,9 +302,6 @@ class Scheduler:
         else:
             self._recover(shares, failure)
         return True
-
-    def _budget(self) -> int:
-        return prompt_budget(self._live, self._runner.prefill_chunk, self._speed)
 
     def _note_step(self, shares: list[Share], seconds: float) -> None:
         decode = sum(work.stage is DECODE for work, _ in shares)
@@ -379,8 +370,9 @@ class Scheduler:
 
     def _end_all(self, error: BaseException) -> None:
         """End all requests after a fault of the scheduler itself."""
-        failure = InferenceError(ReasonCode.ERROR, f"the scheduler failed: {error!r}")
         for work in [*self._live, *self._queue]:
+            failure = InferenceError(ReasonCode.ERROR, f"the scheduler failed: {error!r}")
+            failure.__cause__ = error
             self._end(work, StopReason.ERROR, failure)
 
     # -- forks --------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from smallmind_engine.telemetry.distribution import Distribution
 from smallmind_engine.telemetry.embedding_events import EmbeddingEnded
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
+    ChatStoreError,
     ChatTemplateError,
     ClosedError,
     ConcurrentSessionUseError,
@@ -31,6 +32,7 @@ from smallmind_engine.telemetry.errors import (
     RegistryError,
     SmallMindError,
     TokenizerError,
+    ToolError,
     UnsupportedModelError,
     ValidationDataError,
 )
@@ -60,7 +62,7 @@ from smallmind_engine.telemetry.events import (
 )
 from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
-from smallmind_engine.telemetry.health import HealthAware
+from smallmind_engine.telemetry.health import HealthAware, LossAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
 from smallmind_engine.telemetry.kernel_events import (
     KernelExecuted,
@@ -71,6 +73,7 @@ from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
 from smallmind_engine.telemetry.log_rendering import as_log_event
 from smallmind_engine.telemetry.logger import NullRuntimeLogger, RuntimeLogger, RuntimeLoggerAdapter
 from smallmind_engine.telemetry.logger_exporter import LoggerExporter
+from smallmind_engine.telemetry.memory_events import MemoryUsage
 from smallmind_engine.telemetry.metrics import MetricsExporter, NullRuntimeMetrics, RuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
 from smallmind_engine.telemetry.queued import QueuedExporter
@@ -93,6 +96,7 @@ __all__ = [
     "BackpressureError",
     "BatchStepped",
     "BusLoggingHandler",
+    "ChatStoreError",
     "ChatTemplateError",
     "ClockAnchor",
     "ClosedError",
@@ -127,10 +131,12 @@ __all__ = [
     "KernelsPrepared",
     "LogLevel",
     "LoggerExporter",
+    "LossAware",
     "MachineMeasured",
     "MemoryBudgetError",
     "MemoryBudgetEvent",
     "MemoryHighWater",
+    "MemoryUsage",
     "MetricsExporter",
     "MetricsSnapshot",
     "MissingExtraError",
@@ -164,6 +170,7 @@ __all__ = [
     "TokenGenerated",
     "TokenizerDiagnosed",
     "TokenizerError",
+    "ToolError",
     "TraceContext",
     "UnsupportedModelError",
     "ValidationDataError",

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Final
 
-from smallmind_engine.control import WorkLimit
+from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.tokenizers.base import TokenizerParts, VocabularyTokenizer
 from smallmind_engine.tokenizers.bert_normalizer import BertNormalizer
+from smallmind_engine.tokenizers.indexing import pieces
 from smallmind_engine.tokenizers.vocabulary import SPACE_MARK, TokenType, Vocabulary
 from smallmind_engine.tokenizers.words import WordCache
 
@@ -28,23 +29,27 @@ class WordPieceTokenizer(VocabularyTokenizer):
     Args:
         parts: vocabulary and special tokens.
         normalizer: how text is cut into words.
+        limit: stops the building.
 
     Source: Wu et al. 2016, section 4.1 (arXiv:1609.08144); greedy from the left, as in BERT.
     """
 
     kind: ClassVar = "wordpiece"
 
-    def __init__(self, parts: TokenizerParts, normalizer: BertNormalizer) -> None:
+    def __init__(
+        self, parts: TokenizerParts, normalizer: BertNormalizer, limit: WorkLimit = NO_LIMIT
+    ) -> None:
         super().__init__(parts)
         vocabulary = parts.vocabulary
         self._hashed = marks_continuations(vocabulary)
         self._first: dict[str, int] = {}
         self._next: dict[str, int] = {}
         types = vocabulary.types.tolist()
-        for entry, token_id in vocabulary.ids.items():
-            if types[token_id] in _PIECES:
-                begins, piece = self._piece(entry)
-                (self._first if begins else self._next)[piece] = token_id
+        for some in pieces(list(vocabulary.ids.items()), limit):
+            for entry, token_id in some:
+                if types[token_id] in _PIECES:
+                    begins, piece = self._piece(entry)
+                    (self._first if begins else self._next)[piece] = token_id
         self._longest = max(map(len, (*self._first, *self._next)), default=0)
         self._normalizer = normalizer
         self._words = WordCache(self._encode_word)
@@ -65,17 +70,17 @@ class WordPieceTokenizer(VocabularyTokenizer):
         if size > _MAX_WORD_CHARS:
             return unknown
         ids: list[int] = []
-        pieces: Mapping[str, int] = self._first
+        known: Mapping[str, int] = self._first
         begin = 0
         while begin < size:
             for end in range(min(size, begin + self._longest), begin, -1):
-                token_id = pieces.get(word[begin:end])
+                token_id = known.get(word[begin:end])
                 if token_id is not None:
                     break
             else:
                 return unknown
             ids.append(token_id)
-            begin, pieces = end, self._next
+            begin, known = end, self._next
         return ids
 
     def _spell_out(self, token_id: int) -> bytes:
@@ -97,9 +102,9 @@ def has_upper_case(vocabulary: Vocabulary) -> bool:
 
     Entries in brackets are names, such as ``[CLS]``, whatever their type says.
     """
-    pieces = zip(vocabulary.tokens, vocabulary.types.tolist(), strict=True)
+    entries = zip(vocabulary.tokens, vocabulary.types.tolist(), strict=True)
     return any(
         entry != entry.lower() and not entry.endswith("]")
-        for entry, kind in pieces
+        for entry, kind in entries
         if kind in _PIECES
     )

@@ -17,6 +17,7 @@ from smallmind_engine.telemetry import (
     KVCacheUsage,
     MemoryBudgetEvent,
     MemoryHighWater,
+    MemoryUsage,
     ModelLoadEnded,
     PrefillEnded,
     RequestAdmitted,
@@ -242,7 +243,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         name="kv_cache_lookups_total",
         kind=MetricKind.COUNTER,
-        help="Prompts held against a session's cache.",
+        help="Prompts that were looked up in the caches.",
         annotation="{lookup}",
         labels=(labels.MODEL, labels.RESULT),
         readings=(rows(KVCacheLookup, readings.lookup_rows),),
@@ -330,6 +331,15 @@ FAMILIES: Final[tuple[Family, ...]] = (
         annotation="{issue}",
         labels=(labels.MODEL, labels.TOKENIZER_REASON),
         readings=(rows(TokenizerDiagnosed, readings.issue_rows),),
+    ),
+    Family(
+        name="memory_bytes",
+        kind=MetricKind.GAUGE,
+        help="Memory that a category holds now.",
+        otel="memory.used",
+        unit="bytes",
+        labels=(labels.MODEL, labels.CATEGORY),
+        readings=(rows(MemoryUsage, lambda e: (((e.category,), e.current_bytes),)),),
     ),
     Family(
         name="memory_high_water_bytes",

@@ -76,6 +76,7 @@ POLICY: Final = Label("policy", "what was done about it", limit=FEW)
 BACKPRESSURE_POLICIES: Final[tuple[tuple[ReasonCode, str], ...]] = (
     (ReasonCode.BACKPRESSURE_BUFFER_FULL, "block"),
     (ReasonCode.BACKPRESSURE_BUFFER_FULL, "cancel"),
+    (ReasonCode.BACKPRESSURE_BUFFER_FULL, "drop_request"),
     (ReasonCode.BACKPRESSURE_QUEUE_FULL, "reject"),
 )
 BUDGET_REASON: Final = Label(
@@ -83,7 +84,12 @@ BUDGET_REASON: Final = Label(
     "whether less was given, or nothing",
     (ReasonCode.MEMORY_BUDGET_SOFT_LIMIT, ReasonCode.MEMORY_BUDGET_EXCEEDED),
 )
-CATEGORY: Final = Label("category", "what the memory is for", ("weights", "kv_cache"), limit=FEW)
+CATEGORY: Final = Label(
+    "category",
+    "what the memory is for",
+    ("weights", "kv_cache", "scratch", "prefix_store", "tokenizer", "kernels"),
+    limit=FEW,
+)
 EVICTION_REASON: Final = Label(
     "reason",
     "why it was dropped",

@@ -110,12 +110,10 @@ def test_no_text_gives_no_row(engine: Engine) -> None:
     assert (result.vectors.shape, result.prompt_tokens) == ((0, WIDTH), 0)
 
 
-def test_batches_change_nothing_but_the_speed(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_batches_change_nothing_but_the_speed(engine: Engine) -> None:
     texts = [f"the cat {'sat ' * (n % 7)}on it {n}" for n in range(30)]
     together = engine.embed(texts).vectors
-    monkeypatch.setattr(embedding, "MOST_TOKENS_AT_ONCE", 20)
+    engine.model.runner.prefill_chunk = 20
     np.testing.assert_allclose(engine.embed(texts).vectors, together, atol=1e-5)
     alone = np.concatenate([engine.embed(text).vectors for text in texts])
     np.testing.assert_allclose(alone, together, atol=1e-5)
@@ -311,10 +309,8 @@ def test_a_cancelled_token_stops_it(engine: Engine, recorder: Recorder) -> None:
     )
 
 
-def test_cancelling_between_batches_stops_the_rest(
-    engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(embedding, "MOST_TOKENS_AT_ONCE", 8)
+def test_cancelling_between_batches_stops_the_rest(engine: Engine) -> None:
+    engine.model.runner.prefill_chunk = 8
     token = CancellationToken()
     seen: list[tuple[int, int]] = []
 

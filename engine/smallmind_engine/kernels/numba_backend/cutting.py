@@ -63,12 +63,14 @@ def cut_into_steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, StepPart
         yield step
 
 
-def by_output(chunks: Sequence[Chunk]) -> Iterator[tuple[bool, list[int]]]:
-    """Which chunks want hidden states, and which logits: a step makes one of the two."""
+def steps_by_output(
+    chunks: Sequence[Chunk],
+) -> Iterator[tuple[bool, list[tuple[int, StepPart]]]]:
+    """The same, with whether hidden states are wanted: a step makes those or logits."""
     for hidden in (False, True):
-        indices = [i for i, c in enumerate(chunks) if (c.logits is LogitsWanted.HIDDEN) == hidden]
-        if indices:
-            yield hidden, indices
+        places = [i for i, c in enumerate(chunks) if (c.logits is LogitsWanted.HIDDEN) == hidden]
+        for step in cut_into_steps([chunks[place] for place in places]):
+            yield hidden, [(places[index], part) for index, part in step]
 
 
 def _paged(cache: KVCache) -> PagedKVCache:

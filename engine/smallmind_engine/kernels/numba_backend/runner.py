@@ -26,14 +26,15 @@ from smallmind_engine.kernels.numba_backend.buffers import (
     PRIVATE_TOKENS,
     SearchBuffers,
     StepBuffers,
+    step_capacities,
 )
 from smallmind_engine.kernels.numba_backend.compile_cache import CompiledKernel
 from smallmind_engine.kernels.numba_backend.cutting import (
     MOST_TOKENS,
     StepPart,
     answer_of,
-    by_output,
     cut_into_steps,
+    steps_by_output,
 )
 from smallmind_engine.kernels.numba_backend.operation_costs import step_costs
 from smallmind_engine.kernels.numba_backend.operation_times import OperationTimer, TickRate
@@ -119,6 +120,7 @@ class NumbaRunner:
         self._functions[Function.EMBED] = kernels[kernel_names.row_name(output)].address
         self._kernels = kernels  # keeps the code alive
         self._buffers: dict[int, StepBuffers] = {}
+        self._capacities = step_capacities(MOST_TOKENS)
         self._tables: dict[int, StepTable] = {}
         self._turns = Turns(spec)
         self._positions = source.floats(POSITIONS) if spec.learned_positions else None
@@ -217,15 +219,13 @@ class NumbaRunner:
             found = self._find_best(chunks, limit, timer)
             if found is not None:
                 return found
-            for hidden, indices in by_output(chunks):
-                for step in cut_into_steps([chunks[index] for index in indices]):
-                    parts = [part for _, part in step]
-                    rows = self._run(parts, limit, timer=timer, hidden=hidden)
-                    begin = 0
-                    for index, part in step:
-                        if part.wanted:
-                            pieces[indices[index]].append(rows[begin : begin + part.wanted])
-                        begin += part.wanted
+            for hidden, step in steps_by_output(chunks):
+                rows = self._run([part for _, part in step], limit, timer=timer, hidden=hidden)
+                begin = 0
+                for index, part in step:
+                    if part.wanted:
+                        pieces[index].append(rows[begin : begin + part.wanted])
+                    begin += part.wanted
             for chunk in chunks:
                 chunk.cache.length += len(chunk.token_ids)
         return [answer_of(chunk, found) for chunk, found in zip(chunks, pieces, strict=True)]
@@ -341,9 +341,7 @@ class NumbaRunner:
         return max(1, int(_LAYER_FLOPS_AT_ONCE / (self._layer_flops * n_tokens)))
 
     def _buffers_for(self, n_tokens: int) -> StepBuffers:
-        capacity = PRIVATE_TOKENS
-        while capacity < n_tokens:
-            capacity *= 4
+        capacity = next(size for size in self._capacities if size >= n_tokens)
         buffers = self._buffers.get(capacity)
         if buffers is None:
             buffers = StepBuffers(self._spec, capacity, self._team.size)

@@ -9,16 +9,18 @@ from smallmind_engine.cache import KVType
 from smallmind_engine.kernels.backend import (
     PrepareRequest,
     Progress,
+    ScratchRequest,
     WeightsMode,
     refuse_choice,
 )
 from smallmind_engine.kernels.ceilings import MEASURED, numpy_ceilings, usable_cores
+from smallmind_engine.kernels.numpy_backend.footprint import largest_tensor, scratch_bytes
 from smallmind_engine.kernels.numpy_backend.model_weights import (
     ModelWeights,
     layer_bytes,
     resident_bytes,
 )
-from smallmind_engine.kernels.numpy_backend.transformer import NumpyRunner
+from smallmind_engine.kernels.numpy_backend.transformer import NumpyRunner, step_tokens
 from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 
 _FLOAT_BYTES: Final = 4
@@ -29,6 +31,8 @@ class NumpyBackend:
 
     name: Final = "numpy"
     modes: Final = (WeightsMode.RESIDENT, WeightsMode.PER_LAYER)
+    kv_types: Final = (KVType.F32,)
+    kernels_bytes: Final = 0
 
     def runs(self, spec: TransformerSpec) -> bool:
         """Everything runs here."""
@@ -46,11 +50,21 @@ class NumpyBackend:
         del kv_type  # there is one
         return spec.kv_values_per_token * _FLOAT_BYTES
 
+    def scratch_bytes(self, spec: TransformerSpec, request: ScratchRequest) -> int:
+        """Memory that a step takes at most for what it computes in between."""
+        return scratch_bytes(spec, request, step_tokens(spec))
+
+    def largest_tensor(
+        self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode
+    ) -> tuple[str, int]:
+        """Name and bytes of the largest tensor that it holds in one piece."""
+        return largest_tensor(spec, source, mode)
+
     def prepare(
         self, spec: TransformerSpec, source: WeightSource, request: PrepareRequest
     ) -> NumpyRunner:
         """Dequantise the weights; see ``Backend.prepare``."""
-        if spec.causal and request.kv_type not in {None, KVType.F32}:
+        if request.kv_type not in {None, KVType.F32}:
             raise refuse_choice("kv_cache_type", str(request.kv_type), self.name, [KVType.F32])
         if request.on_ceilings is not None:
             request.on_ceilings(MEASURED.get(self.name, usable_cores(), numpy_ceilings))

@@ -27,7 +27,7 @@ from smallmind_engine.kernels.tensors import (
     require,
 )
 
-_ROWS_AT_ONCE: Final = 8192
+ROWS_AT_ONCE: Final = 8192
 _FLOAT_BYTES: Final = 4
 
 
@@ -72,9 +72,15 @@ class ModelWeights:
         self._layers: list[LayerWeights] = []
         self._output: FloatArray | None = None
         if mode is WeightsMode.RESIDENT:
-            self._load(limit, on_progress)
+            try:
+                self._load(limit, on_progress)
+            except BaseException:
+                # Or the error's traceback would keep in memory what is there. The system takes
+                # longer to take it back than someone who cancels should wait.
+                threading.Thread(target=_drop_all, args=(self._layers,), daemon=True).start()
+                raise
         else:
-            self._idle.append(load_layer(spec, source, 0))
+            self._idle.append(load_layer(spec, source, 0, limit=limit))
 
     def _vector(self, name: str) -> FloatArray | None:
         if not self._source.has(name):
@@ -95,13 +101,14 @@ class ModelWeights:
                 on_progress(min(done, total), total)
 
         for index in range(spec.n_layers):
-            layer = load_layer(spec, self._source, index)
+            layer = load_layer(spec, self._source, index, limit=limit, read_once=True)
             self._layers.append(layer)
             advance(layer.nbytes)
         output = np.empty((spec.vocab_size, spec.width), np.float32)
-        for begin in range(0, spec.vocab_size, _ROWS_AT_ONCE):
-            rows = slice(begin, min(begin + _ROWS_AT_ONCE, spec.vocab_size))
-            self._source.floats(self._output_name, rows=rows, out=output[rows])
+        for begin in range(0, spec.vocab_size, ROWS_AT_ONCE):
+            rows = slice(begin, min(begin + ROWS_AT_ONCE, spec.vocab_size))
+            self._source.floats(self._output_name, rows=rows, out=output[rows], limit=limit)
+            self._source.release(self._output_name)
             advance(output[rows].nbytes)
         self._output = output
 
@@ -151,9 +158,9 @@ class ModelWeights:
         logits = np.empty((len(x), self._spec.vocab_size), np.float32)
         if self._output is not None:
             return np.matmul(x, self._output.T, out=logits)
-        slab = np.empty((min(_ROWS_AT_ONCE, self._spec.vocab_size), self._spec.width), np.float32)
-        for begin in range(0, self._spec.vocab_size, _ROWS_AT_ONCE):
-            rows = slice(begin, min(begin + _ROWS_AT_ONCE, self._spec.vocab_size))
+        slab = np.empty((min(ROWS_AT_ONCE, self._spec.vocab_size), self._spec.width), np.float32)
+        for begin in range(0, self._spec.vocab_size, ROWS_AT_ONCE):
+            rows = slice(begin, min(begin + ROWS_AT_ONCE, self._spec.vocab_size))
             weights = slab[: rows.stop - rows.start]
             self._source.floats(self._output_name, rows=rows, out=weights)
             np.matmul(x, weights.T, out=logits[:, rows])
@@ -173,6 +180,12 @@ def _first_token_type(spec: TransformerSpec, source: WeightSource) -> FloatArray
     require(source, TOKEN_TYPES, (source.shape(TOKEN_TYPES)[0], spec.width))
     first: FloatArray = source.floats(TOKEN_TYPES, rows=slice(0, 1))[0]
     return first
+
+
+def _drop_all(layers: list[LayerWeights]) -> None:
+    """Forget layers one by one: the GIL is held while an array is freed."""
+    while layers:
+        layers.pop()
 
 
 def layer_bytes(spec: TransformerSpec) -> int:

@@ -40,6 +40,11 @@ PREFILL_CHUNK: Final = 512
 CLOSE_TIMEOUT_S: Final = 5.0
 
 
+def step_tokens(spec: TransformerSpec) -> int:
+    """Tokens that a step takes at most for good speed; an encoder reads a whole text at once."""
+    return PREFILL_CHUNK if spec.causal else max(PREFILL_CHUNK, spec.context_length)
+
+
 class NumpyRunner:
     """A model ready to run on NumPy. Thread-safe, as long as no two calls share a KV cache.
 
@@ -55,8 +60,7 @@ class NumpyRunner:
     def __init__(self, spec: TransformerSpec, weights: ModelWeights) -> None:
         self._spec = spec
         self._weights = weights
-        # An encoder looks at the whole text at once.
-        self.prefill_chunk: Final = PREFILL_CHUNK if spec.causal else spec.context_length
+        self.prefill_chunk: Final = step_tokens(spec)
         self._pool = WorkspacePool()
         tables = {layer.rope for layer in spec.layers if layer.rope is not None}
         self._rotations = {table: RotationTable(table) for table in tables}

@@ -28,9 +28,6 @@ from smallmind_engine.telemetry import (
 )
 from smallmind_engine.telemetry.errors import ConfigError, ContextOverflowError, InferenceError
 
-MOST_TOKENS_AT_ONCE = 2048
-"""Tokens of a step, if no text is longer: enough to keep all cores busy."""
-
 
 class EmbeddingRun:
     """Turns texts into vectors once. Belongs to one thread at a time.
@@ -164,23 +161,22 @@ class EmbeddingRun:
 
     def _batches(self, sequences: list[list[int]]) -> Iterator[list[list[int]]]:
         """Cut the work into steps; a decoder's are no larger than the budget has caches for."""
-        bytes_per_token = self._core.model.runner.kv_bytes_per_token
-        free = self._core.budget.free_bytes
-        if not bytes_per_token:
-            return batches(sequences, MOST_TOKENS_AT_ONCE)
-        most = MOST_TOKENS_AT_ONCE
-        if free is not None:
-            most = min(most, free // bytes_per_token)
-        return batches(sequences, most, granule=BLOCK_TOKENS)
+        runner, free = self._core.model.runner, self._core.budget.free_bytes
+        most, bytes_per_token = runner.prefill_chunk, runner.kv_bytes_per_token
+        if free is None or not bytes_per_token:
+            return batches(sequences, most)
+        return batches(sequences, min(most, free // bytes_per_token), granule=BLOCK_TOKENS)
 
     def _states(self, batch: Sequence[Sequence[int]]) -> Iterator[FloatArray]:
         """Hidden states of each text's tokens, shape (T, C); several texts in one step."""
-        runner = self._core.model.runner
+        model = self._core.model
         with self._work.caches(batch) as caches:
             pieces: list[list[FloatArray]] = [[] for _ in batch]
             longest = max(map(len, batch))
-            for begin in range(0, longest, runner.prefill_chunk):
-                end = begin + runner.prefill_chunk
+            # An encoder reads a text as a whole.
+            size = model.runner.prefill_chunk if model.spec.causal else longest
+            for begin in range(0, longest, size):
+                end = begin + size
                 going_on = [index for index, ids in enumerate(batch) if len(ids) > begin]
                 chunks = [
                     Chunk(

@@ -9,7 +9,8 @@ from typing import Final
 import numpy as np
 
 from smallmind_engine.cache import KVCache
-from smallmind_engine.kernels import Chunk, LogitsWanted
+from smallmind_engine.kernels import Chunk, IntArray, LogitsWanted
+from smallmind_engine.memory import MemoryCategory
 from smallmind_engine.runtime.core import EngineCore
 from smallmind_engine.runtime.reading.model_work import ModelWork, status_of_error
 from smallmind_engine.sampling import RowLogprobs, row_logprobs
@@ -47,14 +48,34 @@ def target_logprobs(
         T - first of each.
 
     Raises:
+        MemoryBudgetError: not even one row of logits fits the budget.
         OperationCancelledError: the limit was reached.
         InferenceError: the model gave no finite scores.
     """
     runner, vocab_size = core.model.runner, core.model.spec.vocab_size
     tokens = np.asarray(ids, np.int64)
     row_bytes = vocab_size * np.dtype(np.float32).itemsize
-    rows_at_once = max(1, min(runner.prefill_chunk, _LOGIT_BYTES_AT_ONCE // row_bytes))
-    begin, last = cache.length, len(ids) - 1  # what follows the last token is nobody's question
+    most_bytes = min(_LOGIT_BYTES_AT_ONCE, core.budget.free_bytes or _LOGIT_BYTES_AT_ONCE)
+    rows_at_once = max(1, min(runner.prefill_chunk, most_bytes // row_bytes))
+    granted = core.budget.reserve(
+        MemoryCategory.SCRATCH, rows_at_once * row_bytes, work.emitter, hint="raise the budget"
+    )
+    try:
+        return _in_pieces(core, work, cache, tokens, first, rows_at_once)
+    finally:
+        core.budget.release(MemoryCategory.SCRATCH, granted)
+
+
+def _in_pieces(
+    core: EngineCore,
+    work: ModelWork,
+    cache: KVCache,
+    tokens: IntArray,
+    first: int,
+    rows_at_once: int,
+) -> RowLogprobs:
+    runner = core.model.runner
+    begin, last = cache.length, len(tokens) - 1  # what follows the last token is nobody's question
     while begin < first - 1:
         end = min(begin + runner.prefill_chunk, first - 1)
         work.forward([Chunk(tokens[begin:end], cache, LogitsWanted.NONE)])
