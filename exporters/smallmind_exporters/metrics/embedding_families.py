@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from smallmind_engine.telemetry import EmbeddingEnded
-from smallmind_exporters.metrics import buckets, labels, readings
+from smallmind_exporters.metrics import labels, readings
 from smallmind_exporters.metrics.family import Family, MetricKind, one, rows
 
 EMBEDDING_FAMILIES: Final[tuple[Family, ...]] = (
@@ -34,13 +34,11 @@ EMBEDDING_FAMILIES: Final[tuple[Family, ...]] = (
         readings=(one(EmbeddingEnded, readings.embedded("tokens")),),
     ),
     Family(
-        name="embedding_duration_seconds",
-        kind=MetricKind.HISTOGRAM,
+        name="embedding_seconds_total",
+        kind=MetricKind.COUNTER,
         help="Time from the submission of texts to their vectors.",
         unit="seconds",
         labels=(labels.MODEL,),
-        buckets=buckets.DURATION,
         readings=(one(EmbeddingEnded, readings.embedded("duration_s")),),
-        exemplars=True,
     ),
 )

@@ -15,6 +15,8 @@ from engines import FAMILIES, Recorder, tiny_engine
 from reference_encoder import ReferenceEncoder
 from smallmind import CancellationToken, DegradeReason, Engine, MemoryBudgetMode, load
 from smallmind.reading import EmbeddingOptions, Pooling, Truncation
+from smallmind_engine.cache import BLOCK_TOKENS
+from smallmind_engine.memory import MemoryCategory
 from smallmind_engine.runtime.reading import embedding
 from smallmind_engine.telemetry import (
     Degraded,
@@ -22,6 +24,7 @@ from smallmind_engine.telemetry import (
     Event,
     ReasonCode,
     RequestStatus,
+    new_correlation,
 )
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
@@ -178,22 +181,22 @@ def test_texts_of_a_decoder_must_hold_a_token(tmp_path: Path) -> None:
 
 def test_a_strict_budget_makes_batches_smaller_and_then_refuses(tmp_path: Path) -> None:
     texts = ["the and"] * 6
-    with tiny_engine(tmp_path, backend="numpy") as engine:
+    with tiny_engine(tmp_path, backend="numpy", max_prefix_tokens=0) as engine:
         expected = engine.embed(texts).vectors
-        weights = engine.model.runner.weight_bytes
-        per_token = engine.model.runner.kv_bytes_per_token
-    for room, fits in ((2 * 64 * per_token, True), (10 * per_token, False)):
-        with tiny_engine(
-            tmp_path,
-            backend="numpy",
-            memory_budget_mode=MemoryBudgetMode.STRICT,
-            max_memory_bytes=weights + room,
-        ) as engine:
-            if fits:
-                np.testing.assert_allclose(engine.embed(texts).vectors, expected, atol=1e-5)
-            else:
-                with pytest.raises(MemoryBudgetError):
-                    engine.embed(texts)
+        fixed = engine.model.memory_plan.demand.fixed_bytes
+        block = BLOCK_TOKENS * engine.model.runner.kv_bytes_per_token
+    with tiny_engine(
+        tmp_path,
+        backend="numpy",
+        max_prefix_tokens=0,
+        memory_budget_mode=MemoryBudgetMode.STRICT,
+        max_memory_bytes=fixed + 2 * block,
+    ) as engine:
+        np.testing.assert_allclose(engine.embed(texts).vectors, expected, atol=1e-5)
+        budget, emitter = engine._core.budget, engine.bus.emitter(new_correlation())
+        budget.reserve(MemoryCategory.KV_CACHE, budget.free_bytes - block + 1, emitter)
+        with pytest.raises(MemoryBudgetError):
+            engine.embed(texts)
 
 
 # -- too long, or otherwise wrong -------------------------------------------------------------

@@ -289,8 +289,7 @@ class NumbaRunner:
         sizes[Size.QUERY_ROWS] = self._query_rows(parts)
         turns = self._turns.up_to(max(part.length + len(part.ids) for part in parts))
         sizes[Size.BEST_ONLY] = search is not None
-        # Without an output matrix a step ends behind the last norm. As an index, -1 is still the
-        # last matrix, in which embeddings are looked up.
+        # Without an output matrix a step ends behind the last norm. As an index, -1 is the same.
         sizes[Size.OUTPUT] = -1 if hidden else len(model.plans) - 1
         columns = round_up(spec.vocab_size)
         logits = np.empty((0 if hidden or search is not None else n_wanted, columns), np.float32)
