@@ -12,13 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from smallmind_engine import telemetry
 from smallmind_engine.telemetry import (
     REASONS,
     DegradeReason,
     Event,
     StopReason,
-    events,
-    kernel_events,
 )
 
 REFERENCE: Final = Path(__file__).parent / "reference"
@@ -60,8 +59,7 @@ def event_types() -> str:
 
 def all_event_types() -> list[type[Event]]:
     """The event types that are published, by kind."""
-    modules = {**vars(events), **vars(kernel_events)}
-    types = (value for value in modules.values() if inspect.isclass(value))
+    types = (value for value in vars(telemetry).values() if inspect.isclass(value))
     published = [t for t in types if issubclass(t, Event) and t is not Event]
     return sorted(published, key=lambda event_type: event_type.kind)
 

@@ -41,3 +41,10 @@ def golden_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no golden files at {folder}; set SMALLMIND_GOLDEN_DIR")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _files_of_exporters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exporters that write files write them into the test's own folder unless told otherwise."""
+    monkeypatch.setenv("SMALLMIND_JSONL_PATH", str(tmp_path / "events.jsonl"))
+    monkeypatch.setenv("SMALLMIND_CHROME_TRACE_PATH", str(tmp_path / "trace.json"))

@@ -19,6 +19,7 @@ from smallmind_engine.telemetry.errors import (
     ConcurrentSessionUseError,
     ConfigError,
     ContextOverflowError,
+    EventLogError,
     ExporterError,
     GgufFormatError,
     InferenceError,
@@ -58,7 +59,7 @@ from smallmind_engine.telemetry.events import (
 )
 from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
-from smallmind_engine.telemetry.health import HealthAware
+from smallmind_engine.telemetry.health import HealthAware, LossAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
 from smallmind_engine.telemetry.kernel_events import (
     KernelExecuted,
@@ -79,7 +80,9 @@ from smallmind_engine.telemetry.reasons import (
     RequestStatus,
     StopReason,
 )
+from smallmind_engine.telemetry.recording_events import RequestRecorded
 from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
+from smallmind_engine.telemetry.snapshots import SNAPSHOT_SCHEMA, Snapshot
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
 
 __all__ = [
@@ -87,6 +90,7 @@ __all__ = [
     "ANCHOR",
     "NO_KINDS",
     "REASONS",
+    "SNAPSHOT_SCHEMA",
     "BackpressureApplied",
     "BackpressureError",
     "BusLoggingHandler",
@@ -105,6 +109,7 @@ __all__ = [
     "Event",
     "EventBus",
     "EventKind",
+    "EventLogError",
     "Exporter",
     "ExporterError",
     "ExporterHealth",
@@ -123,6 +128,7 @@ __all__ = [
     "KernelsPrepared",
     "LogLevel",
     "LoggerExporter",
+    "LossAware",
     "MachineMeasured",
     "MemoryBudgetError",
     "MemoryBudgetEvent",
@@ -146,6 +152,7 @@ __all__ = [
     "Renewable",
     "RequestAdmitted",
     "RequestQueued",
+    "RequestRecorded",
     "RequestRejected",
     "RequestStatus",
     "RooflineRow",
@@ -154,6 +161,7 @@ __all__ = [
     "RuntimeLoggerAdapter",
     "RuntimeMetrics",
     "SmallMindError",
+    "Snapshot",
     "StdlibLoggingExporter",
     "StopReason",
     "Subscription",

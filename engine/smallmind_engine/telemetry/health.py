@@ -1,4 +1,4 @@
-"""Exporters that can show how all exporters of a bus fare."""
+"""Exporters that show how all exporters of a bus fare, and those that tell of their own losses."""
 
 from __future__ import annotations
 
@@ -14,4 +14,14 @@ class HealthAware(Protocol):
 
     def bind_health(self, health: Callable[[], tuple[ExporterHealth, ...]], /) -> None:
         """Take a function that answers how each exporter fares."""
+        ...
+
+
+@runtime_checkable
+class LossAware(Protocol):
+    """An exporter that counts the events it took and could not pass on."""
+
+    @property
+    def lost(self) -> int:
+        """Events that are lost for good."""
         ...

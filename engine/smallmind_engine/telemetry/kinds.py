@@ -32,6 +32,8 @@ class EventKind(IntEnum):
     KERNELS_PREPARED = 1 << 20
     KERNEL_EXECUTED = 1 << 21
     MACHINE_MEASURED = 1 << 22
+    SNAPSHOT = 1 << 27
+    REQUEST_RECORDED = 1 << 32
 
 
 NO_KINDS: Final = 0

@@ -10,6 +10,7 @@ from smallmind_exporters.metrics.family import (
     Stage,
 )
 from smallmind_exporters.metrics.series import Counter, Exemplar, Gauge, Histogram, Series
+from smallmind_exporters.metrics.snapshots import restore, snapshot_of
 from smallmind_exporters.metrics.store import MetricStore
 
 __all__ = [
@@ -27,4 +28,6 @@ __all__ = [
     "Reading",
     "Series",
     "Stage",
+    "restore",
+    "snapshot_of",
 ]
