@@ -194,6 +194,13 @@ class GenerationRun:
             self._request.options.sampling, core.model.spec.vocab_size, history=self._prompt_ids
         )
         self._seed = sampler.seed
+        self._observer.recorded(
+            core.model,
+            self._request.options,
+            self._prompt_ids,
+            self._cached_tokens,
+            sampler.seed,
+        )
         return Decoder(
             model=core.model,
             options=self._request.options,

@@ -111,6 +111,7 @@ class JsonLinesExporter:
         self._since_snapshot = 0
         self._latest = 0
         self._lost = 0
+        self._raised = 0
         self._untold = 0
         self._cause = ""
         self._told_health: tuple[ExporterHealth, ...] = ()
@@ -147,6 +148,7 @@ class JsonLinesExporter:
                 self._cause = describe_error(error)
                 self._log.close()
                 if self._untold == 1:
+                    self._raised += 1
                     raise
             else:
                 self._written += 1
@@ -178,10 +180,13 @@ class JsonLinesExporter:
         return event_line(snapshot_of(self._store, self._latest, now_ns(), self._correlation))
 
     def flush(self, timeout_s: float) -> FlushResult:  # noqa: ARG002 - nothing is held back
-        """Nothing is held back here; tells how many events were written and how many were not."""
+        """Nothing is held back here; tells how many events were written, and how many were not.
+
+        Those that ``export`` raised for are left out: who called it counts them.
+        """
         with self._lock:
             self._write_health()
-            return FlushResult(delivered=self._written, failed=self._lost)
+            return FlushResult(delivered=self._written, failed=self._lost - self._raised)
 
     def _write_health(self) -> None:
         """Write how the exporters fare, when it has changed; without a file it has to wait."""

@@ -156,21 +156,24 @@ def _decode_float(value: object) -> object:
 
 def _encode_object(value: object) -> Any:
     """A log property of any type; what is no plain data becomes its text."""
-    kind = type(value)
-    if kind in {type(None), bool, int, str}:
+    if value is None or type(value) in {bool, int, str}:
         return value
-    if kind is float:
-        finite = math.isfinite(typing.cast("float", value))
-        return value if finite else {_TAG: "float", "value": _name_of(typing.cast("float", value))}
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else _tagged("float", _name_of(value))
     if isinstance(value, bytes):
-        return {_TAG: "bytes", "value": value.hex()}
-    if kind in {tuple, list}:
-        items = [_encode_object(item) for item in typing.cast("tuple[object, ...]", value)]
-        return items if kind is list else {_TAG: "tuple", "value": items}
-    if kind is dict:
-        pairs = typing.cast("dict[object, object]", value).items()
-        return {_TAG: "dict", "value": [[_encode_object(k), _encode_object(v)] for k, v in pairs]}
-    return {_TAG: "text", "type": kind.__name__, "value": safe_str(value)}
+        return _tagged("bytes", value.hex())
+    if isinstance(value, tuple):
+        return _tagged("tuple", [_encode_object(item) for item in value])
+    if isinstance(value, list):
+        return [_encode_object(item) for item in value]
+    if isinstance(value, dict):
+        pairs = [[_encode_object(key), _encode_object(each)] for key, each in value.items()]
+        return _tagged("dict", pairs)
+    return _tagged("text", safe_str(value))
+
+
+def _tagged(tag: str, value: object) -> dict[str, object]:
+    return {_TAG: tag, "value": value}
 
 
 def _decode_object(value: Any) -> object:
