@@ -20,6 +20,7 @@ from smallmind._cli.commands import (
     list_models,
     pull,
     remove,
+    replay,
     validate,
     version,
     warmup,
@@ -39,6 +40,7 @@ _COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
     "validate": validate.validate,
     "bench": bench.bench,
     "warmup": warmup.warmup,
+    "replay": replay.replay_log,
     "version": version.version,
 }
 

@@ -11,7 +11,7 @@ import pytest
 
 import smallmind
 
-SUBMODULES = {"validation"}
+SUBMODULES = {"replay", "validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ContextOverflow",
     "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "GenerationOptions",
