@@ -1,0 +1,301 @@
+"""Turns events into the records of a trace: slices by request, counters, instants, kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from smallmind_engine.telemetry import (
+    BackpressureApplied,
+    Degraded,
+    Event,
+    FirstToken,
+    InferenceStarted,
+    InferenceStopped,
+    KernelExecuted,
+    KernelsPrepared,
+    KVCacheEvicted,
+    KVCacheLookup,
+    KVCacheUsage,
+    LogLevel,
+    MachineMeasured,
+    MemoryBudgetEvent,
+    MemoryHighWater,
+    ModelLoadEnded,
+    ModelLoadStarted,
+    PrefillEnded,
+    RequestAdmitted,
+    RequestQueued,
+    RequestRejected,
+    RuntimeLogEvent,
+    TokenGenerated,
+    TokenizerDiagnosed,
+)
+from smallmind_engine.telemetry.text import safe_str
+from smallmind_exporters.chrome_trace.lanes import Lanes, Operation
+from smallmind_exporters.chrome_trace.records import (
+    ENGINE_TRACK,
+    Clock,
+    Record,
+    complete,
+    counter,
+    instant,
+    process_name,
+)
+
+SHORTEST_STALL_S: Final = 1e-6
+"""The reader of a stream is shown as a slice when it took longer than this."""
+
+
+class Tracks:
+    """Knows what is open; ``records_of`` turns one event after the other into records."""
+
+    def __init__(self) -> None:
+        self._clock = Clock()
+        self._lanes = Lanes()
+        self._named = False
+
+    def records_of(self, event: Event) -> list[Record]:
+        """The records for one event; none for kinds that a trace does not show."""
+        show = _SHOWN.get(type(event))
+        if show is None:
+            return []
+        records = [] if self._named else [process_name("smallmind")]
+        if not self._named:
+            records += self._lanes.named(ENGINE_TRACK, "engine")
+            self._named = True
+        if not isinstance(event, KernelExecuted):
+            records += self._kernels_of(event.correlation.request_id)
+        return records + show(self, event, self._clock.us(event.time_ns))
+
+    def end_all(self) -> list[Record]:
+        """End all that is open."""
+        return self._lanes.end_all()
+
+    # -- the life of a request ----------------------------------------------------------------
+
+    def _queued(self, event: RequestQueued, now: float) -> list[Record]:
+        operation, records = self._begin(event, now)
+        return [
+            *records,
+            *operation.enter("queue", now),
+            counter("queue depth", now, waiting=event.queue_depth),
+        ]
+
+    def _admitted(self, event: RequestAdmitted, now: float) -> list[Record]:
+        operation, records = self._running(event, now)
+        return [
+            *records,
+            *operation.enter("prepare", now, queue_s=event.queue_s),
+            counter("queue depth", now, waiting=event.queue_depth),
+            counter("requests in flight", now, running=event.in_flight),
+        ]
+
+    def _started(self, event: InferenceStarted, now: float) -> list[Record]:
+        operation, records = self._running(event, now)
+        records += operation.enter("prefill", now)
+        facts = {name: getattr(event, name) for name in ("operation", "streaming", "backend")}
+        counts = {"prompt_tokens": event.prompt_tokens, "max_tokens": event.max_tokens}
+        return [*records, instant(operation.track, "started", now, "request", **facts, **counts)]
+
+    def _prefilled(self, event: PrefillEnded, now: float) -> list[Record]:
+        operation, records = self._running(event, now)
+        return records + operation.enter(
+            "decode",
+            now,
+            computed_tokens=event.computed_tokens,
+            cached_tokens=event.cached_tokens,
+            duration_s=event.duration_s,
+        )
+
+    def _first_token(self, event: FirstToken, now: float) -> list[Record]:
+        operation, records = self._running(event, now)
+        ttft = event.time_to_first_token_s
+        shown = instant(
+            operation.track, "first token", now, "token", time_to_first_token_s=ttft
+        )
+        return [*records, shown]
+
+    def _token(self, event: TokenGenerated, now: float) -> list[Record]:
+        operation, records = self._running(event, now)
+        if event.consumer_s > SHORTEST_STALL_S and operation.token_us is not None:
+            longest = max(0.0, now - operation.token_us)
+            taken = min(event.consumer_s * 1e6, longest)
+            records.append(
+                complete(operation.track, "reader", operation.token_us, taken, "consumer")
+            )
+        operation.token_us = operation.latest_us = now
+        args: dict[str, object] = {"engine_s": event.engine_s, "consumer_s": event.consumer_s}
+        if event.token_id is not None:
+            args["token_id"] = event.token_id
+        name = f"token {event.index}"
+        return [*records, instant(operation.track, name, now, "token", **args)]
+
+    def _stopped(self, event: InferenceStopped, now: float) -> list[Record]:
+        _, records = self._running(event, now)
+        records += self._lanes.end(
+            event.correlation.request_id,
+            now,
+            status=event.status,
+            reason=event.reason,
+            error=event.error_type,
+            prompt_tokens=event.prompt_tokens,
+            cached_tokens=event.cached_tokens,
+            completion_tokens=event.completion_tokens,
+            duration_s=event.duration_s,
+            time_to_first_token_s=event.time_to_first_token_s,
+            **{f"{phase}_s": seconds for phase, seconds in event.ledger},
+        )
+        return records
+
+    def _begin(self, event: Event, now: float) -> tuple[Operation, list[Record]]:
+        ids = event.correlation
+        return self._lanes.begin(
+            ids.request_id,
+            ids.request_id,
+            now,
+            request_id=ids.request_id,
+            session_id=ids.session_id,
+            trace_id=ids.trace_id,
+            span_id=ids.span_id,
+            model=getattr(event, "model", ""),
+        )
+
+    def _running(self, event: Event, now: float) -> tuple[Operation, list[Record]]:
+        """Its operation; begun here when the event of its beginning was lost."""
+        operation = self._lanes.of(event.correlation.request_id)
+        if operation is not None:
+            operation.latest_us = max(operation.latest_us, now)
+            return operation, []
+        return self._begin(event, now)
+
+    # -- loading --------------------------------------------------------------------------------
+
+    def _load_started(self, event: ModelLoadStarted, now: float) -> list[Record]:
+        name = f"load {event.model}"
+        ids = event.correlation
+        _, records = self._lanes.begin(ids.request_id, name, now, file_bytes=event.file_bytes)
+        return records
+
+    def _load_ended(self, event: ModelLoadEnded, now: float) -> list[Record]:
+        operation, records = self._running(event, now)
+        at = operation.begun_us
+        for phase, seconds in event.phases:
+            # Each phase is measured by itself; rounding must not push one out of the whole.
+            taken = max(0.0, min(seconds * 1e6, now - at))
+            records.append(complete(operation.track, phase, at, taken, "load"))
+            at += taken
+        facts = ("architecture", "quantization", "backend", "parameters", "weight_bytes")
+        return records + self._lanes.end(
+            event.correlation.request_id,
+            now,
+            status=event.status,
+            reason=event.reason,
+            **{name: getattr(event, name) for name in facts},
+        )
+
+    # -- operations of the model ----------------------------------------------------------------
+
+    def _kernel(self, event: KernelExecuted, now: float) -> list[Record]:
+        operation, records = self._running(event, now)
+        operation.kernels.append(event)
+        return records
+
+    def _kernels_of(self, request_id: str) -> list[Record]:
+        """Lay out the operations of a step: they ran one after the other until they were told."""
+        operation = self._lanes.of(request_id)
+        if operation is None or not operation.kernels:
+            return []
+        kernels, operation.kernels = operation.kernels, []
+        told_us = self._clock.us(kernels[0].time_ns)
+        whole_us = sum(kernel.duration_s for kernel in kernels) * 1e6
+        at = max(told_us - whole_us, operation.kernels_us, 0.0)
+        name = f"lane {operation.lane + 1} kernels"
+        records = self._lanes.named(operation.kernel_track, name)
+        for kernel in kernels:
+            taken = kernel.duration_s * 1e6
+            records.append(
+                complete(
+                    operation.kernel_track,
+                    kernel.op if kernel.layer < 0 else f"{kernel.op} {kernel.layer}",
+                    round(at, 3),
+                    round(taken, 3),
+                    "kernel",
+                    layer=kernel.layer,
+                    quantization=kernel.quantization,
+                    tokens=kernel.tokens,
+                    read_bytes=kernel.read_bytes,
+                    flops=kernel.flops,
+                )
+            )
+            at += round(taken, 3)
+        operation.kernels_us = at
+        return records
+
+    # -- the rest -------------------------------------------------------------------------------
+
+    def _moment(self, event: Event, now: float) -> list[Record]:
+        """Something worth a mark, on the lane of its request if that is running."""
+        operation = self._lanes.of(event.correlation.request_id)
+        track = ENGINE_TRACK if operation is None else operation.track
+        name, args = _told(event)
+        return [instant(track, name, now, "notable", **args)]
+
+    def _log(self, event: RuntimeLogEvent, now: float) -> list[Record]:
+        return self._moment(event, now) if event.level >= LogLevel.WARN else []
+
+    def _kv_usage(self, event: KVCacheUsage, now: float) -> list[Record]:
+        return [
+            counter("KV cache tokens", now, used=event.used_tokens),
+            counter("KV cache bytes", now, used=event.used_bytes),
+        ]
+
+    def _high_water(self, event: MemoryHighWater, now: float) -> list[Record]:
+        name = f"most memory: {event.category}"
+        return [counter(name, now, bytes=event.high_water_bytes)]
+
+
+def _told(event: Event) -> tuple[str, dict[str, object]]:
+    """Name and details of a notable event."""
+    if isinstance(event, RuntimeLogEvent):
+        args = {key: safe_str(value) for key, value in event.properties.items()}
+        ids = {"component": event.component, "reason": event.reason, "error": event.error}
+        return event.message, {**args, **ids}
+    values = event._asdict()  # type: ignore[attr-defined]  # an event is a named tuple
+    for name in ("sequence", "time_ns", "correlation"):
+        del values[name]
+    reason = getattr(event, "reason", None)
+    return f"{type(event).__name__}{f' {reason}' if reason else ''}", values
+
+
+_SHOWN: Final[dict[type[Event], Callable[[Tracks, Any, float], list[Record]]]] = {
+    RequestQueued: Tracks._queued,  # noqa: SLF001 - the table of its own methods
+    RequestAdmitted: Tracks._admitted,  # noqa: SLF001 - as above
+    InferenceStarted: Tracks._started,  # noqa: SLF001 - as above
+    PrefillEnded: Tracks._prefilled,  # noqa: SLF001 - as above
+    FirstToken: Tracks._first_token,  # noqa: SLF001 - as above
+    TokenGenerated: Tracks._token,  # noqa: SLF001 - as above
+    InferenceStopped: Tracks._stopped,  # noqa: SLF001 - as above
+    ModelLoadStarted: Tracks._load_started,  # noqa: SLF001 - as above
+    ModelLoadEnded: Tracks._load_ended,  # noqa: SLF001 - as above
+    KernelExecuted: Tracks._kernel,  # noqa: SLF001 - as above
+    RuntimeLogEvent: Tracks._log,  # noqa: SLF001 - as above
+    KVCacheUsage: Tracks._kv_usage,  # noqa: SLF001 - as above
+    MemoryHighWater: Tracks._high_water,  # noqa: SLF001 - as above
+    **dict.fromkeys(
+        (
+            BackpressureApplied,
+            Degraded,
+            KVCacheEvicted,
+            KVCacheLookup,
+            KernelsPrepared,
+            MachineMeasured,
+            MemoryBudgetEvent,
+            RequestRejected,
+            TokenizerDiagnosed,
+        ),
+        Tracks._moment,  # noqa: SLF001 - as above
+    ),
+}
+
+SHOWN_KINDS: Final = sum(event_type.kind for event_type in _SHOWN)
