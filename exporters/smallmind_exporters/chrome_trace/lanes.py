@@ -50,7 +50,7 @@ class Operation:
         """The track of its kernels."""
         return FIRST_KERNEL_LANE + self.lane
 
-    def enter(self, phase: str, ts_us: float, **args: object) -> list[Record]:
+    def enter(self, phase: str, ts_us: float, /, **args: object) -> list[Record]:
         """End the open inner slice, told ``args``, and open the next (none when empty)."""
         records = [end(self.track, self.phase, ts_us, **args)] if self.phase else []
         if phase:
@@ -70,15 +70,15 @@ class Lanes:
         self._running: dict[str, list[Operation]] = {}
 
     def begin(
-        self, request_id: str, name: str, ts_us: float, **args: object
+        self, key: str, name: str, ts_us: float, /, **args: object
     ) -> tuple[Operation, list[Record]]:
-        """Begin an operation with its outer slice."""
+        """Begin the operation with the id ``key``, and its outer slice with ``args``."""
         if self._free:
             lane = heapq.heappop(self._free)
         else:
             lane, self._used = self._used, self._used + 1
         operation = Operation(lane, name, ts_us, latest_us=ts_us)
-        self._running.setdefault(request_id, []).append(operation)
+        self._running.setdefault(key, []).append(operation)
         records = self.named(operation.track, f"lane {lane + 1}")
         records.append(begin(operation.track, name, ts_us, "request", **args))
         return operation, records
@@ -90,17 +90,17 @@ class Lanes:
         self._named.add(track)
         return track_name(track, name)
 
-    def of(self, request_id: str) -> Operation | None:
+    def of(self, key: str) -> Operation | None:
         """The latest operation of that id; None when none is running."""
-        running = self._running.get(request_id)
+        running = self._running.get(key)
         return running[-1] if running else None
 
-    def end(self, request_id: str, ts_us: float, **args: object) -> list[Record]:
+    def end(self, key: str, ts_us: float, /, **args: object) -> list[Record]:
         """End an operation: its inner slice, and its outer one with ``args``."""
-        running = self._running[request_id]
+        running = self._running[key]
         operation = running.pop()
         if not running:
-            del self._running[request_id]
+            del self._running[key]
         heapq.heappush(self._free, operation.lane)
         return [
             *operation.enter("", ts_us),
@@ -110,7 +110,7 @@ class Lanes:
     def end_all(self) -> list[Record]:
         """End what is still running at its latest moment that is known."""
         records = []
-        for request_id in list(self._running):
-            while (operation := self.of(request_id)) is not None:
-                records += self.end(request_id, operation.latest_us, unfinished=True)
+        for key in list(self._running):
+            while (operation := self.of(key)) is not None:
+                records += self.end(key, operation.latest_us, unfinished=True)
         return records

@@ -6,7 +6,9 @@ Source: "Trace Event Format", Google, sections "Duration Events", "Complete Even
 
 from __future__ import annotations
 
+import math
 import os
+from collections.abc import Mapping
 from typing import Any, Final
 
 Record = dict[str, Any]
@@ -36,34 +38,47 @@ def _record(phase: str, track: int, name: str, ts_us: float) -> Record:
     return {"ph": phase, "pid": os.getpid(), "tid": track, "ts": ts_us, "name": name}
 
 
-def begin(track: int, name: str, ts_us: float, category: str, **args: object) -> Record:
+def _finite(args: Mapping[str, object]) -> Record:
+    """Details of a record; numbers that JSON does not have become text."""
+    return {
+        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
+        for name, value in args.items()
+    }
+
+
+def microseconds(seconds: float) -> float:
+    """A duration with three decimals; 0 for what can be none."""
+    return round(seconds * 1e6, 3) if 0.0 <= seconds < math.inf else 0.0
+
+
+def begin(track: int, name: str, ts_us: float, category: str, /, **args: object) -> Record:
     """A slice begins."""
-    return {**_record("B", track, name, ts_us), "cat": category, "args": args}
+    return {**_record("B", track, name, ts_us), "cat": category, "args": _finite(args)}
 
 
-def end(track: int, name: str, ts_us: float, **args: object) -> Record:
+def end(track: int, name: str, ts_us: float, /, **args: object) -> Record:
     """The innermost slice that is open on the track ends."""
-    return {**_record("E", track, name, ts_us), "args": args}
+    return {**_record("E", track, name, ts_us), "args": _finite(args)}
 
 
 def complete(
-    track: int, name: str, ts_us: float, duration_us: float, category: str, **args: object
+    track: int, name: str, ts_us: float, duration_us: float, category: str, /, **args: object
 ) -> Record:
     """A slice from beginning to end."""
     return {
         **_record("X", track, name, ts_us),
         "dur": duration_us,
         "cat": category,
-        "args": args,
+        "args": _finite(args),
     }
 
 
-def instant(track: int, name: str, ts_us: float, category: str, **args: object) -> Record:
+def instant(track: int, name: str, ts_us: float, category: str, /, **args: object) -> Record:
     """A moment on a track."""
-    return {**_record("i", track, name, ts_us), "s": "t", "cat": category, "args": args}
+    return {**_record("i", track, name, ts_us), "s": "t", "cat": category, "args": _finite(args)}
 
 
-def counter(name: str, ts_us: float, **values: float) -> Record:
+def counter(name: str, ts_us: float, /, **values: float) -> Record:
     """New values of a counter track."""
     return {**_record("C", 0, name, ts_us), "args": values}
 

@@ -40,6 +40,7 @@ from smallmind_exporters.chrome_trace.records import (
     complete,
     counter,
     instant,
+    microseconds,
     process_name,
 )
 
@@ -119,8 +120,8 @@ class Tracks:
     def _token(self, event: TokenGenerated, now: float) -> list[Record]:
         operation, records = self._running(event, now)
         if event.consumer_s > SHORTEST_STALL_S and operation.token_us is not None:
-            longest = max(0.0, now - operation.token_us)
-            taken = min(event.consumer_s * 1e6, longest)
+            longest = round(max(0.0, now - operation.token_us), 3)
+            taken = min(microseconds(event.consumer_s), longest)
             records.append(
                 complete(operation.track, "reader", operation.token_us, taken, "consumer")
             )
@@ -133,20 +134,17 @@ class Tracks:
 
     def _stopped(self, event: InferenceStopped, now: float) -> list[Record]:
         _, records = self._running(event, now)
-        records += self._lanes.end(
-            event.correlation.request_id,
-            now,
-            status=event.status,
-            reason=event.reason,
-            error=event.error_type,
-            prompt_tokens=event.prompt_tokens,
-            cached_tokens=event.cached_tokens,
-            completion_tokens=event.completion_tokens,
-            duration_s=event.duration_s,
-            time_to_first_token_s=event.time_to_first_token_s,
-            **{f"{phase}_s": seconds for phase, seconds in event.ledger},
-        )
-        return records
+        facts = {f"{phase}_s": seconds for phase, seconds in event.ledger} | {
+            "status": event.status,
+            "reason": event.reason,
+            "error": event.error_type,
+            "prompt_tokens": event.prompt_tokens,
+            "cached_tokens": event.cached_tokens,
+            "completion_tokens": event.completion_tokens,
+            "duration_s": event.duration_s,
+            "time_to_first_token_s": event.time_to_first_token_s,
+        }
+        return records + self._lanes.end(event.correlation.request_id, now, **facts)
 
     def _begin(self, event: Event, now: float) -> tuple[Operation, list[Record]]:
         ids = event.correlation
@@ -173,8 +171,8 @@ class Tracks:
 
     def _load_started(self, event: ModelLoadStarted, now: float) -> list[Record]:
         name = f"load {event.model}"
-        ids = event.correlation
-        _, records = self._lanes.begin(ids.request_id, name, now, file_bytes=event.file_bytes)
+        key = event.correlation.request_id
+        _, records = self._lanes.begin(key, name, now, file_bytes=event.file_bytes)
         return records
 
     def _load_ended(self, event: ModelLoadEnded, now: float) -> list[Record]:
@@ -182,9 +180,9 @@ class Tracks:
         at = operation.begun_us
         for phase, seconds in event.phases:
             # Each phase is measured by itself; rounding must not push one out of the whole.
-            taken = max(0.0, min(seconds * 1e6, now - at))
+            taken = min(microseconds(seconds), round(now - at, 3))
             records.append(complete(operation.track, phase, at, taken, "load"))
-            at += taken
+            at = round(at + taken, 3)
         facts = ("architecture", "quantization", "backend", "parameters", "weight_bytes")
         return records + self._lanes.end(
             event.correlation.request_id,
@@ -208,18 +206,17 @@ class Tracks:
             return []
         kernels, operation.kernels = operation.kernels, []
         told_us = self._clock.us(kernels[0].time_ns)
-        whole_us = sum(kernel.duration_s for kernel in kernels) * 1e6
-        at = max(told_us - whole_us, operation.kernels_us, 0.0)
+        durations = [microseconds(kernel.duration_s) for kernel in kernels]
+        at = round(max(told_us - sum(durations), operation.kernels_us), 3)
         name = f"lane {operation.lane + 1} kernels"
         records = self._lanes.named(operation.kernel_track, name)
-        for kernel in kernels:
-            taken = kernel.duration_s * 1e6
+        for kernel, taken in zip(kernels, durations, strict=True):
             records.append(
                 complete(
                     operation.kernel_track,
                     kernel.op if kernel.layer < 0 else f"{kernel.op} {kernel.layer}",
-                    round(at, 3),
-                    round(taken, 3),
+                    at,
+                    taken,
                     "kernel",
                     layer=kernel.layer,
                     quantization=kernel.quantization,
@@ -228,7 +225,7 @@ class Tracks:
                     flops=kernel.flops,
                 )
             )
-            at += round(taken, 3)
+            at = round(at + taken, 3)
         operation.kernels_us = at
         return records
 
