@@ -24,7 +24,8 @@ _STATUS_STYLES: Final = {
 }
 _PHASE_STYLES: Final = {"queue": "yellow", "prepare": "dim", "prefill": "cyan", "decode": "green"}
 _BLOCKS: Final = " ▁▂▃▄▅▆▇█"
-_BAR_COLUMNS: Final = 24
+_BAR_COLUMNS: Final = 16
+_LONGEST_ID: Final = 18
 _SHOWN_REQUESTS: Final = 6
 _LONGEST: Final = 60
 
@@ -32,7 +33,7 @@ _LONGEST: Final = 60
 def panel(figures: LiveFigures, title: str) -> RenderableType:
     """Everything in one frame."""
     parts: list[RenderableType] = [
-        Columns([_requests(figures), _latencies(figures), _memory(figures)], padding=(0, 4)),
+        Columns([_requests(figures), _latencies(figures), _memory(figures)], padding=(0, 3)),
         Text(),
         _speed(figures),
     ]
@@ -74,8 +75,8 @@ def _latencies(figures: LiveFigures) -> Table:
     table.add_row("", Text("p50", "dim"), Text("p95", "dim"))
     rows = (
         ("first token", figures.first_token),
-        ("between tokens", figures.inter_token),
-        ("whole request", figures.whole),
+        ("between", figures.inter_token),
+        ("request", figures.whole),
     )
     for name, quantiles in rows:
         table.add_row(name, *_pair(quantiles))
@@ -122,7 +123,7 @@ def _speed(figures: LiveFigures) -> Text:
 
 
 def _table(*columns: tuple[str, bool]) -> Table:
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
     for title, right in columns:
         table.add_column(title, justify="right" if right else "left", no_wrap=True)
     return table
@@ -132,7 +133,7 @@ def _running(requests: tuple[RunningRequest, ...]) -> Table:
     table = _table(("Running", False), ("phase", False), ("tokens", True), ("age", True))
     for each in requests[:_SHOWN_REQUESTS]:
         table.add_row(
-            Text(_plain(each.request_id)),
+            Text(_plain(each.request_id, _LONGEST_ID)),
             Text(each.phase, _PHASE_STYLES.get(each.phase, "")),
             str(each.tokens),
             _seconds(each.age_s),
@@ -150,7 +151,7 @@ def _recent(requests: tuple[EndedRequest, ...]) -> Table:
     )  # fmt: skip
     for each in requests:
         table.add_row(
-            Text(_plain(each.request_id)),
+            Text(_plain(each.request_id, _LONGEST_ID)),
             Text(_plain(each.reason), _STATUS_STYLES.get(each.status, "")),
             str(each.prompt_tokens),
             str(each.completion_tokens),
@@ -171,13 +172,13 @@ def _troubles(figures: LiveFigures) -> Table:
     return table
 
 
-def _plain(text: str) -> str:
-    """At most sixty characters that a terminal only shows."""
+def _plain(text: str, longest: int = _LONGEST) -> str:
+    """At most so many characters of a text, those that a terminal would act on escaped."""
     shown = "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode("ascii")
-        for char in text[:_LONGEST]
+        for char in text[:longest]
     )
-    return shown + "…" * (len(text) > _LONGEST)
+    return shown + "…" * (len(text) > longest)
 
 
 def _seconds(seconds: float | None) -> str:

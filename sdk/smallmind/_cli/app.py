@@ -21,6 +21,7 @@ from smallmind._cli.commands import (
     pull,
     remove,
     replay,
+    top,
     validate,
     version,
     warmup,
@@ -40,6 +41,7 @@ _COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
     "validate": validate.validate,
     "bench": bench.bench,
     "warmup": warmup.warmup,
+    "top": top.top,
     "replay": replay.replay_log,
     "version": version.version,
 }
