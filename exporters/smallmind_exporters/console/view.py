@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 from typing import Final
 
 from rich import box
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.progress_bar import ProgressBar
@@ -32,8 +31,10 @@ _LONGEST: Final = 60
 
 def panel(figures: LiveFigures, title: str) -> RenderableType:
     """Everything in one frame."""
+    beside = Table.grid(padding=(0, 3))
+    beside.add_row(_requests(figures), _latencies(figures), _memory(figures))
     parts: list[RenderableType] = [
-        Columns([_requests(figures), _latencies(figures), _memory(figures)], padding=(0, 3)),
+        beside,
         Text(),
         _speed(figures),
     ]

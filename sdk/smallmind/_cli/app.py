@@ -21,6 +21,7 @@ from smallmind._cli.commands import (
     pull,
     remove,
     replay,
+    report,
     top,
     validate,
     version,
@@ -42,6 +43,7 @@ _COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
     "bench": bench.bench,
     "warmup": warmup.warmup,
     "top": top.top,
+    "report": report.report,
     "replay": replay.replay_log,
     "version": version.version,
 }
