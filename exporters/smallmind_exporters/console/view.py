@@ -168,8 +168,7 @@ def _troubles(figures: LiveFigures) -> Table:
     if figures.lost_events:
         table.add_row("", Text(f"exporters lost {figures.lost_events:,} events", "bold red"))
     for each in figures.troubles:
-        at = datetime.fromtimestamp(each.wall_ns / 1e9, UTC).strftime("%H:%M:%S")
-        table.add_row(Text(f"{at}Z", "dim"), Text(_plain(each.text), "yellow"))
+        table.add_row(Text(_time(each.wall_ns), "dim"), Text(_plain(each.text), "yellow"))
     return table
 
 
@@ -180,6 +179,13 @@ def _plain(text: str, longest: int = _LONGEST) -> str:
         for char in text[:longest]
     )
     return shown + "…" * (len(text) > longest)
+
+
+def _time(wall_ns: int) -> str:
+    try:
+        return datetime.fromtimestamp(wall_ns / 1e9, UTC).strftime("%H:%M:%SZ")
+    except (ValueError, OverflowError, OSError):  # a clock gone wild, or a log made by hand
+        return "?"
 
 
 def _seconds(seconds: float | None) -> str:

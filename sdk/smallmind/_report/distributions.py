@@ -9,6 +9,7 @@ from typing import Final
 
 PERCENTILES: Final = (50, 90, 95, 99)
 _BINS: Final = 40
+_ENDLESS_S: Final = 1e12
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,8 +43,8 @@ class Durations:
 
     @classmethod
     def of(cls, seconds: Iterable[float]) -> Durations:
-        """Of these durations; those that are negative or not finite are left out."""
-        ordered = sorted(each for each in seconds if 0.0 <= each < math.inf)
+        """Of these durations; those that cannot be, negative or endless, are left out."""
+        ordered = sorted(each for each in seconds if 0.0 <= each < _ENDLESS_S)
         if not ordered:
             return cls(0, 0.0, 0.0, 0.0, dict.fromkeys(PERCENTILES, 0.0), ())
         return cls(

@@ -179,5 +179,8 @@ def _finite(seconds: float) -> float:
 def _wall_text(time_ns: int | None) -> str:
     if time_ns is None:
         return "-"
-    at = datetime.fromtimestamp(ANCHOR.to_wall_ns(time_ns) / 1e9, UTC)
+    try:
+        at = datetime.fromtimestamp(ANCHOR.to_wall_ns(time_ns) / 1e9, UTC)
+    except (ValueError, OverflowError, OSError):  # a clock gone wild, or a log made by hand
+        return "?"
     return at.strftime("%Y-%m-%d %H:%M:%S.%f")[:-3] + " UTC"
