@@ -72,7 +72,9 @@ def _requested(log: Path) -> set[str]:
         document = json.loads(text)
     except ValueError:  # the browser ended before it closed the array
         document = json.loads(text.rstrip().rstrip(",") + "]}")
-    urls = {event["params"]["url"] for event in document["events"] if "url" in event.get("params", ())}
+    urls = {
+        event["params"]["url"] for event in document["events"] if "url" in event.get("params", ())
+    }
     return {
         url
         for url in urls

@@ -328,9 +328,7 @@ def _prefilled(state: _State, event: PrefillEnded) -> None:
 
 def _loaded(state: _State, event: ModelLoadEnded) -> None:
     if event.status is RequestStatus.COMPLETED:
-        state.models[event.model] = _facts(
-            (event.architecture, event.quantization, event.backend)
-        )
+        state.models[event.model] = _facts((event.architecture, event.quantization, event.backend))
         return
     state.models.pop(event.model, None)
     _trouble(state, event, f"loading {event.model} failed ({event.reason})")

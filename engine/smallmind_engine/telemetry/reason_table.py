@@ -340,7 +340,7 @@ REASONS: Final[tuple[Reason, ...]] = (
     _reason(
         ReasonCode.EVENT_LOG_UNREADABLE,
         "A file cannot be read as a log of events.",
-        "Pass a file that the exporter `jsonl` wrote; the message says what is wrong with this one.",
+        "Pass a file that the exporter `jsonl` wrote; the message says what is wrong here.",
     ),
     _reason(
         ReasonCode.EVENT_LOG_SCHEMA_UNSUPPORTED,

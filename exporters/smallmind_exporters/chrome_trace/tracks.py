@@ -112,9 +112,7 @@ class Tracks:
     def _first_token(self, event: FirstToken, now: float) -> list[Record]:
         operation, records = self._running(event, now)
         ttft = event.time_to_first_token_s
-        shown = instant(
-            operation.track, "first token", now, "token", time_to_first_token_s=ttft
-        )
+        shown = instant(operation.track, "first token", now, "token", time_to_first_token_s=ttft)
         return [*records, shown]
 
     def _token(self, event: TokenGenerated, now: float) -> list[Record]:

@@ -66,7 +66,9 @@ def _requests(figures: LiveFigures) -> Table:
         ("waiting", Text(str(figures.waiting), "bold yellow" if figures.waiting else "dim")),
     ]
     for status, count in figures.ended:
-        rows.append((status, Text(f"{count:,}", _STATUS_STYLES.get(status, "") if count else "dim")))
+        rows.append(
+            (status, Text(f"{count:,}", _STATUS_STYLES.get(status, "") if count else "dim"))
+        )
     return _facts("Requests", rows)
 
 

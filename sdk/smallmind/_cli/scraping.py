@@ -7,6 +7,7 @@ import time
 import urllib.request
 from collections import Counter, deque
 from collections.abc import Callable, Mapping
+from itertools import pairwise
 from typing import Final
 
 from smallmind_engine.telemetry import ReasonCode, RequestStatus
@@ -100,7 +101,7 @@ class Scraper:
         counts = list(self._counts)
         return tuple(
             (tokens - before) / (now - then)
-            for (then, before), (now, tokens) in zip(counts, counts[1:], strict=False)
+            for (then, before), (now, tokens) in pairwise(counts)
             if now > then
         )
 

@@ -74,6 +74,5 @@ def _bins(ordered: list[float]) -> tuple[Bin, ...]:
         counts[min(int(place), _BINS - 1)] += 1
     bounds = [shortest * math.exp(step * n) for n in range(_BINS + 1)]
     return tuple(
-        Bin(low, high, count)
-        for low, high, count in zip(bounds, bounds[1:], counts, strict=False)
+        Bin(low, high, count) for low, high, count in zip(bounds, bounds[1:], counts, strict=False)
     )

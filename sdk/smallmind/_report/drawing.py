@@ -80,9 +80,7 @@ def timeline(contents: LogContents) -> Timeline:
     scale = TIMELINE_WIDTH / span_ns
     shown = list(enumerate(contents.requests))[-_SHOWN_ROWS:]
     rows = tuple(
-        TimelineRow(
-            index, place * ROW_HEIGHT, request, tuple(_boxes(request, first, scale))
-        )
+        TimelineRow(index, place * ROW_HEIGHT, request, tuple(_boxes(request, first, scale)))
         for place, (index, request) in enumerate(shown)
     )
     return Timeline(
@@ -154,7 +152,14 @@ def histogram(durations: Durations) -> Histogram:
         title = f"{each.count} from {seconds_text(each.low_s)} to {seconds_text(each.high_s)}"
         top = CHART_HEIGHT - height
         boxes.append(
-            Box(_short(place * width), _short(top), _short(width * 0.9), _short(height), "bin", title)
+            Box(
+                _short(place * width),
+                _short(top),
+                _short(width * 0.9),
+                _short(height),
+                "bin",
+                title,
+            )
         )
     low, high = durations.bins[0].low_s, durations.bins[-1].high_s
     scale = CHART_WIDTH / math.log(high / low)

@@ -147,7 +147,7 @@ def _charts(requests: tuple[ReportedRequest, ...]) -> list[_Chart]:
 
 
 def _document(requests: tuple[ReportedRequest, ...], first_index: int) -> list[dict[str, Any]]:
-    """What the script needs of the requests that the page shows; the last ones have their tokens."""
+    """What the script needs of the requests; the last ones have their tokens."""
     rows = []
     room = MOST_TOKENS
     for each in reversed(requests[first_index:]):
@@ -160,7 +160,7 @@ def _document(requests: tuple[ReportedRequest, ...], first_index: int) -> list[d
                 "reason": "" if each.stopped is None else each.stopped.reason.value,
                 "engine": [_finite(s) for s in each.engine_s] if whole else None,
                 "reader": [_finite(s) for s in each.consumer_s] if whole else None,
-                "ledger": [] if each.stopped is None else [list(row) for row in each.stopped.ledger],
+                "ledger": [list(row) for row in (each.stopped.ledger if each.stopped else ())],
                 "duration": _finite(each.duration_s),
             }
         )

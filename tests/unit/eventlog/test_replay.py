@@ -38,7 +38,9 @@ def generate_live(folder: Path, path: Path, **options: object) -> tuple[bytes, o
     with (
         PrometheusExporter() as prometheus,
         JsonLinesExporter(path, **options) as log,
-        tiny_engine(folder, exporters=[prometheus, log], metrics=metrics, detail="kernel") as engine,
+        tiny_engine(
+            folder, exporters=[prometheus, log], metrics=metrics, detail="kernel"
+        ) as engine,
     ):
         for text in ("ab", "abc abc", "b"):
             engine.generate(text, **SAMPLED)

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -144,7 +145,7 @@ def test_operations_lie_one_after_the_other_inside_the_time_of_their_request(tmp
     tracks = by_track(parsed(path))
     kernels = slices(tracks[10_000])
     assert {"qkv 0", "attention 0"} <= {name for _, _, name in kernels}
-    for (_, ended, _), (begun, _, _) in zip(kernels, kernels[1:], strict=False):
+    for (_, ended, _), (begun, _, _) in pairwise(kernels):
         assert begun >= ended
     (whole,) = [each for each in slices(tracks[LANE]) if each[2].startswith("req-")]
     assert whole[0] <= kernels[0][0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import time
+from dataclasses import replace
 
 import pytest
 from hypothesis import Phase, given, settings
@@ -39,7 +40,15 @@ def drawn(events, width: int = 100) -> str:
 def test_off_a_terminal_the_panel_is_printed_once_at_the_end():
     text = drawn(every_kind(headers()))
     assert text.count("smallmind  tiny (llama, Q4_1, numpy)") == 1
-    for word in ("Requests", "completed", "Latency", "KV tokens", "16/2,048", "Speed", "MAX_TOKENS"):
+    for word in (
+        "Requests",
+        "completed",
+        "Latency",
+        "KV tokens",
+        "16/2,048",
+        "Speed",
+        "MAX_TOKENS",
+    ):
         assert word in text, word
     assert "10 of 100 prompt tokens were left out of the middle" in text
 
@@ -107,9 +116,7 @@ def test_losses_of_exporters_are_shown():
     exporter = ConsoleExporter(console=console)
     bus = EventBus()
     with bus.subscribe(exporter):
-        exporter.bind_health(
-            lambda: tuple(health.__class__("x", True, 0, 42, "") for health in bus.health())
-        )
+        exporter.bind_health(lambda: tuple(replace(health, dropped=42) for health in bus.health()))
         publish(bus, request)
         exporter.close()
     assert "exporters lost 42 events" in console.export_text()

@@ -57,7 +57,11 @@ def test_a_log_holds_every_event_in_order_after_a_header(path):
 
 def test_a_full_file_is_followed_by_the_next_and_the_oldest_go(path):
     write_log(path, tokens(400), max_bytes=20_000, keep_files=2)
-    assert sorted(os.listdir(path.parent)) == ["events.jsonl", "events.jsonl.1", "events.jsonl.2"]
+    assert sorted(each.name for each in path.parent.iterdir()) == [
+        "events.jsonl",
+        "events.jsonl.1",
+        "events.jsonl.2",
+    ]
     log = EventLog.open(path)
     assert not log.whole
     parts = [next(iter(read_file(each))).part for each in log.paths]

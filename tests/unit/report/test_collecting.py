@@ -109,6 +109,6 @@ def test_durations_that_cannot_be_are_left_out(values):
 def test_bars_of_tokens_stay_inside_the_strip(pairs):
     boxes = strip([engine for engine, _ in pairs], [reader for _, reader in pairs])
     for box in boxes:
-        assert -0.02 <= box.y
+        assert box.y >= -0.02
         assert box.y + box.height <= STRIP_HEIGHT + 0.02
         assert 0 <= box.x <= TIMELINE_WIDTH

@@ -23,9 +23,7 @@ def record(folder: Path, *, capture_content: bool = True, **options: object) -> 
     path = folder / "events.jsonl"
     with (
         JsonLinesExporter(path, record_requests=True) as log,
-        tiny_engine(
-            folder, exporters=[log], capture_content=capture_content, **options
-        ) as engine,
+        tiny_engine(folder, exporters=[log], capture_content=capture_content, **options) as engine,
     ):
         engine.generate("abc", **GREEDY)
         engine.generate("abc", **SAMPLED)

@@ -158,9 +158,7 @@ class Replayer:
             return
         self._begun = True
         known = snapshot.schema == SNAPSHOT_SCHEMA
-        self.report = replace(
-            self.report, counted_before=snapshot.counted, from_snapshot=known
-        )
+        self.report = replace(self.report, counted_before=snapshot.counted, from_snapshot=known)
         for exporter in self._exporters:
             if known and isinstance(exporter, Restorable):
                 exporter.restore(snapshot)

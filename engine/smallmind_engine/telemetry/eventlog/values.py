@@ -158,17 +158,9 @@ def _encode_object(value: object) -> Any:
     """A log property of any type; what is no plain data becomes its text."""
     if value is None or type(value) in {bool, int, str}:
         return value
-    if isinstance(value, float):
-        return float(value) if math.isfinite(value) else _tagged("float", _name_of(value))
-    if isinstance(value, bytes):
-        return _tagged("bytes", value.hex())
-    if isinstance(value, tuple):
-        return _tagged("tuple", [_encode_object(item) for item in value])
-    if isinstance(value, list):
-        return [_encode_object(item) for item in value]
-    if isinstance(value, dict):
-        pairs = [[_encode_object(key), _encode_object(each)] for key, each in value.items()]
-        return _tagged("dict", pairs)
+    for kind, encode in _ENCODED_OBJECTS:
+        if isinstance(value, kind):
+            return encode(value)
     return _tagged("text", safe_str(value))
 
 
@@ -186,6 +178,14 @@ def _decode_object(value: Any) -> object:
         raise ValueError(f"unknown kind of value {tag!r}")
     return _TAGGED[tag](inner)
 
+
+_ENCODED_OBJECTS: Final[tuple[tuple[type, Encode], ...]] = (
+    (float, lambda v: float(v) if math.isfinite(v) else _tagged("float", _name_of(v))),
+    (bytes, lambda v: _tagged("bytes", v.hex())),
+    (tuple, lambda v: _tagged("tuple", [_encode_object(item) for item in v])),
+    (list, lambda v: [_encode_object(item) for item in v]),
+    (dict, lambda v: _tagged("dict", [list(map(_encode_object, pair)) for pair in v.items()])),
+)
 
 _TAGGED: Final[dict[object, Decode]] = {
     "float": _decode_float,

@@ -143,8 +143,8 @@ def _verify(
         raise EventLogError(
             ReasonCode.REQUEST_NOT_RECORDED,
             f"{log.paths[-1]}: no recorded request" + (f" {request_id!r}" if request_id else ""),
-            hint="record with JsonLinesExporter(record_requests=True) or SMALLMIND_FLIGHT_RECORDER=1,"
-            " and capture_content=True",
+            hint="record with JsonLinesExporter(record_requests=True) or"
+            " SMALLMIND_FLIGHT_RECORDER=1, and capture_content=True",
         )
     with interruptible() as token:
         found = _run_again(screen, wanted, model, backend, token)
@@ -176,9 +176,7 @@ def _run_again(
         kv_cache_type=settings.get("kv_cache_type") if backend is None else None,  # type: ignore[arg-type]  # a name will do
         context_length=int(settings["context_length"]) if "context_length" in settings else None,
     )
-    with load_with_bars(
-        screen, model, options=options, exporters=(), cancellation=token
-    ) as engine:
+    with load_with_bars(screen, model, options=options, exporters=(), cancellation=token) as engine:
         found = []
         for each in wanted:
             if token.is_cancelled:

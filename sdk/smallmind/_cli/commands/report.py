@@ -44,6 +44,4 @@ def report(
         return
     path = output or log.with_name(f"{log.name}.html")
     path.write_text(page, encoding="utf-8")
-    screen.note(
-        f"{path}: {len(contents.requests):,} requests, {bytes_text(path.stat().st_size)}"
-    )
+    screen.note(f"{path}: {len(contents.requests):,} requests, {bytes_text(path.stat().st_size)}")
