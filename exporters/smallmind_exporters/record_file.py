@@ -40,10 +40,12 @@ class RecordFile:
         self._fd = os.open(path, _FLAGS, _MODE)
         try:
             self._lock()
-            self.size = os.fstat(self._fd).st_size
+            opened = os.fstat(self._fd)
         except BaseException:
             os.close(self._fd)
             raise
+        self.size = opened.st_size
+        self._identity = (opened.st_dev, opened.st_ino)
 
     def _lock(self) -> None:
         if fcntl is None:  # pragma: no cover - as above
@@ -76,9 +78,10 @@ class RecordFile:
     def in_place(self) -> bool:
         """Whether the path still leads to this file: it was not deleted, moved or replaced."""
         try:
-            return os.path.samestat(os.fstat(self._fd), os.stat(self.path))  # noqa: PTH116 - hot
+            found = os.stat(self.path)  # noqa: PTH116 - hot
         except OSError:
             return False
+        return (found.st_dev, found.st_ino) == self._identity
 
     def close(self) -> None:
         """Let go of the file. May be called more than once."""

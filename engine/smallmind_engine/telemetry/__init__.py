@@ -66,7 +66,7 @@ from smallmind_engine.telemetry.kernel_events import (
     KernelsPrepared,
     MachineMeasured,
 )
-from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
+from smallmind_engine.telemetry.kinds import ALL_KINDS, BY_NAME_ONLY, NO_KINDS, EventKind
 from smallmind_engine.telemetry.log_rendering import as_log_event
 from smallmind_engine.telemetry.logger import NullRuntimeLogger, RuntimeLogger, RuntimeLoggerAdapter
 from smallmind_engine.telemetry.logger_exporter import LoggerExporter
@@ -88,6 +88,7 @@ from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibL
 __all__ = [
     "ALL_KINDS",
     "ANCHOR",
+    "BY_NAME_ONLY",
     "NO_KINDS",
     "REASONS",
     "SNAPSHOT_SCHEMA",

@@ -37,4 +37,7 @@ class EventKind(IntEnum):
 
 
 NO_KINDS: Final = 0
-ALL_KINDS: Final = sum(EventKind)
+BY_NAME_ONLY: Final = EventKind.SNAPSHOT | EventKind.REQUEST_RECORDED
+"""Kinds that nobody gets who does not ask for them by name: they are for logs."""
+ALL_KINDS: Final = sum(EventKind) & ~BY_NAME_ONLY
+"""All other kinds."""

@@ -326,6 +326,10 @@ def _prefilled(state: _State, event: PrefillEnded) -> None:
     _live(state, event).phase = "decode"
 
 
+def _loading(state: _State, event: ModelLoadStarted) -> None:
+    state.models.setdefault(event.model, "(loading)")
+
+
 def _loaded(state: _State, event: ModelLoadEnded) -> None:
     if event.status is RequestStatus.COMPLETED:
         state.models[event.model] = _facts((event.architecture, event.quantization, event.backend))
@@ -353,7 +357,7 @@ def _trouble(state: _State, event: Event, text: str) -> None:
 
 
 _FOLLOWED: Final[dict[type[Event], Callable[[_State, Any], None]]] = {
-    ModelLoadStarted: lambda state, event: state.models.setdefault(event.model, "(loading)"),
+    ModelLoadStarted: _loading,
     ModelLoadEnded: _loaded,
     RequestQueued: _phase("queue"),
     RequestAdmitted: _phase("prepare"),

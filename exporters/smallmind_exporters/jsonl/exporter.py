@@ -84,8 +84,8 @@ class JsonLinesExporter:
         chosen = Path(path or os.environ.get(PATH_VARIABLE) or DEFAULT_PATH)
         if record_requests is None:
             record_requests = os.environ.get(RECORDER_VARIABLE, "").lower() in _SWITCHED_ON
-        unwanted = EventKind.SNAPSHOT | (0 if record_requests else EventKind.REQUEST_RECORDED)
-        self.interests: Final = interests & ~unwanted
+        recorded = EventKind.REQUEST_RECORDED if record_requests else 0
+        self.interests: Final = interests | recorded
         self._max_bytes = max_bytes
         self._keep_files = keep_files
         self._snapshot_events = snapshot_events

@@ -42,7 +42,10 @@ def snapshot_of(
                 for bucket, e in enumerate(series.exemplars or ())
                 if e is not None
             ),
-            requests=tuple((stage.value, *rest) for stage, *rest in state.requests.live()),
+            requests=tuple(
+                (stage.value, model, request_id, count)
+                for stage, model, request_id, count in state.requests.live()
+            ),
             invalid_values=int(state.invalid.value),
         )
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 import urllib.request
-from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -19,7 +19,7 @@ _TIMEOUT_S: Final = 5.0
 _MOST_BYTES: Final = 32 * 2**20
 _SCHEMES: Final = ("http://", "https://")
 
-Samples = list[tuple[str, Mapping[str, str], float]]
+Samples = Sequence[tuple[str, Mapping[str, str], float]]
 """Name without the prefix, labels, value."""
 
 
@@ -108,11 +108,11 @@ class Scraper:
 
 def figures_of(samples: Samples) -> LiveFigures:
     """What one page says, over all models and label values."""
-    total: Counter[str] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     ended: Counter[str] = Counter()
     memory: Counter[str] = Counter()
     models: dict[str, str] = {}
-    buckets: dict[str, Counter[float]] = {}
+    buckets: dict[str, defaultdict[float, float]] = {}
     for name, labels, value in samples:
         total[name] += value if math.isfinite(value) else 0.0
         if name == "requests_total":
@@ -123,7 +123,7 @@ def figures_of(samples: Samples) -> LiveFigures:
             facts = (labels.get(each, "") for each in ("architecture", "quantization", "backend"))
             models[labels.get("model", "")] = ", ".join(fact for fact in facts if fact)
         elif name.endswith("_bucket"):
-            family = buckets.setdefault(name.removesuffix("_bucket"), Counter())
+            family = buckets.setdefault(name.removesuffix("_bucket"), defaultdict(float))
             family[float(labels.get("le", "inf"))] += value
     known = {name for name, _, _ in samples}
     return LiveFigures(

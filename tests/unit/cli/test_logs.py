@@ -30,7 +30,7 @@ def recorded(tiny_path, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("logs") / "events.jsonl"
     with (
         JsonLinesExporter(path, record_requests=True) as log,
-        smallmind.load(tiny_path, exporters=[log], capture_content=True) as engine,
+        smallmind.load(tiny_path, exporters=[log], backend="numpy", capture_content=True) as engine,
     ):
         engine.generate("ab", temperature=0.0, **ASK)
         engine.generate("ba", request_id="mine", **ASK)
@@ -147,7 +147,7 @@ def test_top_shows_a_log_once_off_a_terminal(cli, recorded):
 def test_top_shows_what_a_running_process_serves(cli, tiny_path):
     with (
         PrometheusExporter() as exporter,
-        smallmind.load(tiny_path, exporters=[exporter]) as engine,
+        smallmind.load(tiny_path, exporters=[exporter], backend="numpy") as engine,
         exporter.start_http_server() as server,
     ):
         engine.generate("ab", **ASK)
@@ -161,7 +161,7 @@ def test_speed_comes_from_the_difference_of_two_scrapes(tiny_path):
     now = 100.0
     with (
         PrometheusExporter() as exporter,
-        smallmind.load(tiny_path, exporters=[exporter]) as engine,
+        smallmind.load(tiny_path, exporters=[exporter], backend="numpy") as engine,
         exporter.start_http_server() as server,
     ):
         scraper = Scraper(server.url, clock=lambda: now)
@@ -276,7 +276,7 @@ def test_top_follows_a_log_as_it_grows(watched, tmp_path):
 def test_top_goes_on_when_a_page_cannot_be_had_for_a_while(watched, tiny_path):
     with (
         PrometheusExporter() as exporter,
-        smallmind.load(tiny_path, exporters=[exporter]) as engine,
+        smallmind.load(tiny_path, exporters=[exporter], backend="numpy") as engine,
     ):
         server = exporter.start_http_server()
         first, gone = watched(server.url, server.close)

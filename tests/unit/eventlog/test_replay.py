@@ -11,6 +11,8 @@ from engines import tiny_engine
 from event_logs import everything, workload, write_log
 from smallmind import CancellationToken
 from smallmind_engine.telemetry import (
+    ALL_KINDS,
+    BY_NAME_ONLY,
     SNAPSHOT_SCHEMA,
     Degraded,
     DegradeReason,
@@ -94,7 +96,7 @@ def test_event_sourced_metrics_on_a_bus_are_those_in_memory():
 
 def test_an_exporter_gets_the_kinds_it_wants_in_the_order_of_the_log(path):
     write_log(path, everything())
-    memory = InMemoryExporter()
+    memory = InMemoryExporter(interests=ALL_KINDS | BY_NAME_ONLY)
     replay(EventLog.open(path), [memory])
     assert list(memory.events) == everything()
 

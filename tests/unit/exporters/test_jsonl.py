@@ -277,8 +277,7 @@ def test_a_million_bytes_of_one_message_stay_one_line(path):
 
 
 def test_it_wants_all_that_is_published_unless_told_otherwise(path):
-    unwanted = EventKind.SNAPSHOT | EventKind.REQUEST_RECORDED
-    assert JsonLinesExporter(path).interests == ALL_KINDS - unwanted
+    assert JsonLinesExporter(path).interests == ALL_KINDS
     narrow = JsonLinesExporter(path, interests=EventKind.LOG)
     assert narrow.interests == EventKind.LOG
 

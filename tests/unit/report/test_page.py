@@ -68,7 +68,7 @@ def logged(folder: Path) -> Path:
     path = folder / "events.jsonl"
     options = {"max_tokens": 6, "ignore_eos": True, "seed": 5}
     log = JsonLinesExporter(path)
-    with log, tiny_engine(folder, exporters=[log]) as engine:
+    with log, tiny_engine(folder, exporters=[log], backend="numpy") as engine:
         for text in ("ab", "ba", "abc"):
             engine.generate(text, **options)
         with engine.stream("ab", **options) as stream:

@@ -6,13 +6,24 @@ from pathlib import Path
 
 import pytest
 
-from engines import Recorder, tiny_engine
+from engines import Recorder as RecorderOfAll
+from engines import tiny_engine
 from smallmind import CancellationToken, StopReason
 from smallmind.replay import EventLog, Outcome, recorded_requests, verify, verify_request
 from smallmind_engine.runtime.recording import prompt_digest
-from smallmind_engine.telemetry import RequestRecorded, TokenGenerated
+from smallmind_engine.telemetry import (
+    ALL_KINDS,
+    EventKind,
+    RequestRecorded,
+    TokenGenerated,
+)
 from smallmind_exporters.jsonl import JsonLinesExporter
 from tiny_models import TinyModel, write_tiny_model
+
+
+class Recorder(RecorderOfAll):
+    interests = ALL_KINDS | EventKind.REQUEST_RECORDED
+
 
 GREEDY = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True}
 SAMPLED = {"max_tokens": 8, "temperature": 1.5, "ignore_eos": True}

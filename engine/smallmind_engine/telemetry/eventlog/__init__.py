@@ -2,7 +2,6 @@
 
 from smallmind_engine.telemetry.eventlog.coding import (
     UnknownEventError,
-    event_document,
     event_from,
     event_line,
     event_types,
@@ -42,7 +41,6 @@ __all__ = [
     "Restorable",
     "UnknownEventError",
     "Unreadable",
-    "event_document",
     "event_from",
     "event_line",
     "event_types",

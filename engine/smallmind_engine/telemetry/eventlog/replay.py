@@ -182,10 +182,11 @@ def replay(log: EventLog, exporters: Iterable[Exporter]) -> ReplayReport:
 
 def _dropped(event: Event) -> int:
     """Events that the queue before the log dropped, as a degradation in the log itself tells."""
-    told = (
-        isinstance(event, Degraded)
-        and event.reason is DegradeReason.EVENTS_DROPPED
-        and event.component == "exporter:jsonl"
-    )
-    count = event.message.partition(" ")[0] if told else ""
+    if (
+        not isinstance(event, Degraded)
+        or event.reason is not DegradeReason.EVENTS_DROPPED
+        or event.component != "exporter:jsonl"
+    ):
+        return 0
+    count = event.message.partition(" ")[0]
     return int(count) if count.isdecimal() else 0
