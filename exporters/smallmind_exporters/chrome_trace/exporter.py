@@ -9,11 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from smallmind_engine.telemetry import Event, FlushResult, ReasonCode, renew_in_child
+from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult, ReasonCode, renew_in_child
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.eventlog import rotated, to_text
 from smallmind_exporters.chrome_trace.records import Record
-from smallmind_exporters.chrome_trace.tracks import SHOWN_KINDS, Tracks
+from smallmind_exporters.chrome_trace.tracks import Tracks
 from smallmind_exporters.record_file import FileInUseError, RecordFile, of_process
 
 PATH_VARIABLE: Final = "SMALLMIND_CHROME_TRACE_PATH"
@@ -44,7 +44,7 @@ class ChromeTraceExporter:
 
     name: Final = "chrome_trace"
     inline: Final = False
-    interests: Final = SHOWN_KINDS
+    interests: Final = ALL_KINDS
 
     def __init__(
         self, path: Path | str | None = None, *, max_bytes: int = DEFAULT_MAX_BYTES

@@ -6,35 +6,28 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from smallmind_engine.telemetry import (
-    BackpressureApplied,
-    Degraded,
     Event,
     FirstToken,
     InferenceStarted,
     InferenceStopped,
     KernelExecuted,
-    KernelsPrepared,
-    KVCacheEvicted,
-    KVCacheLookup,
     KVCacheUsage,
     LogLevel,
-    MachineMeasured,
-    MemoryBudgetEvent,
     MemoryHighWater,
     ModelLoadEnded,
     ModelLoadStarted,
     PrefillEnded,
     RequestAdmitted,
     RequestQueued,
-    RequestRejected,
     RuntimeLogEvent,
     TokenGenerated,
-    TokenizerDiagnosed,
 )
+from smallmind_engine.telemetry.eventlog import event_types
 from smallmind_engine.telemetry.text import safe_str
 from smallmind_exporters.chrome_trace.lanes import Lanes, Operation
 from smallmind_exporters.chrome_trace.records import (
     ENGINE_TRACK,
+    SCHEDULER_TRACK,
     Clock,
     Record,
     complete,
@@ -48,6 +41,9 @@ SHORTEST_STALL_S: Final = 1e-6
 """The reader of a stream is shown as a slice when it took longer than this."""
 
 
+Show = Callable[["Tracks", Any, float], list[Record]]
+
+
 class Tracks:
     """Knows what is open; ``records_of`` turns one event after the other into records."""
 
@@ -55,12 +51,11 @@ class Tracks:
         self._clock = Clock()
         self._lanes = Lanes()
         self._named = False
+        self._batches_us = 0.0
 
     def records_of(self, event: Event) -> list[Record]:
-        """The records for one event; none for kinds that a trace does not show."""
-        show = _SHOWN.get(type(event))
-        if show is None:
-            return []
+        """The records for one event."""
+        show = _SHOWN.get(type(event), Tracks.moment)
         records = [] if self._named else [process_name("smallmind")]
         if not self._named:
             records += self._lanes.named(ENGINE_TRACK, "engine")
@@ -75,7 +70,8 @@ class Tracks:
 
     # -- the life of a request ----------------------------------------------------------------
 
-    def _queued(self, event: RequestQueued, now: float) -> list[Record]:
+    def queued(self, event: RequestQueued, now: float) -> list[Record]:
+        """Its slice begins, in the queue."""
         operation, records = self._begin(event, now)
         return [
             *records,
@@ -83,7 +79,8 @@ class Tracks:
             counter("queue depth", now, waiting=event.queue_depth),
         ]
 
-    def _admitted(self, event: RequestAdmitted, now: float) -> list[Record]:
+    def admitted(self, event: RequestAdmitted, now: float) -> list[Record]:
+        """It left the queue."""
         operation, records = self._running(event, now)
         return [
             *records,
@@ -92,14 +89,16 @@ class Tracks:
             counter("requests in flight", now, running=event.in_flight),
         ]
 
-    def _started(self, event: InferenceStarted, now: float) -> list[Record]:
+    def started(self, event: InferenceStarted, now: float) -> list[Record]:
+        """Its prefill begins."""
         operation, records = self._running(event, now)
         records += operation.enter("prefill", now)
         facts = {name: getattr(event, name) for name in ("operation", "streaming", "backend")}
         counts = {"prompt_tokens": event.prompt_tokens, "max_tokens": event.max_tokens}
         return [*records, instant(operation.track, "started", now, "request", **facts, **counts)]
 
-    def _prefilled(self, event: PrefillEnded, now: float) -> list[Record]:
+    def prefilled(self, event: PrefillEnded, now: float) -> list[Record]:
+        """Its prefill ended, and it decodes."""
         operation, records = self._running(event, now)
         return records + operation.enter(
             "decode",
@@ -109,13 +108,15 @@ class Tracks:
             duration_s=event.duration_s,
         )
 
-    def _first_token(self, event: FirstToken, now: float) -> list[Record]:
+    def first_token(self, event: FirstToken, now: float) -> list[Record]:
+        """A mark."""
         operation, records = self._running(event, now)
         ttft = event.time_to_first_token_s
         shown = instant(operation.track, "first token", now, "token", time_to_first_token_s=ttft)
         return [*records, shown]
 
-    def _token(self, event: TokenGenerated, now: float) -> list[Record]:
+    def token(self, event: TokenGenerated, now: float) -> list[Record]:
+        """A mark, and a slice for the stream's reader when that took its time."""
         operation, records = self._running(event, now)
         if event.consumer_s > SHORTEST_STALL_S and operation.token_us is not None:
             longest = round(max(0.0, now - operation.token_us), 3)
@@ -130,7 +131,8 @@ class Tracks:
         name = f"token {event.index}"
         return [*records, instant(operation.track, name, now, "token", **args)]
 
-    def _stopped(self, event: InferenceStopped, now: float) -> list[Record]:
+    def stopped(self, event: InferenceStopped, now: float) -> list[Record]:
+        """Its slice ends."""
         _, records = self._running(event, now)
         facts = {f"{phase}_s": seconds for phase, seconds in event.ledger} | {
             "status": event.status,
@@ -167,13 +169,15 @@ class Tracks:
 
     # -- loading --------------------------------------------------------------------------------
 
-    def _load_started(self, event: ModelLoadStarted, now: float) -> list[Record]:
+    def load_started(self, event: ModelLoadStarted, now: float) -> list[Record]:
+        """A slice begins."""
         name = f"load {event.model}"
         key = event.correlation.request_id
         _, records = self._lanes.begin(key, name, now, file_bytes=event.file_bytes)
         return records
 
-    def _load_ended(self, event: ModelLoadEnded, now: float) -> list[Record]:
+    def load_ended(self, event: ModelLoadEnded, now: float) -> list[Record]:
+        """It ends, with its phases inside."""
         operation, records = self._running(event, now)
         at = operation.begun_us
         for phase, seconds in event.phases:
@@ -192,7 +196,8 @@ class Tracks:
 
     # -- operations of the model ----------------------------------------------------------------
 
-    def _kernel(self, event: KernelExecuted, now: float) -> list[Record]:
+    def kernel(self, event: KernelExecuted, now: float) -> list[Record]:
+        """Keep it until the step is told whole."""
         operation, records = self._running(event, now)
         operation.kernels.append(event)
         return records
@@ -229,23 +234,54 @@ class Tracks:
 
     # -- the rest -------------------------------------------------------------------------------
 
-    def _moment(self, event: Event, now: float) -> list[Record]:
+    def batch(self, event: Any, now: float) -> list[Record]:
+        """A step of the model for several requests: a slice that ends now."""
+        taken = microseconds(event.duration_s)
+        begun = round(max(now - taken, self._batches_us), 3)
+        self._batches_us = max(now, begun)
+        names = ("sequences", "prefill_tokens", "decode_tokens", "duration_s", "running")
+        return [
+            *self._lanes.named(SCHEDULER_TRACK, "scheduler"),
+            complete(
+                SCHEDULER_TRACK,
+                "prefill" if event.prefill_tokens else "decode",
+                begun,
+                round(self._batches_us - begun, 3),
+                "batch",
+                **{name: getattr(event, name) for name in names},
+            ),
+            counter("batch", now, sequences=event.sequences),
+            counter("queue depth", now, waiting=event.queue_depth),
+        ]
+
+    def nothing(self, event: Event, now: float) -> list[Record]:  # noqa: ARG002 - as the others
+        """For kinds that a trace does not show."""
+        return []
+
+    def memory_usage(self, event: Any, now: float) -> list[Record]:
+        """A counter."""
+        return [counter(f"memory: {event.category}", now, bytes=event.current_bytes)]
+
+    def moment(self, event: Event, now: float) -> list[Record]:
         """Something worth a mark, on the lane of its request if that is running."""
         operation = self._lanes.of(event.correlation.request_id)
         track = ENGINE_TRACK if operation is None else operation.track
         name, args = _told(event)
         return [instant(track, name, now, "notable", **args)]
 
-    def _log(self, event: RuntimeLogEvent, now: float) -> list[Record]:
-        return self._moment(event, now) if event.level >= LogLevel.WARN else []
+    def log(self, event: RuntimeLogEvent, now: float) -> list[Record]:
+        """A mark for warnings and errors."""
+        return self.moment(event, now) if event.level >= LogLevel.WARN else []
 
-    def _kv_usage(self, event: KVCacheUsage, now: float) -> list[Record]:
+    def kv_usage(self, event: KVCacheUsage, now: float) -> list[Record]:
+        """Counters."""
         return [
             counter("KV cache tokens", now, used=event.used_tokens),
             counter("KV cache bytes", now, used=event.used_bytes),
         ]
 
-    def _high_water(self, event: MemoryHighWater, now: float) -> list[Record]:
+    def high_water(self, event: MemoryHighWater, now: float) -> list[Record]:
+        """A counter."""
         name = f"most memory: {event.category}"
         return [counter(name, now, bytes=event.high_water_bytes)]
 
@@ -263,34 +299,30 @@ def _told(event: Event) -> tuple[str, dict[str, object]]:
     return f"{type(event).__name__}{f' {reason}' if reason else ''}", values
 
 
-_SHOWN: Final[dict[type[Event], Callable[[Tracks, Any, float], list[Record]]]] = {
-    RequestQueued: Tracks._queued,  # noqa: SLF001 - the table of its own methods
-    RequestAdmitted: Tracks._admitted,  # noqa: SLF001 - as above
-    InferenceStarted: Tracks._started,  # noqa: SLF001 - as above
-    PrefillEnded: Tracks._prefilled,  # noqa: SLF001 - as above
-    FirstToken: Tracks._first_token,  # noqa: SLF001 - as above
-    TokenGenerated: Tracks._token,  # noqa: SLF001 - as above
-    InferenceStopped: Tracks._stopped,  # noqa: SLF001 - as above
-    ModelLoadStarted: Tracks._load_started,  # noqa: SLF001 - as above
-    ModelLoadEnded: Tracks._load_ended,  # noqa: SLF001 - as above
-    KernelExecuted: Tracks._kernel,  # noqa: SLF001 - as above
-    RuntimeLogEvent: Tracks._log,  # noqa: SLF001 - as above
-    KVCacheUsage: Tracks._kv_usage,  # noqa: SLF001 - as above
-    MemoryHighWater: Tracks._high_water,  # noqa: SLF001 - as above
-    **dict.fromkeys(
-        (
-            BackpressureApplied,
-            Degraded,
-            KVCacheEvicted,
-            KVCacheLookup,
-            KernelsPrepared,
-            MachineMeasured,
-            MemoryBudgetEvent,
-            RequestRejected,
-            TokenizerDiagnosed,
-        ),
-        Tracks._moment,  # noqa: SLF001 - as above
-    ),
-}
+def _own_kinds() -> dict[type[Event], Show]:
+    """What is shown in a way of its own, by type; all other types are marks."""
+    by_name: dict[str, Show] = {
+        "RequestQueued": Tracks.queued,
+        "RequestAdmitted": Tracks.admitted,
+        "InferenceStarted": Tracks.started,
+        "PrefillEnded": Tracks.prefilled,
+        "FirstToken": Tracks.first_token,
+        "TokenGenerated": Tracks.token,
+        "InferenceStopped": Tracks.stopped,
+        "ModelLoadStarted": Tracks.load_started,
+        "ModelLoadProgress": Tracks.nothing,
+        "ModelLoadEnded": Tracks.load_ended,
+        "KernelExecuted": Tracks.kernel,
+        "BatchStepped": Tracks.batch,
+        "RuntimeLogEvent": Tracks.log,
+        "KVCacheUsage": Tracks.kv_usage,
+        "MemoryHighWater": Tracks.high_water,
+        "MemoryUsage": Tracks.memory_usage,
+        "Snapshot": Tracks.nothing,
+        "RequestRecorded": Tracks.nothing,
+    }
+    known = event_types()
+    return {known[name]: show for name, show in by_name.items() if name in known}
 
-SHOWN_KINDS: Final = sum(event_type.kind for event_type in _SHOWN)
+
+_SHOWN: Final = _own_kinds()

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from chrome_traces import by_track, check_rules, parsed, slices
 from engines import tiny_engine
 from event_strategies import any_event
-from smallmind_engine.telemetry import EventBus, InferenceStopped, TokenGenerated
+from smallmind_engine.telemetry import EventBus, InferenceStopped, KVCacheEvicted, TokenGenerated
 from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.eventlog import event_types
 from smallmind_exporters.chrome_trace import ChromeTraceExporter
 from smallmind_exporters.chrome_trace.tracks import Tracks
 from telemetry_events import correlation, every_kind, headers, model_load, publish, request
@@ -155,6 +156,7 @@ def test_operations_lie_one_after_the_other_inside_the_time_of_their_request(tmp
 _DIES = """
 import os, sys
 sys.path[:0] = {path!r}
+from smallmind_engine.telemetry.eventlog import event_types
 from smallmind_exporters.chrome_trace import ChromeTraceExporter
 from telemetry_events import headers, request
 exporter = ChromeTraceExporter(sys.argv[1])
@@ -190,6 +192,29 @@ def test_what_is_there_already_is_moved_aside(path):
     first = path.read_bytes()
     traced(path, request(headers(), tokens=1))
     assert path.with_name("trace.json.1").read_bytes() == first
+
+
+def test_steps_of_batches_are_slices_of_the_scheduler(path):
+    batch = event_types().get("BatchStepped")
+    if batch is None:
+        pytest.skip("this engine has no batches")
+    header = headers()
+    steps = [
+        batch(*header(), "tiny", sequences=n, prefill_tokens=8 * (n == 1), decode_tokens=n,
+              duration_s=0.0005 * n, queue_depth=0, running=n)
+        for n in (1, 2, 3)
+    ]  # fmt: skip
+    records = traced(path, steps)
+    check_rules(records)
+    shown = [(name, begun, ended) for begun, ended, name in slices(by_track(records)[2])]
+    assert [name for name, _, _ in shown] == ["prefill", "decode", "decode"]
+
+
+def test_kinds_without_a_way_of_their_own_are_marks(path):
+    records = traced(path, [e for e in every_kind(headers()) if type(e) is KVCacheEvicted])
+    (mark,) = [r for r in records if r["ph"] == "i"]
+    assert mark["name"] == "KVCacheEvicted KV_CACHE_EVICTION"
+    assert mark["args"]["freed_bytes"] == 131_072
 
 
 def test_a_path_that_cannot_be_written_to_changes_no_token(tmp_path):
