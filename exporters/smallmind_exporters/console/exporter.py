@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -111,12 +113,11 @@ class ConsoleExporter:
             redirect_stderr=False,
         )
         self._live.start()
+        atexit.register(self.close)  # or the terminal would be left without its cursor
 
     def figures(self) -> LiveFigures:
         """What the panel shows, as numbers."""
         lost = sum(each.dropped for source in self._health for each in source())
-        from dataclasses import replace
-
         return replace(self._tracker.figures(now_ns()), lost_events=lost)
 
     def renderable(self) -> RenderableType:
@@ -140,6 +141,7 @@ class ConsoleExporter:
                 return
             self._closed = True
             live, self._live = self._live, None
+        atexit.unregister(self.close)
         if live is not None:
             live.stop()
         elif self._taken and not self._in_child:

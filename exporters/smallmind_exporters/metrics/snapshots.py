@@ -72,6 +72,7 @@ def restore(store: MetricStore, snapshot: Snapshot) -> None:
                 series.exemplars[bucket] = Exemplar(trace_id, span_id, value, wall_s)
         for stage, model, request_id, count in snapshot.requests:
             state.requests.put(Stage(stage), model, request_id, count)
+        store.count_from(snapshot.counted)
         state.invalid.value = snapshot.invalid_values
 
 

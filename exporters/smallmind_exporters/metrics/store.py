@@ -273,6 +273,10 @@ class MetricStore:
         with self._lock:
             yield StoreState(self._rows, self._requests, self._invalid, self._taken)
 
+    def count_from(self, taken: int) -> None:
+        """Begin the count of events with those of a snapshot; inside ``frozen`` only."""
+        self._taken = taken
+
     def series_of(self, family: Family, values: LabelValues) -> Series:
         """The series of these label values, made when it is not there; inside ``frozen`` only."""
         model, rest = (values[0], values[1:]) if family.per_model else (_NO_MODEL, values)

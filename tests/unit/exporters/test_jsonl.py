@@ -176,6 +176,19 @@ def test_a_full_disk_costs_counted_events_and_no_half_lines(path, monkeypatch):
     assert len(written) == after.delivered
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
+def test_a_disk_that_is_full_from_the_start_changes_no_token(tmp_path):
+    exporter = JsonLinesExporter("/dev/full")
+    with tiny_engine(tmp_path) as silent, tiny_engine(tmp_path, exporters=[exporter]) as engine:
+        expected = silent.generate("ab", **ASK)
+        assert engine.generate("ab", **ASK).token_ids == expected.token_ids
+        told = engine.flush()["jsonl"]
+        (health,) = engine.exporter_health
+    assert told.delivered == 0
+    assert told.failed == exporter.lost == health.dropped > 6
+    assert "No space left" in health.last_error
+
+
 def test_a_path_that_cannot_be_written_to_changes_no_token(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("in the way")
