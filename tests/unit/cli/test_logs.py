@@ -63,7 +63,8 @@ def test_replay_prints_the_page_of_prometheus(cli, recorded):
     assert exemplars.endswith("# EOF\n")
 
 
-def test_replay_makes_a_trace_of_a_log(cli, recorded, tmp_path):
+def test_replay_makes_a_trace_of_a_log(cli, recorded, tmp_path, monkeypatch):
+    monkeypatch.setenv("SMALLMIND_CHROME_TRACE_PATH", str(tmp_path / "trace.json"))
     ran = cli("replay", str(recorded), "--exporter", "chrome_trace")
     assert ran.exit_code == 0
     trace = json.loads((tmp_path / "trace.json").read_text())
