@@ -80,6 +80,7 @@ def recorded_request(
         cached_tokens=cached_tokens,
         prompt_sha256=prompt_digest(prompt_ids),
         prompt_ids=tuple(prompt_ids) if capture_content else None,
+        context_overflow=options.context_overflow.value,
     )
 
 

@@ -1,5 +1,6 @@
 """Telemetry: reason codes, errors, events, the bus that carries them, and the exporter protocol."""
 
+from smallmind_engine.telemetry.batch_events import BatchStepped
 from smallmind_engine.telemetry.bus import Emitter, EventBus, Subscription
 from smallmind_engine.telemetry.clock import ANCHOR, ClockAnchor, now_ns
 from smallmind_engine.telemetry.console_logger import ConsoleRuntimeLogger
@@ -94,6 +95,7 @@ __all__ = [
     "SNAPSHOT_SCHEMA",
     "BackpressureApplied",
     "BackpressureError",
+    "BatchStepped",
     "BusLoggingHandler",
     "ChatTemplateError",
     "ClockAnchor",

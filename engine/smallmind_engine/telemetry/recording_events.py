@@ -23,6 +23,7 @@ class RequestRecorded(Event):
         cached_tokens: how many of them were in the session's cache.
         prompt_sha256: of the prompt's ids as little-endian 64-bit integers, in hex digits.
         prompt_ids: only set when the capture of content is switched on.
+        context_overflow: what happens when the context is full; empty in logs that do not say.
     """
 
     kind = EventKind.REQUEST_RECORDED
@@ -43,3 +44,4 @@ class RequestRecorded(Event):
     cached_tokens: int
     prompt_sha256: str
     prompt_ids: tuple[int, ...] | None = None
+    context_overflow: str = ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from dataclasses import dataclass, field
 
-from smallmind_engine.telemetry import KernelExecuted
+from smallmind_exporters.chrome_trace.kernels import KernelTrack
 from smallmind_exporters.chrome_trace.records import (
     FIRST_KERNEL_LANE,
     FIRST_LANE,
@@ -27,8 +27,7 @@ class Operation:
         phase: name of the open inner slice; empty when none is open.
         latest_us: time of its latest record.
         token_us: when its latest token was known; None before the first.
-        kernels: operations of the model that are not yet laid out.
-        kernels_us: up to where its kernel track is taken.
+        kernels: operations of the model that carry its ids.
     """
 
     lane: int
@@ -37,18 +36,17 @@ class Operation:
     phase: str = ""
     latest_us: float = 0.0
     token_us: float | None = None
-    kernels: list[KernelExecuted] = field(default_factory=list)
-    kernels_us: float = 0.0
+    kernels: KernelTrack = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Give it the lane's track for operations."""
+        name = f"lane {self.lane + 1} kernels"
+        self.kernels = KernelTrack(FIRST_KERNEL_LANE + self.lane, name)
 
     @property
     def track(self) -> int:
         """The track of its slices."""
         return FIRST_LANE + self.lane
-
-    @property
-    def kernel_track(self) -> int:
-        """The track of its kernels."""
-        return FIRST_KERNEL_LANE + self.lane
 
     def enter(self, phase: str, ts_us: float, /, **args: object) -> list[Record]:
         """End the open inner slice, told ``args``, and open the next (none when empty)."""

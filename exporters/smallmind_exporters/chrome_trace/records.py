@@ -15,6 +15,7 @@ Record = dict[str, Any]
 
 ENGINE_TRACK: Final = 1
 SCHEDULER_TRACK: Final = 2
+FIRST_STEP_KERNELS: Final = 3
 FIRST_LANE: Final = 100
 FIRST_KERNEL_LANE: Final = 10_000
 

@@ -24,9 +24,11 @@ from smallmind_engine.telemetry import (
 )
 from smallmind_engine.telemetry.eventlog import event_types
 from smallmind_engine.telemetry.text import safe_str
+from smallmind_exporters.chrome_trace.kernels import KernelTrack
 from smallmind_exporters.chrome_trace.lanes import Lanes, Operation
 from smallmind_exporters.chrome_trace.records import (
     ENGINE_TRACK,
+    FIRST_STEP_KERNELS,
     SCHEDULER_TRACK,
     Clock,
     Record,
@@ -52,6 +54,7 @@ class Tracks:
         self._lanes = Lanes()
         self._named = False
         self._batches_us = 0.0
+        self._step_kernels: dict[str, KernelTrack] = {}
 
     def records_of(self, event: Event) -> list[Record]:
         """The records for one event."""
@@ -61,12 +64,15 @@ class Tracks:
             records += self._lanes.named(ENGINE_TRACK, "engine")
             self._named = True
         if not isinstance(event, KernelExecuted):
-            records += self._kernels_of(event.correlation.request_id)
+            records += self._kernels_before(event)
         return records + show(self, event, self._clock.us(event.time_ns))
 
     def end_all(self) -> list[Record]:
         """End all that is open."""
-        return self._lanes.end_all()
+        records = []
+        for track in self._step_kernels.values():
+            records += track.lay_out(self._clock)
+        return records + self._lanes.end_all()
 
     # -- the life of a request ----------------------------------------------------------------
 
@@ -196,40 +202,24 @@ class Tracks:
 
     # -- operations of the model ----------------------------------------------------------------
 
-    def kernel(self, event: KernelExecuted, now: float) -> list[Record]:
-        """Keep it until the step is told whole."""
-        operation, records = self._running(event, now)
-        operation.kernels.append(event)
-        return records
+    def kernel(self, event: KernelExecuted, now: float) -> list[Record]:  # noqa: ARG002 - as the others
+        """Keep it until its step is told whole: on the lane of its request, or the scheduler's."""
+        key = event.correlation.request_id
+        operation = self._lanes.of(key)
+        track = self._step_kernels.get(key) if operation is None else operation.kernels
+        if track is None:
+            number = len(self._step_kernels)
+            name = f"scheduler kernels {number + 1}" if number else "scheduler kernels"
+            track = self._step_kernels[key] = KernelTrack(FIRST_STEP_KERNELS + number, name)
+        track.add(event)
+        return self._lanes.named(track.track, track.name)
 
-    def _kernels_of(self, request_id: str) -> list[Record]:
-        """Lay out the operations of a step: they ran one after the other until they were told."""
-        operation = self._lanes.of(request_id)
-        if operation is None or not operation.kernels:
-            return []
-        kernels, operation.kernels = operation.kernels, []
-        told_us = self._clock.us(kernels[0].time_ns)
-        durations = [microseconds(kernel.duration_s) for kernel in kernels]
-        at = round(max(told_us - sum(durations), operation.kernels_us), 3)
-        name = f"lane {operation.lane + 1} kernels"
-        records = self._lanes.named(operation.kernel_track, name)
-        for kernel, taken in zip(kernels, durations, strict=True):
-            records.append(
-                complete(
-                    operation.kernel_track,
-                    kernel.op if kernel.layer < 0 else f"{kernel.op} {kernel.layer}",
-                    at,
-                    taken,
-                    "kernel",
-                    layer=kernel.layer,
-                    quantization=kernel.quantization,
-                    tokens=kernel.tokens,
-                    read_bytes=kernel.read_bytes,
-                    flops=kernel.flops,
-                )
-            )
-            at = round(at + taken, 3)
-        operation.kernels_us = at
+    def _kernels_before(self, event: Event) -> list[Record]:
+        """The operations that were told before ``event`` are whole steps now."""
+        operation = self._lanes.of(event.correlation.request_id)
+        records = [] if operation is None else operation.kernels.lay_out(self._clock)
+        for track in self._step_kernels.values():
+            records += track.lay_out(self._clock)
         return records
 
     # -- the rest -------------------------------------------------------------------------------

@@ -26,6 +26,7 @@ from smallmind_engine.telemetry import (
 )
 from smallmind_exporters import conventions
 from smallmind_exporters.metrics import buckets, labels, readings
+from smallmind_exporters.metrics.batch_families import BATCH_FAMILIES
 from smallmind_exporters.metrics.family import (
     Family,
     Gauging,
@@ -210,6 +211,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         readings=(rows(InferenceStopped, readings.request_token_rows),),
         convention=conventions.CLIENT_TOKEN_USAGE,
     ),
+    *BATCH_FAMILIES,
     # KV cache.
     Family(
         name="kv_cache_used_tokens",

@@ -108,6 +108,9 @@ TOKEN_TYPE: Final = Label(
 KERNEL_SOURCE: Final = Label(
     "source", "whether they were compiled or found compiled", ("compiled", "cached")
 )
+BATCH_KIND: Final = Label(
+    "kind", "whether they were of prompts or generated", ("prefill", "decode")
+)
 OP: Final = Label("op", "the operation of the model", limit=FEW)
 OPERAND_TYPES: Final = Label(
     "quantization", "types of what the operation read, joined with `+`", limit=50

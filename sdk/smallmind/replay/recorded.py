@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from smallmind_engine.runtime import GenerationOptions
+from smallmind_engine.runtime import ContextOverflow, GenerationOptions
 from smallmind_engine.telemetry import (
     Event,
     InferenceStopped,
@@ -46,6 +46,7 @@ class RecordedRequest:
             stop=record.stop or (),
             ignore_eos=record.ignore_eos,
             logit_bias=dict(record.logit_bias) or None,
+            context_overflow=ContextOverflow(record.context_overflow or ContextOverflow.ERROR),
             **dict(record.options),  # type: ignore[arg-type]  # names and numbers of these fields
         )
 

@@ -17,13 +17,16 @@ from smallmind_engine.telemetry import (
     Degraded,
     DegradeReason,
     EventBus,
+    ExporterHealth,
     InMemoryRuntimeMetrics,
+    QueuedExporter,
     Snapshot,
 )
 from smallmind_engine.telemetry.eventlog import EventLog, EventSourcedMetrics, event_line, replay
 from smallmind_exporters.jsonl import JsonLinesExporter
 from smallmind_exporters.memory import InMemoryExporter
 from smallmind_exporters.prometheus import PrometheusExporter
+from telemetry_doubles import publish_tokens
 from telemetry_events import headers, request
 
 SAMPLED = {"max_tokens": 5, "seed": 3, "ignore_eos": True}
@@ -162,6 +165,22 @@ def test_what_is_missing_is_told(path):
     assert (report.dropped, report.lost, report.unknown, report.damaged, report.torn) == (
         17, 5, 1, 1, 1,
     )  # fmt: skip
+    assert not report.complete
+
+
+def test_what_a_full_queue_dropped_is_told_by_the_log_itself(path):
+    bus, exporter = EventBus(), JsonLinesExporter(path)
+    queue = QueuedExporter(exporter, capacity=10)
+    exporter.bind_health(lambda: (ExporterHealth("jsonl", True, 0, queue.dropped, ""),))  # noqa: FBT003 - a row
+    with exporter._lock, bus.subscribe(queue):  # the disk is slow: the first event waits for it
+        publish_tokens(bus.emitter(), 100)
+        dropped = queue.dropped
+    assert not queue.flush(10.0).complete
+    queue.close()
+    assert dropped >= 88
+    report = replay(EventLog.open(path), [])
+    assert report.dropped == dropped
+    assert report.events == 100 - dropped
     assert not report.complete
 
 

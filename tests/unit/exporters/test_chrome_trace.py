@@ -22,7 +22,15 @@ from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.eventlog import event_types
 from smallmind_exporters.chrome_trace import ChromeTraceExporter
 from smallmind_exporters.chrome_trace.tracks import Tracks
-from telemetry_events import correlation, every_kind, headers, model_load, publish, request
+from telemetry_events import (
+    correlation,
+    every_kind,
+    headers,
+    model_load,
+    operations,
+    publish,
+    request,
+)
 
 ASK = {"max_tokens": 5, "temperature": 0.0, "ignore_eos": True}
 LANE = 100
@@ -133,11 +141,13 @@ def test_requests_at_once_have_lanes_to_themselves_and_hand_them_on(tmp_path, pa
     check_rules(records)
     lanes = {track for track in by_track(records) if LANE <= track < 10_000}
     assert lanes == {LANE, LANE + 1, LANE + 2}
+    shared = slices(by_track(records)[3])  # of the steps that ran for several requests
+    assert {"qkv 0", "attention 0"} <= {name for _, _, name in shared}
     requests = [r for r in records if r["ph"] == "B" and r["name"].startswith("req-")]
     assert len(requests) == 6
 
 
-def test_operations_lie_one_after_the_other_inside_the_time_of_their_request(tmp_path, path):
+def test_operations_of_a_request_lie_one_after_the_other_inside_its_time(tmp_path, path):
     exporter = ChromeTraceExporter(path)
     with tiny_engine(tmp_path, exporters=[exporter], detail="kernel") as engine:
         engine.generate("abc", **ASK)
@@ -151,6 +161,14 @@ def test_operations_lie_one_after_the_other_inside_the_time_of_their_request(tmp
     (whole,) = [each for each in slices(tracks[LANE]) if each[2].startswith("req-")]
     assert whole[0] <= kernels[0][0]
     assert kernels[-1][1] <= whole[1]
+
+
+def test_operations_with_the_ids_of_a_request_are_on_its_own_lane(path):
+    events = list(request(headers("r1"), tokens=2))
+    inside = operations(headers("r1", first=5))
+    records = traced(path, [*events[:4], *inside, *events[4:]])
+    check_rules(records)
+    assert {record["name"] for record in by_track(records)[10_000]} == {"qkv 0", "output"}
 
 
 _DIES = """

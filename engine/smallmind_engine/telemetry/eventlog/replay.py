@@ -21,6 +21,9 @@ from smallmind_engine.telemetry.metrics import METRIC_KINDS, MetricsExporter
 from smallmind_engine.telemetry.reasons import DegradeReason
 from smallmind_engine.telemetry.snapshots import SNAPSHOT_SCHEMA, Snapshot
 
+LOG_EXPORTER: Final = "jsonl"
+"""Name of the exporter that writes logs."""
+
 
 @runtime_checkable
 class Restorable(Protocol):
@@ -44,7 +47,7 @@ class ReplayReport:
         damaged: lines that cannot be used, left out.
         torn: files whose last line is not whole: the process died while it wrote.
         lost: events that could not be written when they happened.
-        dropped: events that the exporter's queue dropped, as the other exporters were told.
+        dropped: events that the queue before the log dropped, as far as the log tells.
         health: how the exporters fared, when it was last written.
     """
 
@@ -141,7 +144,12 @@ class Replayer:
                 if exporter.interests & record.kind:
                     exporter.export(record)
         elif isinstance(record, HealthReport):
-            self.report = replace(report, health=record.exporters)
+            dropped = sum(each.dropped for each in record.exporters if each.name == LOG_EXPORTER)
+            self.report = replace(
+                report,
+                health=record.exporters,
+                dropped=max(report.dropped, dropped - report.lost),
+            )
         elif isinstance(record, LossReport):
             self.report = replace(report, lost=report.lost + record.events)
         elif isinstance(record, Unreadable):
@@ -185,7 +193,7 @@ def _dropped(event: Event) -> int:
     if (
         not isinstance(event, Degraded)
         or event.reason is not DegradeReason.EVENTS_DROPPED
-        or event.component != "exporter:jsonl"
+        or event.component != f"exporter:{LOG_EXPORTER}"
     ):
         return 0
     count = event.message.partition(" ")[0]

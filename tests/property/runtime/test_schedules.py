@@ -1,0 +1,155 @@
+"""Whatever the scheduler does with a request, its tokens are those that it gets alone.
+
+Random schedules: arrivals, batch sizes, budgets, sessions, prefixes in common, evictions, slow
+readers, and others that are cancelled. Holds bit for bit on backends whose products do not depend
+on what else is in a batch.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from engines import tiny_engine
+from smallmind import CancellationToken, Engine, StopReason
+from tiny_models import TinyModel, write_tiny_model
+
+pytest.importorskip("numba")
+
+BLOCK = 64
+POOL = 24
+SHARED = [3 + i * 7 % 250 for i in range(150)]
+ENGINES = 5
+SCHEDULES = 12
+SLOW_SCHEDULES = 100
+
+
+def case(number: int) -> tuple[list[int], dict[str, object]]:
+    """A request of the pool: always the same one for a number."""
+    rng = random.Random(number)  # noqa: S311 - repeatable
+    common = SHARED[: rng.choice((0, 0, 30, 70, 100, 140))]
+    own = [rng.randrange(3, 250) for _ in range(rng.randrange(1, 60))]
+    options: dict[str, object] = {
+        "max_tokens": rng.randrange(1, 30),
+        "temperature": rng.choice((0.0, 0.0, 0.9)),
+        "seed": number,
+        "ignore_eos": True,
+        "repetition_penalty": rng.choice((1.0, 1.0, 1.2)),
+        "context_overflow": "sliding",
+    }
+    return [*common, *own], options
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("schedules")
+    write_tiny_model(folder / "tiny.gguf", TinyModel("llama", scale=0.35, tied=False))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def alone(folder: Path) -> dict[int, tuple[int, ...]]:
+    """The tokens that each request of the pool gets when it is the only one there ever was."""
+    with tiny_engine(folder, backend="numba", threads=1, prefix_cache=False) as engine:
+        return {
+            number: engine.generate(case(number)[0], **case(number)[1]).token_ids
+            for number in range(POOL)
+        }
+
+
+def random_engine(folder: Path, rng: random.Random) -> Engine:
+    with tiny_engine(folder, backend="numba", threads=1) as probe:
+        weights = sum(usage.current_bytes for usage in probe.memory)
+        block = probe.model.runner.kv_bytes_per_token * BLOCK
+    memory: dict[str, object] = {}
+    if rng.random() < 0.5:
+        blocks = rng.randrange(8, 24)
+        memory = {
+            "max_memory_bytes": weights + blocks * block,
+            "memory_budget_mode": "strict",
+        }
+    return tiny_engine(
+        folder,
+        backend="numba",
+        threads=rng.choice((1, 2)),
+        max_batch_size=rng.randrange(1, 9),
+        max_concurrent_requests=rng.randrange(2, 9),
+        max_queue_depth=100,
+        prefill_budget=rng.choice((None, 1, 7, 64)),
+        prefix_cache=rng.random() < 0.8,
+        max_prefix_tokens=rng.choice((None, 0, 3 * BLOCK)),
+        **memory,
+    )
+
+
+def run_schedule(engine: Engine, rng: random.Random, alone: dict[int, tuple[int, ...]]) -> None:
+    """Some requests at once, each in a way of its own; all that complete are compared."""
+
+    def ask(number: int, way: str) -> None:
+        prompt, options = case(number)
+        if way == "cancelled":
+            token = CancellationToken()
+            stop_at = number % 5
+            result = engine.generate(
+                prompt,
+                cancellation=token,
+                on_token=lambda chunk: token.cancel() if chunk.index == stop_at else None,
+                **options,
+            )
+            assert result.token_ids == alone[number][: len(result.token_ids)]
+        elif way == "abandoned":
+            with engine.stream(prompt, **options) as stream:
+                assert next(stream).token_id == alone[number][0]
+        elif way == "session":
+            with engine.session() as session, session.fork() as fork:
+                assert session.generate(prompt, **options).token_ids == alone[number]
+                assert fork.generate(prompt, **options).token_ids == alone[number]
+        elif way == "generate":
+            result = engine.generate(prompt, priority=number % 3, **options)
+            assert result.token_ids == alone[number]
+        else:
+            buffered = int(way) or None
+            with engine.stream(prompt, max_buffered_tokens=buffered, **options) as stream:
+                ids = tuple(chunk.token_id for chunk in stream if chunk.token_id is not None)
+            assert ids == alone[number]
+            assert stream.result.stop_reason is StopReason.MAX_TOKENS
+
+    ways = ("generate", "generate", "session", "cancelled", "abandoned", "0", "1", "4")
+    count = rng.randrange(2, 9)
+    chosen = [(rng.randrange(POOL), rng.choice(ways)) for _ in range(count)]
+    with ThreadPoolExecutor(count) as pool:
+        for job in [pool.submit(ask, *each) for each in chosen]:
+            job.result(60)
+    stats = engine.stats()
+    assert stats.submitted == stats.ended
+    assert stats.running == stats.queue_depth == 0
+    assert stats.kv_blocks_used == stats.prefix_blocks == stats.prefix_blocks_idle
+    assert stats.kv_blocks_rented - stats.kv_blocks_returned == stats.kv_blocks_used
+
+
+def schedules(seed: int, count: int) -> Iterator[random.Random]:
+    for number in range(count):
+        yield random.Random(seed * 10_000 + number)  # noqa: S311 - repeatable
+
+
+@pytest.mark.parametrize("seed", range(ENGINES))
+def test_tokens_do_not_depend_on_the_schedule(
+    folder: Path, alone: dict[int, tuple[int, ...]], seed: int
+) -> None:
+    with random_engine(folder, random.Random(seed)) as engine:  # noqa: S311 - repeatable
+        for rng in schedules(seed, SCHEDULES):
+            run_schedule(engine, rng, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(100, 100 + ENGINES))
+def test_tokens_do_not_depend_on_the_schedule_in_five_hundred(
+    folder: Path, alone: dict[int, tuple[int, ...]], seed: int
+) -> None:
+    with random_engine(folder, random.Random(seed)) as engine:  # noqa: S311 - repeatable
+        for rng in schedules(seed, SLOW_SCHEDULES):
+            run_schedule(engine, rng, alone)
