@@ -108,6 +108,20 @@ def metrics() -> str:
     return render_metrics_page()
 
 
+def traces() -> str:
+    """The page of spans, from the tables of the OTLP exporter."""
+    from pages.traces_page import render_traces_page
+
+    return render_traces_page()
+
+
+def log_lines() -> str:
+    """The page of log lines, from the table of the structlog exporter."""
+    from pages.traces_page import render_log_lines_page
+
+    return render_log_lines_page()
+
+
 def cli() -> str:
     """The page of the command line, from its own help."""
     from pages.cli_page import render_cli_page
@@ -128,6 +142,8 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "reason-codes.md": reason_codes,
     "events.md": event_types,
     "metrics.md": metrics,
+    "traces.md": traces,
+    "log-lines.md": log_lines,
     "cli.md": cli,
     "../operate.md": operate,
 }

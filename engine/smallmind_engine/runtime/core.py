@@ -19,7 +19,8 @@ from smallmind_engine.telemetry.errors import ClosedError, TokenizerError
 from smallmind_engine.telemetry.fork import renew_in_child
 
 _KEPT_CONTEXTS: Final = 4
-"""Context windows of shared prefixes that are kept when nobody says how many."""
+_KEPT_BYTES: Final = 256 * 2**20
+"""Shared prefixes that are kept when nobody says how many: context windows, and bytes at most."""
 
 
 class EngineCore:
@@ -44,7 +45,8 @@ class EngineCore:
         self.bus: Final = bus
         kept = options.max_prefix_tokens
         if kept is None:
-            kept = _KEPT_CONTEXTS * model.context_length
+            fitting = _KEPT_BYTES // model.runner.kv_bytes_per_token
+            kept = min(_KEPT_CONTEXTS * model.context_length, fitting)
         most = options.max_kv_tokens
         self.kv_store: Final = KVStore(
             model.runner,

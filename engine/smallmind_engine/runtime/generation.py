@@ -328,7 +328,9 @@ class GenerationRun:
     def close(self) -> None:
         """Stop the request, and wait for its end. May be called again."""
         self.cancel()
-        if self._begun and self._work.stage is not Stage.NEW:
+        if not self._begun:
+            self._work.token.close()  # or its parents would remember it for ever
+        elif self._work.stage is not Stage.NEW:
             self._wait_end()
 
     def abandon(self) -> None:

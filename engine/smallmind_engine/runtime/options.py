@@ -72,7 +72,7 @@ class EngineOptions:
             as keep a step near 50 ms.
         prefix_cache: whether requests share the beginnings that they have in common.
         max_prefix_tokens: tokens of such beginnings that are kept although no request or session
-            uses them; None for four context windows.
+            uses them; None for four context windows, or 256 MiB if that is less.
         max_kv_tokens: tokens in all KV caches together; None for no limit but the memory budget.
         capture_content: whether events may carry token ids, which reveal the text.
         detail: how much is told: ``request``, ``token`` or ``kernel``.

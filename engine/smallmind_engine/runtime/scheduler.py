@@ -26,7 +26,6 @@ from smallmind_engine.runtime.step_plan import (
     StepCounts,
     StepSpeed,
     one_by_one,
-    prompt_budget,
     together,
 )
 from smallmind_engine.runtime.work import DECODE, ENDED, PAUSED, PREFILL, RequestWork, Stage
@@ -139,18 +138,17 @@ class Scheduler:
 
     def _work(self) -> None:
         while True:
-            with self._at_work:
-                try:
+            try:
+                with self._at_work:
                     self._read_notes()
                     self._readers.gather(self._live, self._notes, self._receive)
                     self._admit()
                     if self._live and self._step():
                         continue
-                except BaseException as error:  # noqa: BLE001 - a fault of ours must not end the thread
-                    self._end_all(error)
-                    continue
-            if not self._wait():
-                return
+                if not self._wait():
+                    return
+            except BaseException as error:  # noqa: BLE001 - a fault of ours must not end the thread
+                self._end_all(error)
 
     def _wait(self) -> bool:
         """Sleep until a note comes or a deadline passes; False when the thread is to end."""
@@ -239,12 +237,11 @@ class Scheduler:
             if not self.admission.has_place(self._live):
                 return
             prefilling = [other for other in self._live if other.stage is PREFILL]
-            if len(prefilling) >= _MOST_PREFILLING and self._budget() <= sum(
-                other.missing for other in prefilling
-            ):
+            missing = sum(other.missing for other in prefilling)
+            if len(prefilling) >= _MOST_PREFILLING and missing >= self._speed.budget(self._live):
                 return
             if any(self._store.would_share(work.sequence, each.sequence) for each in prefilling):
-                return  # another one is just computing a beginning that this one could use
+                return  # one of them is just computing a beginning that this one could use
             emitter = work.observer.emitter
             patient = running(self._live) > 0
             plan = self._store.plan(
@@ -274,10 +271,12 @@ class Scheduler:
     def _step(self) -> bool:
         """Run a step, when any request is ready for one. Hot path."""
         runner = self._runner
-        if runner.batch_invariant and self._most_sequences > 1:
-            shares = together(self._live, self._most_sequences, self._budget())
-        else:
+        if not runner.batch_invariant:
             shares = one_by_one(self._live, runner.prefill_chunk)
+        elif self._most_sequences == 1:
+            shares = one_by_one(self._live, self._speed.budget(self._live))
+        else:
+            shares = together(self._live, self._most_sequences, self._speed.budget(self._live))
         if not shares:
             return False
         begin_ns = now_ns()
@@ -308,9 +307,6 @@ class Scheduler:
         else:
             self._recover(shares, failure)
         return True
-
-    def _budget(self) -> int:
-        return prompt_budget(self._live, self._runner.prefill_chunk, self._speed)
 
     def _note_step(self, shares: list[Share], seconds: float) -> None:
         decode = sum(work.stage is DECODE for work, _ in shares)

@@ -65,9 +65,22 @@ class StepSpeed:
         rest = max(seconds - (self._decode_s if decode_tokens else 0.0), 0.0)
         self._token_s = _smoothed(self._token_s, rest / prefill_tokens)
 
+    def budget(self, live: Sequence[RequestWork]) -> int:
+        """Tokens of prompts in the next step: few while somebody decodes, or is about to.
+
+        Args:
+            live: admitted requests.
+        """
+        before = now_ns() - STALL_NS
+        for work in live:
+            if work.stage is DECODE or (
+                work.stage is PAUSED and work.outlet.in_step and work.paused_ns > before
+            ):
+                return self._beside_others
+        return self._most
+
     @property
-    def prefill_budget(self) -> int:
-        """Tokens of prompts in a step while others decode."""
+    def _beside_others(self) -> int:
         if self._fixed is not None:
             return min(self._fixed, self._most)
         if not self._token_s:
@@ -78,23 +91,6 @@ class StepSpeed:
 
 def _smoothed(before: float, now: float) -> float:
     return now if not before else _MEMORY * before + (1.0 - _MEMORY) * now
-
-
-def prompt_budget(live: Sequence[RequestWork], most_tokens: int, speed: StepSpeed) -> int:
-    """Tokens of prompts in the next step: few while somebody decodes, or is about to.
-
-    Args:
-        live: admitted requests.
-        most_tokens: when nobody does.
-        speed: tells how many otherwise.
-    """
-    before = now_ns() - STALL_NS
-    for work in live:
-        if work.stage is DECODE:
-            return speed.prefill_budget
-        if work.stage is PAUSED and work.outlet.in_step and work.paused_ns > before:
-            return speed.prefill_budget
-    return most_tokens
 
 
 def together(live: Sequence[RequestWork], most_sequences: int, budget: int) -> list[Share]:

@@ -1,4 +1,4 @@
-"""Exporters that show how all exporters of a bus fare, and those that tell of their own losses."""
+"""Exporters that can show how all exporters of a bus fare, or know what they lost themselves."""
 
 from __future__ import annotations
 
@@ -19,9 +19,12 @@ class HealthAware(Protocol):
 
 @runtime_checkable
 class LossAware(Protocol):
-    """An exporter that counts the events it took and could not pass on."""
+    """An exporter with a queue or a receiver of its own, where events may be lost later.
+
+    What it lost is added to what the bus's queue before it lost, in ``ExporterHealth.dropped``.
+    """
 
     @property
     def lost(self) -> int:
-        """Events that are lost for good."""
+        """Events lost for good after they were exported. Read from any thread."""
         ...

@@ -240,7 +240,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         name="kv_cache_lookups_total",
         kind=MetricKind.COUNTER,
-        help="Prompts held against a session's cache.",
+        help="Prompts that were looked up in the caches.",
         annotation="{lookup}",
         labels=(labels.MODEL, labels.RESULT),
         readings=(rows(KVCacheLookup, readings.lookup_rows),),

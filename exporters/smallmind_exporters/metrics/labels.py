@@ -76,6 +76,7 @@ POLICY: Final = Label("policy", "what was done about it", limit=FEW)
 BACKPRESSURE_POLICIES: Final[tuple[tuple[ReasonCode, str], ...]] = (
     (ReasonCode.BACKPRESSURE_BUFFER_FULL, "block"),
     (ReasonCode.BACKPRESSURE_BUFFER_FULL, "cancel"),
+    (ReasonCode.BACKPRESSURE_BUFFER_FULL, "drop_request"),
     (ReasonCode.BACKPRESSURE_QUEUE_FULL, "reject"),
 )
 BUDGET_REASON: Final = Label(

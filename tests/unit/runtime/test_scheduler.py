@@ -14,6 +14,7 @@ from engines import Recorder, tiny_engine
 from smallmind import Engine, SmallMindError, StopReason
 from smallmind_engine.runtime import admission, scheduler
 from smallmind_engine.telemetry import (
+    BackpressureApplied,
     BatchStepped,
     InferenceStopped,
     RequestAdmitted,
@@ -345,3 +346,30 @@ def test_a_request_that_was_refused_names_its_reason_in_the_result(engine: Engin
         engine.generate("x" * 1000)
     assert caught.value.details["result"].stop_reason is StopReason.ERROR
     assert engine.stats().submitted == 0
+
+
+def test_a_pause_for_a_full_buffer_is_told_once(engine: Engine, recorder: Recorder) -> None:
+    with engine.stream("the", max_tokens=30, max_buffered_tokens=2, **GREEDY) as stream:
+        for _ in range(3):
+            wait_until(lambda: engine.stats().paused == 1)
+            next(stream)
+        list(stream)
+    told = recorder.of(BackpressureApplied)
+    assert [(event.policy, event.depth, event.limit) for event in told] == [("block", 2, 2)]
+
+
+def test_an_inline_exporter_cannot_wait_for_its_own_engine(tmp_path: Path) -> None:
+    caught: list[BaseException] = []
+
+    class Asking(Recorder):
+        def export(self, event: object, /) -> None:
+            if isinstance(event, InferenceStopped) and not caught:
+                caught.append(ZeroDivisionError())
+                try:
+                    engine.generate("and", max_tokens=1)
+                except InferenceError as error:
+                    caught.append(error)
+
+    with tiny_engine(tmp_path, exporters=[Asking()]) as engine:
+        assert engine.generate("the", max_tokens=2, **GREEDY).usage.completion_tokens == 2
+    assert "inline = False" in str(caught[-1])
