@@ -21,6 +21,7 @@ from smallmind_engine.telemetry.errors import (
     ConcurrentSessionUseError,
     ConfigError,
     ContextOverflowError,
+    EventLogError,
     ExporterError,
     GgufFormatError,
     InferenceError,
@@ -68,7 +69,7 @@ from smallmind_engine.telemetry.kernel_events import (
     KernelsPrepared,
     MachineMeasured,
 )
-from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
+from smallmind_engine.telemetry.kinds import ALL_KINDS, BY_NAME_ONLY, NO_KINDS, EventKind
 from smallmind_engine.telemetry.log_rendering import as_log_event
 from smallmind_engine.telemetry.logger import NullRuntimeLogger, RuntimeLogger, RuntimeLoggerAdapter
 from smallmind_engine.telemetry.logger_exporter import LoggerExporter
@@ -83,14 +84,18 @@ from smallmind_engine.telemetry.reasons import (
     RequestStatus,
     StopReason,
 )
+from smallmind_engine.telemetry.recording_events import RequestRecorded
 from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
+from smallmind_engine.telemetry.snapshots import SNAPSHOT_SCHEMA, Snapshot
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
 
 __all__ = [
     "ALL_KINDS",
     "ANCHOR",
+    "BY_NAME_ONLY",
     "NO_KINDS",
     "REASONS",
+    "SNAPSHOT_SCHEMA",
     "BackpressureApplied",
     "BackpressureError",
     "BatchStepped",
@@ -111,6 +116,7 @@ __all__ = [
     "Event",
     "EventBus",
     "EventKind",
+    "EventLogError",
     "Exporter",
     "ExporterError",
     "ExporterHealth",
@@ -154,6 +160,7 @@ __all__ = [
     "Renewable",
     "RequestAdmitted",
     "RequestQueued",
+    "RequestRecorded",
     "RequestRejected",
     "RequestStatus",
     "RooflineRow",
@@ -162,6 +169,7 @@ __all__ = [
     "RuntimeLoggerAdapter",
     "RuntimeMetrics",
     "SmallMindError",
+    "Snapshot",
     "StdlibLoggingExporter",
     "StopReason",
     "Subscription",

@@ -378,4 +378,19 @@ REASONS: Final[tuple[Reason, ...]] = (
         "The model produced NaN or infinity where a score was expected.",
         "The weights are damaged or of an unsupported kind.",
     ),
+    _reason(
+        ReasonCode.EVENT_LOG_UNREADABLE,
+        "A file cannot be read as a log of events.",
+        "Pass a file that the exporter `jsonl` wrote; the message says what is wrong here.",
+    ),
+    _reason(
+        ReasonCode.EVENT_LOG_SCHEMA_UNSUPPORTED,
+        "A log of events is in a format that this version does not read.",
+        "Read it with the version that wrote it; the message names it.",
+    ),
+    _reason(
+        ReasonCode.REQUEST_NOT_RECORDED,
+        "A log holds no request that could be run again.",
+        "Record with `capture_content=True` and the flight recorder switched on.",
+    ),
 )

@@ -94,6 +94,11 @@ class ReasonCode(StrEnum):
     GOLDEN_INVALID = "GOLDEN_INVALID"
     NON_FINITE_LOGITS = "NON_FINITE_LOGITS"
 
+    # Logs of events.
+    EVENT_LOG_UNREADABLE = "EVENT_LOG_UNREADABLE"
+    EVENT_LOG_SCHEMA_UNSUPPORTED = "EVENT_LOG_SCHEMA_UNSUPPORTED"
+    REQUEST_NOT_RECORDED = "REQUEST_NOT_RECORDED"
+
 
 class StopReason(StrEnum):
     """Why a request stopped. Every result, log line and metric of a request carries one."""

@@ -20,6 +20,9 @@ from smallmind._cli.commands import (
     list_models,
     pull,
     remove,
+    replay,
+    report,
+    top,
     validate,
     version,
     warmup,
@@ -39,6 +42,9 @@ _COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
     "validate": validate.validate,
     "bench": bench.bench,
     "warmup": warmup.warmup,
+    "top": top.top,
+    "report": report.report,
+    "replay": replay.replay_log,
     "version": version.version,
 }
 
