@@ -19,6 +19,7 @@ from smallmind_engine.telemetry import (
     StopReason,
     events,
     kernel_events,
+    retrieval_events,
 )
 
 REFERENCE: Final = Path(__file__).parent / "reference"
@@ -60,7 +61,7 @@ def event_types() -> str:
 
 def all_event_types() -> list[type[Event]]:
     """The event types that are published, by kind."""
-    modules = {**vars(events), **vars(kernel_events)}
+    modules = {**vars(events), **vars(kernel_events), **vars(retrieval_events)}
     types = (value for value in modules.values() if inspect.isclass(value))
     published = [t for t in types if issubclass(t, Event) and t is not Event]
     return sorted(published, key=lambda event_type: event_type.kind)

@@ -37,6 +37,8 @@ from smallmind_engine.telemetry import (
     RequestQueued,
     RequestRejected,
     RequestStatus,
+    RetrievalEnded,
+    RetrievalStarted,
     RuntimeLogEvent,
     StopReason,
     TokenGenerated,
@@ -344,6 +346,28 @@ def operations(header: Header, *, model: str = MODEL) -> Iterator[Event]:
             )
 
 
+def retrieval(
+    header: Header, *, status: RequestStatus = RequestStatus.COMPLETED, returned: int = 3
+) -> Iterator[Event]:
+    """A search for the sources of an answer."""
+    yield RetrievalStarted(*header(), data_source="docs", mode="hybrid", top_k=5)
+    yield RetrievalEnded(
+        *header(),
+        data_source="docs",
+        mode="hybrid",
+        top_k=5,
+        status=status,
+        duration_s=0.03125,
+        embedder="hashing-v1:512",
+        reason=None if returned else ReasonCode.RAG_EVIDENCE_INSUFFICIENT,
+        candidates=20,
+        returned=returned,
+        returned_bytes=returned * 1024,
+        best_similarity=0.5,
+        phases=(("embed", 0.015625), ("lexical", 0.0078125)),
+    )
+
+
 def every_kind(header: Header) -> Iterator[Event]:
     """At least one event of each kind, as of one process from load to end."""
     yield from model_load(header, issues=(DegradeReason.TOKENIZER_MERGES_MISSING,))
@@ -351,3 +375,4 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from rejected_request(header)
     yield from troubles(header)
     yield from operations(header)
+    yield from retrieval(header)

@@ -79,6 +79,12 @@ from smallmind_engine.telemetry.reasons import (
     RequestStatus,
     StopReason,
 )
+from smallmind_engine.telemetry.retrieval_events import (
+    RetrievalEnded,
+    RetrievalStarted,
+    publish_retrieval_ended,
+    publish_retrieval_started,
+)
 from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
 
@@ -148,6 +154,8 @@ __all__ = [
     "RequestQueued",
     "RequestRejected",
     "RequestStatus",
+    "RetrievalEnded",
+    "RetrievalStarted",
     "RooflineRow",
     "RuntimeLogEvent",
     "RuntimeLogger",
@@ -169,6 +177,8 @@ __all__ = [
     "new_correlation",
     "now_ns",
     "parse_traceparent",
+    "publish_retrieval_ended",
+    "publish_retrieval_started",
     "renew_in_child",
     "roofline_rows",
 ]

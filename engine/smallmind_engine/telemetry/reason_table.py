@@ -337,4 +337,44 @@ REASONS: Final[tuple[Reason, ...]] = (
         "The model produced NaN or infinity where a score was expected.",
         "The weights are damaged or of an unsupported kind.",
     ),
+    _reason(
+        ReasonCode.RAG_EVIDENCE_INSUFFICIENT,
+        "No source that the user may see is good enough to answer the question from.",
+        "Ask otherwise, index what is missing, or loosen the `GroundingRules`.",
+    ),
+    _reason(
+        ReasonCode.RAG_SOURCE_UNREADABLE,
+        "A document cannot be read: damaged, encrypted, too large, or of an unknown type.",
+        "The error names the document; the rest of the run is not affected.",
+    ),
+    _reason(
+        ReasonCode.RAG_SOURCE_CHANGED,
+        "The document of a citation was changed or deleted since the answer.",
+        "Ask again; the citation itself still carries the text that was used.",
+    ),
+    _reason(
+        ReasonCode.RAG_INDEX_UNUSABLE,
+        "The index cannot be opened: it is damaged, locked, no index, or not writable.",
+        "Read the error; delete the file and index again when it is damaged.",
+    ),
+    _reason(
+        ReasonCode.RAG_INDEX_TOO_NEW,
+        "The index was made by a newer version of smallmind.",
+        "Upgrade smallmind, or index again into another file.",
+    ),
+    _reason(
+        ReasonCode.RAG_EMBEDDER_MISMATCH,
+        "The vectors of the index are those of another embedder, or have another width.",
+        "Open the index with the embedder that the error names, or index again.",
+    ),
+    _reason(
+        ReasonCode.RAG_BUDGET_EXCEEDED,
+        "A limit on chunks, bytes or prompt tokens leaves no room for what was asked for.",
+        "Raise the limit that the error names.",
+    ),
+    _reason(
+        ReasonCode.RAG_ACCESS_DENIED,
+        "A chunk that the user may not see was about to be used; it was not.",
+        "Use a re-ranker that gives back only chunks that it was given.",
+    ),
 )
