@@ -15,7 +15,10 @@ from smallmind.rag._vectors import stored
 
 _RULES = "label_rules:"
 _TOTALS = "SELECT count(*), coalesce(sum(length(CAST(text AS BLOB))), 0) FROM chunks"
-_TOTALS_OF = _TOTALS + " WHERE document IN (SELECT value FROM json_each(?))"
+_TOTALS_OF = (
+    "SELECT count(*), coalesce(sum(length(CAST(text AS BLOB))), 0) FROM chunks"
+    " WHERE document IN (SELECT value FROM json_each(?))"
+)
 
 
 @dataclass(frozen=True, slots=True)
