@@ -15,6 +15,7 @@ from smallmind.rag import (
     Embedder,
     HashingEmbedder,
     LabelRule,
+    PromptOptions,
     RagIndex,
     RetrievalMode,
     RetrievalOptions,
@@ -26,6 +27,7 @@ from smallmind_engine.telemetry.errors import ConfigError
 
 DEFAULT_INDEX: Final = Path(".smallmind-rag.db")
 SEARCH: Final = RetrievalOptions()
+PROMPT: Final = PromptOptions()
 _EXCERPT_CHARS: Final = 160
 
 Index = Annotated[

@@ -62,7 +62,8 @@ END;
 """
 
 MIGRATIONS: Final[tuple[str, ...]] = (_TABLES,)
-"""Script number n brings an index from version n to n + 1. Never change one that was released."""
+"""Script number n brings an index from version n to n + 1. A statement ends with its line.
+Never change a script that was released."""
 
 
 def bring_up_to_date(

@@ -25,6 +25,7 @@ from smallmind._cli.parameters import (
 )
 from smallmind._cli.rag_parts import (
     DEFAULT_INDEX,
+    PROMPT,
     SEARCH,
     EmbedderName,
     Holds,
@@ -41,6 +42,7 @@ from smallmind._cli.screen import Screen
 from smallmind.rag import (
     GroundingRules,
     InsufficientEvidenceError,
+    PromptOptions,
     RagAnswer,
     RagPipeline,
     RagStream,
@@ -75,6 +77,10 @@ def rag_ask(
     min_similarity: Annotated[
         float, typer.Option("--min-similarity", help="or its nearness to the question")
     ] = _RULES.min_similarity,
+    instructions: Annotated[
+        str,
+        typer.Option("--instructions", help="rules for the model", show_default="to cite sources"),
+    ] = PROMPT.instructions,
     max_tokens: MaxTokens = DEFAULTS.max_tokens,
     temperature: Temperature = 0.0,
     seed: Seed = None,
@@ -111,7 +117,13 @@ def rag_ask(
             exporters=exporter or None,
             cancellation=token,
         ) as engine:
-            pipeline = RagPipeline(engine, opened, retrieval=retrieval, rules=rules)
+            pipeline = RagPipeline(
+                engine,
+                opened,
+                retrieval=retrieval,
+                rules=rules,
+                prompt=PromptOptions(instructions=instructions),
+            )
             try:
                 stream = pipeline.stream(question, user=who, options=options)
             except InsufficientEvidenceError as error:
