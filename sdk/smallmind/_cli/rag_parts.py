@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
 import typer
 
+from smallmind._cli.requests import load_with_bars
 from smallmind._cli.screen import Screen
 from smallmind.rag import (
     Citation,
     Embedder,
+    EngineEmbedder,
     HashingEmbedder,
     LabelRule,
     PromptOptions,
@@ -22,6 +24,8 @@ from smallmind.rag import (
     RetrievedChunk,
     UserContext,
 )
+from smallmind_engine.control import CancellationToken
+from smallmind_engine.runtime import EngineOptions
 from smallmind_engine.telemetry import ReasonCode
 from smallmind_engine.telemetry.errors import ConfigError
 
@@ -37,7 +41,8 @@ EmbedderName = Annotated[
     str,
     typer.Option(
         "--embedder",
-        help="what makes vectors: hashing, or none for words alone; the same for all commands",
+        help="what makes vectors: hashing, none, or a model as for `generate`;"
+        " the same for all commands",
     ),
 ]
 User = Annotated[
@@ -54,28 +59,36 @@ Mode = Annotated[
 ]
 TopSources = Annotated[int, typer.Option("--sources", "-k", help="chunks to find at most")]
 
-_EMBEDDERS: Final = {"hashing": HashingEmbedder, "none": None}
-
-
-def embedder_named(name: str) -> Embedder | None:
-    """The embedder of that name.
-
-    Raises:
-        ConfigError: there is none.
-    """
-    if name not in _EMBEDDERS:
-        raise ConfigError(
-            ReasonCode.OPTION_INVALID,
-            f"there is no embedder {name!r}; there are {', '.join(_EMBEDDERS)}",
-            option="embedder",
-            value=name,
-        )
-    made = _EMBEDDERS[name]
-    return None if made is None else made()
+_HASHING: Final = "hashing"
+_NONE: Final = "none"
 
 
 @contextmanager
-def existing_index(path: Path, embedder: str) -> Iterator[RagIndex]:
+def embedder_named(
+    screen: Screen, name: str, token: CancellationToken
+) -> Iterator[Embedder | None]:
+    """The embedder of that name; a model is loaded for it, and closed in the end.
+
+    Raises:
+        SmallMindError: there is no such model, or it cannot be loaded.
+    """
+    if name == _NONE:
+        yield None
+    elif name == _HASHING:
+        yield HashingEmbedder()
+    else:
+        # Its exporters would open the ports that those of the answering engine need.
+        with load_with_bars(
+            screen, name, options=EngineOptions(), exporters=(), cancellation=token
+        ) as engine:
+            embedding: Any = engine
+            yield EngineEmbedder(embedding)
+
+
+@contextmanager
+def existing_index(
+    screen: Screen, path: Path, embedder: str, token: CancellationToken
+) -> Iterator[RagIndex]:
     """Open an index that is there.
 
     Raises:
@@ -89,7 +102,10 @@ def existing_index(path: Path, embedder: str) -> Iterator[RagIndex]:
             option="index",
             value=str(path),
         )
-    with RagIndex(path, embedder=embedder_named(embedder)) as index:
+    with (
+        embedder_named(screen, embedder, token) as made,
+        RagIndex(path, embedder=made) as index,
+    ):
         yield index
 
 

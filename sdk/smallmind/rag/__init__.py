@@ -13,6 +13,7 @@ from smallmind.rag._chunking import ChunkingOptions
 from smallmind.rag._citations import Citation
 from smallmind.rag._documents import DocumentSource, ExtractedText, Section, SourceDocument
 from smallmind.rag._embedding import Embedder
+from smallmind.rag._engine_embedder import EngineEmbedder
 from smallmind.rag._errors import (
     DocumentError,
     InsufficientEvidenceError,
@@ -39,6 +40,7 @@ __all__ = [
     "DocumentError",
     "DocumentSource",
     "Embedder",
+    "EngineEmbedder",
     "ExtractedText",
     "FolderSource",
     "GroundingRules",

@@ -114,7 +114,7 @@ def test_no_evidence_is_exit_code_1_and_no_text(rag):
     [
         (("index", "nowhere"), "is no folder"),
         (("index", "DIR", "--label", "x"), "PATTERN=LABEL"),
-        (("index", "DIR", "--embedder", "magic"), "there are hashing, none"),
+        (("index", "DIR", "--embedder", "magic"), "MODEL_NAME_UNKNOWN"),
         (("index", "DIR", "--chunk-tokens", "3"), "at least 16"),
         (("search", "x", "--index", "none.db"), "smallmind rag index FOLDER"),
         (("search", "x", "--holds", "y"), "--holds needs --user"),

@@ -100,7 +100,7 @@ def rag_ask(
     who = user_of(user, holds)
     rules = GroundingRules(min_coverage=min_coverage, min_similarity=min_similarity)
     retrieval = RetrievalOptions(mode=mode, top_k=sources)
-    with interruptible() as token, existing_index(index, embedder) as opened:
+    with interruptible() as token, existing_index(screen, index, embedder, token) as opened:
         options = GenerationOptions(
             max_tokens=max_tokens,
             temperature=temperature,

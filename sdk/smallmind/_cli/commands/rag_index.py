@@ -60,9 +60,9 @@ def rag_index(
     )
     source = FolderSource(folder)
     rules = rules_of(label)
-    made = embedder_named(embedder)
     with (
         interruptible() as token,
+        embedder_named(screen, embedder, token) as made,
         RagIndex(index, embedder=made, chunking=chunking) as opened,
         Bars(screen) as bars,
     ):

@@ -46,7 +46,7 @@ def rag_search(
     """
     screen = Screen.open()
     who = user_of(user, holds)
-    with interruptible() as token, existing_index(index, embedder) as opened:
+    with interruptible() as token, existing_index(screen, index, embedder, token) as opened:
         found = opened.retrieve(
             question,
             user=who,
