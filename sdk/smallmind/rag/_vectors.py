@@ -22,6 +22,7 @@ from smallmind_engine.telemetry import ReasonCode, renew_in_child
 
 _ROWS_AT_ONCE: Final = 16_384
 """Rows between two looks at the limit: a few milliseconds."""
+_GATHER_COST: Final = 4
 _STORED: Final = np.dtype("<f4")
 
 _Ids = npt.NDArray[np.int64]
@@ -176,13 +177,7 @@ def nearest(
     allowed = np.flatnonzero(np.isin(table.label_sets, np.fromiter(label_sets, np.int64)))
     if not len(allowed) or depth < 1:
         return []
-    scores = np.empty(len(allowed), np.float32)
-    everything = len(allowed) == len(table.ids)
-    for begin in range(0, len(allowed), _ROWS_AT_ONCE):
-        limit.check("searching vectors")
-        block = slice(begin, begin + _ROWS_AT_ONCE)
-        rows = table.vectors[block] if everything else table.vectors[allowed[block]]
-        np.matmul(rows, question, out=scores[block])
+    scores = _scores(table, question, allowed, limit)
     if depth < len(scores):
         # All that reach the last place, so that ties are broken by age and not by chance.
         threshold = np.partition(scores, len(scores) - depth)[len(scores) - depth]
@@ -191,6 +186,22 @@ def nearest(
         best = np.arange(len(scores))
     order = best[np.lexsort((allowed[best], -scores[best]))][:depth]
     return [(int(table.ids[allowed[at]]), float(scores[at])) for at in order]
+
+
+def _scores(
+    table: VectorTable, question: FloatArray, allowed: npt.NDArray[np.intp], limit: WorkLimit
+) -> FloatArray:
+    """Cosines of the allowed rows."""
+    # To gather rows costs more than to multiply them, unless they are few.
+    few = len(allowed) * _GATHER_COST < len(table.ids)
+    count = len(allowed) if few else len(table.ids)
+    scores: FloatArray = np.empty(count, np.float32)
+    for begin in range(0, count, _ROWS_AT_ONCE):
+        limit.check("searching vectors")
+        block = slice(begin, begin + _ROWS_AT_ONCE)
+        rows = table.vectors[allowed[block]] if few else table.vectors[block]
+        np.matmul(rows, question, out=scores[block])
+    return scores if few else scores[allowed]
 
 
 def similarities_of(

@@ -288,7 +288,12 @@ def test_nearest_agrees_with_sorting_everything():
     got = nearest(table, question, allowed, 40, NO_LIMIT)
     assert [chunk - 10 for chunk, _ in got] == expected[:40]
     assert nearest(table, question, (), 5, NO_LIMIT) == []
-    assert len(nearest(table, question, allowed, 10_000, NO_LIMIT)) == len(rows)
+    rare = VectorTable(1, table.ids, np.arange(500) % 10, vectors)
+    rows = sorted(range(0, 500, 10), key=lambda row: (-scores[row], row))
+    assert [chunk - 10 for chunk, _ in nearest(rare, question, (0,), 9, NO_LIMIT)] == rows[:9]
+    assert len(nearest(table, question, allowed, 10_000, NO_LIMIT)) == sum(
+        np.isin(label_sets, [1, 3])
+    )
 
 
 @pytest.mark.parametrize(
