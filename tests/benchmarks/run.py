@@ -15,6 +15,7 @@ SCRIPTS = (
     "bench_gguf.py",
     "bench_dequantize.py",
     "bench_tokenizers.py",
+    "bench_retrieval.py",
 )
 
 
