@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -12,22 +11,23 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from numba import cfunc, types
+from numba import cfunc
 
 from packed_weights import PackedMatrix, aligned_bytes
 from smallmind_engine.cache import KVType
-from smallmind_engine.kernels.numba_backend.attention_ir import attention
 from smallmind_engine.kernels.numba_backend.compile_cache import KernelSource, compile_kernels
-from smallmind_engine.kernels.numba_backend.float_matmul import float_product
+from smallmind_engine.kernels.numba_backend.emit.attention_ir import attention
+from smallmind_engine.kernels.numba_backend.emit.float_matmul import float_product
+from smallmind_engine.kernels.numba_backend.emit.kv_store_ir import store_row
+from smallmind_engine.kernels.numba_backend.emit.matmul import packed_product
+from smallmind_engine.kernels.numba_backend.emit.row_decode import float_row, packed_row
 from smallmind_engine.kernels.numba_backend.isa import IsaTier, host_features, usable_tiers
-from smallmind_engine.kernels.numba_backend.kernel_table import (
+from smallmind_engine.kernels.numba_backend.kernel_names import (
     attention_name,
     product_name,
     row_name,
     store_name,
 )
-from smallmind_engine.kernels.numba_backend.kv_store_ir import store_row
-from smallmind_engine.kernels.numba_backend.matmul import packed_product
 from smallmind_engine.kernels.numba_backend.records import (
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
@@ -39,7 +39,6 @@ from smallmind_engine.kernels.numba_backend.records import (
     Put,
     QueryRow,
 )
-from smallmind_engine.kernels.numba_backend.row_decode import float_row, packed_row
 from smallmind_engine.kernels.packing import PackedLayout, planes
 
 Floats = npt.NDArray[np.float32]
@@ -51,17 +50,14 @@ TIERS = usable_tiers(host_features())
 
 LANES = 16
 BLOCK = 32
-_TWO_ADDRESSES = types.void(types.int64, types.int64)
-_C_FUNCTION = ctypes.CFUNCTYPE(None, ctypes.c_int64, ctypes.c_int64)
 
 
 # -- compiling ----------------------------------------------------------------------------------
 
 
 def _kernel(name: str, tier: IsaTier, function: Callable[[], Callable[..., None]]) -> Call:
-    source = KernelSource(name=name, signature=_TWO_ADDRESSES, function=function())
-    kernels, _ = compile_kernels([source], tier=tier)
-    call: Call = _C_FUNCTION(kernels[name].address)
+    kernels, _ = compile_kernels([KernelSource(name, function)], tier=tier)
+    call: Call = kernels[name].call
     return call
 
 

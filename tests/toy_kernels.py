@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-
-from numba import types
 
 from smallmind_engine.kernels.numba_backend.compile_cache import (
     CompileReport,
@@ -26,27 +25,34 @@ def times(factor: int) -> Callable[[int], int]:
     return product
 
 
-def c_function(factor: int) -> KernelSource:
-    return KernelSource(
-        f"times_{factor}", types.int64(types.int64), times(factor), "cfunc", frozenset({"nnan"})
-    )
+def plus(addend: int) -> Callable[[int], int]:
+    """Of another factory."""
+
+    def total(value: int) -> int:
+        return value + addend
+
+    return total
 
 
-def python_function(factor: int) -> KernelSource:
-    return KernelSource(f"py_times_{factor}", types.int64(types.int64), times(factor), "njit")
+def times_kernel(factor: int) -> KernelSource:
+    return KernelSource(f"times_{factor}", partial(times, factor), arguments=1, returns=True)
 
 
-def sources(*factors: int) -> list[KernelSource]:
-    return [make(factor) for factor in factors for make in (c_function, python_function)]
+def plus_kernel(addend: int) -> KernelSource:
+    return KernelSource(f"plus_{addend}", partial(plus, addend), arguments=1, returns=True)
 
 
-def check(package: Path, *factors: int) -> CompileReport:
+def sources(*numbers: int) -> list[KernelSource]:
+    return [make(number) for number in numbers for make in (times_kernel, plus_kernel)]
+
+
+def check(package: Path, *numbers: int) -> CompileReport:
     """Make the kernels ready, and see that each is itself."""
-    kernels, report = compile_kernels(sources(*factors), tier=TIER, package=package)
-    for factor in factors:
-        assert kernels[f"times_{factor}"].call(7) == 7 * factor
-        assert kernels[f"times_{factor}"].address != 0
-        assert kernels[f"py_times_{factor}"].call(7) == 7 * factor
+    kernels, report = compile_kernels(sources(*numbers), tier=TIER, package=package)
+    for number in numbers:
+        assert kernels[f"times_{number}"].call(7) == 7 * number
+        assert kernels[f"times_{number}"].address != 0
+        assert kernels[f"plus_{number}"].call(7) == 7 + number
     return report
 
 

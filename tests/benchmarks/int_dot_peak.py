@@ -1,34 +1,47 @@
-"""The most 8-bit multiply-adds a second that the processor can do: AVX-512 VNNI in registers."""
+"""The most 8-bit multiply-adds a second that the processor can do, in registers.
+
+By VPDPBUSD of AVX-512 VNNI where there is one, else by VPMADDUBSW, VPMADDWD and VPADDD of AVX2.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 CHAINS = 12
 """Independent accumulators: more than the instruction's latency times its units."""
 
-BYTES_PER_VECTOR = 64
-OPERATIONS_PER_STEP = CHAINS * BYTES_PER_VECTOR * 2  # a multiplication and an addition each
 STEPS = 8_000_000
 RUNS = 6
+
+VECTOR_BYTES = {"avx512vnni": 64, "avx2": 32}
+"""What is multiplied at once, by the feature that it takes, best first."""
+
+
+def usable_feature() -> str | None:
+    """The best feature that the processor has; None for none."""
+    from llvmlite import binding
+
+    features = binding.get_host_cpu_features()
+    return next((name for name in VECTOR_BYTES if features.get(name, False)), None)
 
 
 def unavailable_because() -> str | None:
     """Why it cannot be measured here; None when it can."""
     try:
-        from llvmlite import binding
+        feature = usable_feature()
     except ImportError:
         return "numba is not installed"
-    if not binding.get_host_cpu_features().get("avx512vnni", False):
-        return "the processor has no AVX-512 VNNI"
-    return None
+    return None if feature is not None else "the processor has neither AVX-512 VNNI nor AVX2"
 
 
 def int_dot_operations_per_second(threads: int, steps: int = STEPS) -> float:
     """The best of a few runs; ``unavailable_because`` must have answered None."""
-    chain = _compiled_chain()
+    feature = usable_feature()
+    assert feature is not None
+    chain = _compiled_chain(feature)
     chain(1, 1)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(lambda seed: chain(1000, seed), range(threads)))  # the threads are awake
@@ -37,34 +50,58 @@ def int_dot_operations_per_second(threads: int, steps: int = STEPS) -> float:
             begin = time.perf_counter()
             list(pool.map(lambda seed: chain(steps, seed), range(threads)))
             best = min(best, time.perf_counter() - begin)
-    return threads * steps * OPERATIONS_PER_STEP / best
+    operations = CHAINS * VECTOR_BYTES[feature] * 2  # a multiplication and an addition each
+    return threads * steps * operations / best
 
 
-def _compiled_chain() -> Callable[[int, int], int]:
+def _vpdpbusd(builder: Any, before: Any, values: Any) -> Any:
     from llvmlite import binding, ir
-    from numba import njit, types
     from numba.core import cgutils
+
+    # LLVM 22 gave the instruction's operands the type that they have: bytes.
+    operand = values.type if binding.llvm_version_info[0] >= 22 else before.type
+    kind = ir.FunctionType(before.type, [before.type, operand, operand])
+    dot = cgutils.get_or_insert_function(builder.module, kind, "llvm.x86.avx512.vpdpbusd.512")
+    values = builder.bitcast(values, operand)
+    return builder.call(dot, [before, values, values])
+
+
+def _pmadd(builder: Any, before: Any, values: Any) -> Any:
+    from llvmlite import ir
+    from numba.core import cgutils
+
+    shorts = ir.VectorType(ir.IntType(16), 16)
+
+    def call(name: str, result: Any, operand: Any, *arguments: Any) -> Any:
+        kind = ir.FunctionType(result, [operand, operand])
+        return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), arguments)
+
+    # What goes in depends on the sums, or the compiler would multiply once for all.
+    mixed = builder.xor(values, builder.bitcast(before, values.type))
+    pairs = call("llvm.x86.avx2.pmadd.ub.sw", shorts, values.type, mixed, values)
+    ones = ir.Constant(shorts, [1] * 16)
+    return builder.add(before, call("llvm.x86.avx2.pmadd.wd", before.type, shorts, pairs, ones))
+
+
+def _compiled_chain(feature: str) -> Callable[[int, int], int]:
+    from llvmlite import ir
+    from numba import njit, types
     from numba.extending import intrinsic
 
-    lanes = ir.VectorType(ir.IntType(32), 16)
-    # LLVM 22 gave the instruction's operands the type that they have: bytes.
-    by_bytes = binding.llvm_version_info[0] >= 22
-    operand = ir.VectorType(ir.IntType(8), 64) if by_bytes else lanes
+    n_bytes = VECTOR_BYTES[feature]
+    step = {"avx512vnni": _vpdpbusd, "avx2": _pmadd}[feature]
+    count = n_bytes // 4
+    lanes = ir.VectorType(ir.IntType(32), count)
 
     @intrinsic
-    def vpdpbusd_chains(typingctx, steps, seed):
+    def dot_chains(typingctx, steps, seed):
         def emit(context, builder, signature, arguments):
-            count, first = arguments
-            int64 = count.type
-            dot = cgutils.get_or_insert_function(
-                builder.module,
-                ir.FunctionType(lanes, [lanes, operand, operand]),
-                "llvm.x86.avx512.vpdpbusd.512",
-            )
+            end, first = arguments
+            int64 = end.type
             splat = ir.Constant(lanes, ir.Undefined)
-            for lane in range(16):
+            for lane in range(count):
                 splat = builder.insert_element(splat, first, ir.Constant(ir.IntType(32), lane))
-            values = builder.bitcast(splat, operand) if by_bytes else splat
+            values = builder.bitcast(splat, ir.VectorType(ir.IntType(8), n_bytes))
             entry = builder.block
             loop = builder.append_basic_block("chains")
             done = builder.append_basic_block("done")
@@ -75,14 +112,14 @@ def _compiled_chain() -> Callable[[int, int], int]:
             sums = []
             for number in range(CHAINS):
                 before = builder.phi(lanes)
-                before.add_incoming(ir.Constant(lanes, [number] * 16), entry)
+                before.add_incoming(ir.Constant(lanes, [number] * count), entry)
                 sums.append(before)
-            after = [builder.call(dot, [before, values, values]) for before in sums]
+            after = [step(builder, before, values) for before in sums]
             for before, new in zip(sums, after, strict=True):
                 before.add_incoming(new, loop)
             following = builder.add(index, ir.Constant(int64, 1))
             index.add_incoming(following, loop)
-            builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+            builder.cbranch(builder.icmp_signed("<", following, end), loop, done)
             builder.position_at_end(done)
             total = after[0]
             for each in after[1:]:
@@ -93,6 +130,6 @@ def _compiled_chain() -> Callable[[int, int], int]:
 
     @njit("int32(int64, int32)", nogil=True)
     def chain(steps, seed):
-        return vpdpbusd_chains(steps, seed)
+        return dot_chains(steps, seed)
 
     return chain

@@ -174,7 +174,8 @@ def test_inspect_needs_no_weights(smollm2_path):
     document = json.loads(ran.stdout)
     assert document["parameters"] == 134_515_008
     assert {each["qtype"] for each in document["quantisation"]} == {"Q4_1", "Q8_0", "F32"}
-    assert document["memory"]["kv_bytes_per_token"] == 30 * 3 * (64 + 64) * 4
+    # numbers of 16 bits, as the compiled kernels keep them
+    assert document["memory"]["kv_bytes_per_token"] == 30 * 3 * (64 + 64) * 2
     assert spent < 30.0
 
 

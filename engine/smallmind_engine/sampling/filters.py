@@ -89,7 +89,8 @@ def keep_top_p(candidates: Candidates, p: float) -> Candidates:
     probabilities = np.exp(likely.logits - peak - log_mass)
     mass = np.cumsum(np.sort(probabilities)[::-1])
     count = int(np.searchsorted(mass, p, side="left")) + 1
-    return likely.only(highest(probabilities, count))
+    # By logits: those of nearly equal tokens differ where their probabilities round to one number.
+    return likely.only(highest(likely.logits, count))
 
 
 def keep_min_p(candidates: Candidates, p: float) -> Candidates:

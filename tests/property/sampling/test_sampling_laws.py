@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from smallmind_engine.sampling import Sampler, SamplingOptions, token_logprob
@@ -151,6 +151,7 @@ def test_every_filter_keeps_at_least_one_and_invents_none(logits, k, typical_p, 
 
 @LAW
 @given(LOGITS, SHARE)
+@example([0.0, 0.0, 1.1754943508222875e-38], 0.5)  # probabilities that round to one number
 def test_top_p_keeps_a_minimal_set_of_the_likeliest(logits, p):
     everything = candidates(logits)
     found = keep_top_p(everything, p)

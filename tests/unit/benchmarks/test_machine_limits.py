@@ -43,4 +43,4 @@ def test_without_numba_numpy_reads_and_8_bit_products_are_missing(
 def test_a_processor_without_the_instruction_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     binding = pytest.importorskip("llvmlite.binding")
     monkeypatch.setattr(binding, "get_host_cpu_features", dict)
-    assert int_dot_peak.unavailable_because() == "the processor has no AVX-512 VNNI"
+    assert "neither" in str(int_dot_peak.unavailable_because())

@@ -55,7 +55,9 @@ def test_the_loop_over_bytes_adds_all_products() -> None:
     inputs[::4] = 3
     answer = kernels["ceiling_dot"].call(weights.ctypes.data + begin, inputs.ctypes.data, 10)
     assert answer == 10 * 128 + 10 * 2 * 32  # the first row: 128 bytes a step, a quarter are 3
-    assert kernels["ceiling_read"].call(np.arange(100)) == 4950
+    words = np.arange(100)
+    table = np.array([words.ctypes.data, len(words)])
+    assert kernels["ceiling_read"].call(table.ctypes.data, 0) == 4950
 
 
 def test_what_is_known_is_not_measured_again() -> None:

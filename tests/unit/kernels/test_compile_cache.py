@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
 import os
-import pickle
-import re
 import subprocess
 import sys
 import threading
@@ -16,7 +15,7 @@ import pytest
 
 pytest.importorskip("numba")
 
-from numba import carray, njit, types
+from numba import njit
 
 import toy_kernels
 from smallmind_engine.control import CancellationToken, WorkLimit
@@ -26,6 +25,11 @@ from smallmind_engine.kernels.numba_backend.cache_location import (
     remove_unused,
 )
 from smallmind_engine.kernels.numba_backend.compile_cache import KernelSource, compile_kernels
+from smallmind_engine.kernels.numba_backend.kernel_files import (
+    KernelCode,
+    read_kernel,
+    write_kernel,
+)
 from smallmind_engine.telemetry import OperationCancelledError, ReasonCode
 
 TESTS = Path(toy_kernels.__file__).parent
@@ -85,14 +89,31 @@ def test_siblings_of_a_factory_from_different_processes_are_not_confused(package
     assert answer(start(package, 3, 5, 7)) == "2 compiled, 4 loaded"
 
 
-def test_siblings_of_a_factory_have_symbols_of_their_own(package: Path) -> None:
-    kernels, _ = compile_kernels(toy_kernels.sources(3, 5), tier="toy", package=package)
+def test_siblings_of_a_factory_have_symbols_of_their_own(package: Path, cache: Path) -> None:
+    compile_kernels(toy_kernels.sources(3, 5), tier="toy", package=package)
 
-    symbols = {
-        re.sub(r"B\dv\d+B", "", kernels[name].code.native_name) for name in ("times_3", "times_5")
-    }
+    codes = [read_kernel(file) for file in (cache / "kernels").rglob("times_*.kernel")]
 
-    assert len(symbols) == 2
+    assert len({code.symbol for code in codes if code is not None}) == 2
+
+
+def test_kernels_on_disk_do_without_numba(package: Path) -> None:
+    toy_kernels.check(package, 3)
+    program = (
+        "import sys; sys.modules['numba'] = None\n"
+        "import toy_kernels; from pathlib import Path\n"
+        "report = toy_kernels.check(Path(sys.argv[1]), 3)\n"
+        "print(report.loaded, [name for name in sys.modules if name.startswith('numba.')])\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program, package],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env={**os.environ, "PYTHONPATH": str(TESTS)},
+    )
+    assert ran.stdout == "2 []\n"
 
 
 def test_processes_that_compile_at_once_leave_whole_files(
@@ -131,33 +152,34 @@ def test_threads_that_ask_at_once_share_one_compilation(package: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", ["truncated", "flipped", "empty", "foreign", "other content", "symbol"]
+    "damage", ["truncated", "flipped", "empty", "foreign", "no header", "symbol"]
 )
 def test_a_damaged_file_is_compiled_anew(
     package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch, damage: str
 ) -> None:
-    source = toy_kernels.c_function(3)
+    source = toy_kernels.times_kernel(3)
     compile_kernels([source], tier=toy_kernels.TIER, package=package)
     (file,) = (cache / "kernels").rglob("*.kernel")
     whole = file.read_bytes()
-    magic, payload = whole[: whole.index(b"\n") + 1], whole[whole.index(b"\n") + 33 :]
+    code = read_kernel(file)
+    assert code is not None
 
-    _, parts = pickle.loads(payload)  # noqa: S301 - written a moment ago
+    def signed(payload: bytes) -> bytes:
+        return whole[: whole.index(b"\n") + 1] + hashlib.sha256(payload).digest() + payload
 
-    def signed(content: object) -> bytes:
-        pickled = pickle.dumps(content)
-        return magic + hashlib.sha256(pickled).digest() + pickled
-
-    file.write_bytes(
-        {
-            "truncated": whole[:-100],
-            "flipped": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
-            "empty": b"",
-            "foreign": b"x" * len(whole),
-            "other content": signed(("neither symbols", "nor parts")),
-            "symbol": signed((["of_a_library_that_is_gone"], parts)),
-        }[damage]
-    )
+    if damage == "symbol":
+        needs = ("of_a_library_that_is_gone",)
+        write_kernel(file, KernelCode(code.symbol, needs, code.machine_code))
+    else:
+        file.write_bytes(
+            {
+                "truncated": whole[:-100],
+                "flipped": whole[:-100] + bytes([whole[-100] ^ 1]) + whole[-99:],
+                "empty": b"",
+                "foreign": b"x" * len(whole),
+                "no header": signed(b"[]\n" + code.machine_code),
+            }[damage]
+        )
     forget_all(monkeypatch)
 
     kernels, report = compile_kernels([source], tier=toy_kernels.TIER, package=package)
@@ -219,43 +241,19 @@ def test_no_home_directory_means_no_cache(package: Path, monkeypatch: pytest.Mon
 
 
 def test_kernels_with_addresses_of_the_process_are_not_kept(package: Path, cache: Path) -> None:
-    import ctypes
-
-    c_abs = ctypes.CDLL(None).abs
-    c_abs.argtypes, c_abs.restype = [ctypes.c_int], ctypes.c_int
+    c_labs = ctypes.CDLL(None).labs
+    c_labs.argtypes, c_labs.restype = [ctypes.c_int64], ctypes.c_int64
 
     def absolute(value: int) -> int:
-        return c_abs(value)
+        return c_labs(value)
 
-    source = KernelSource("absolute", types.int32(types.int32), absolute, "njit")
+    source = KernelSource("absolute", lambda: absolute, arguments=1, returns=True)
     kernels, report = compile_kernels([source], tier=toy_kernels.TIER, package=package)
 
     assert kernels["absolute"].call(-3) == 3
     assert report.problem is not None
     assert "addresses" in report.problem
     assert not list(cache.rglob("*.kernel"))
-
-
-def test_a_kernel_that_needs_the_whole_of_numba_gets_it(package: Path, tmp_path: Path) -> None:
-    """An allocation and a sort call into Numba's runtime; a fresh process has to load that."""
-    module = tmp_path / "needy.py"
-    module.write_text(
-        "import sys; from pathlib import Path; import numpy as np; from numba import types\n"
-        "from smallmind_engine.kernels.numba_backend.compile_cache import *\n"
-        "def needy(n):\n"
-        "    a = np.random.rand(n); a.sort(); return int(a[0] <= a[-1])\n"
-        "s = KernelSource('needy', types.int64(types.int64), needy, 'njit')\n"
-        "k, r = compile_kernels([s], tier='t', package=Path(sys.argv[1]))\n"
-        "print(k['needy'].call(9), r.loaded)\n"
-    )
-    command = [sys.executable, str(module), str(package)]
-
-    answers = [
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
-        for _ in range(2)
-    ]
-
-    assert answers == ["1 0\n", "1 1\n"]
 
 
 def test_cancellation_stops_between_two_kernels(package: Path) -> None:
@@ -277,7 +275,7 @@ def test_cancellation_stops_between_two_kernels(package: Path) -> None:
         )
 
     assert caught.value.reason is ReasonCode.CANCELLED_BY_CALLER
-    assert told == [("times_3", 0, 4), ("py_times_3", 1, 4)]
+    assert told == [("times_3", 0, 4), ("plus_3", 1, 4)]
     assert toy_kernels.check(package, 3).compiled == 0
 
 
@@ -289,7 +287,7 @@ def test_progress_ends_with_all_of_them_done(package: Path) -> None:
         on_progress=lambda *step: told.append(step),
         package=package,
     )
-    assert told == [("times_3", 0, 2), ("py_times_3", 1, 2), ("py_times_3", 2, 2)]
+    assert told == [("times_3", 0, 2), ("plus_3", 1, 2), ("plus_3", 2, 2)]
 
 
 def test_no_progress_is_told_of_what_takes_no_time(
@@ -311,7 +309,7 @@ def test_no_progress_is_told_of_what_takes_no_time(
     ready(3)  # from memory
     assert told == []
     ready(3, 5)
-    assert [name for name, _, _ in told] == ["times_5", "py_times_5", "py_times_5"]
+    assert [name for name, _, _ in told] == ["times_5", "plus_5", "plus_5"]
 
 
 def test_nothing_to_compile_is_a_report_of_nothing(package: Path) -> None:
@@ -324,21 +322,13 @@ def test_a_kernel_may_call_compiled_functions(package: Path) -> None:
     def twice(value: int) -> int:
         return 2 * value
 
-    @njit
-    def total(address: object, count: int) -> int:
-        numbers = carray(address, count)
-        result = 0
-        for index in range(count):
-            result += twice(numbers[index])
-        return result
+    def four_times(value: int) -> int:
+        return twice(twice(value))
 
-    signature = types.int64(types.CPointer(types.int64), types.int64)
-    source = KernelSource("total", signature, total.py_func)
+    source = KernelSource("four_times", lambda: four_times, arguments=1, returns=True)
     kernels, _ = compile_kernels([source], tier=toy_kernels.TIER, package=package)
 
-    import ctypes
-
-    assert kernels["total"].call((ctypes.c_int64 * 3)(1, 2, 3), 3) == 12
+    assert kernels["four_times"].call(3) == 12
 
 
 def test_keys_that_nobody_used_for_a_month_are_removed(package: Path, cache: Path) -> None:

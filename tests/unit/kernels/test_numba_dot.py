@@ -18,10 +18,9 @@ from llvmlite import ir
 from numba import types
 
 from compiled_kernels import TIERS, address, c_function, zeros
-from smallmind_engine.kernels.numba_backend import decode_ir
-from smallmind_engine.kernels.numba_backend.dot import dot
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit import decode_ir
+from smallmind_engine.kernels.numba_backend.emit.dot import dot
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
     I8,
     I32,
@@ -30,6 +29,7 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     every,
     ir_function,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.packing import IQ4_VALUES
 
 ALL_TIERS = dict.fromkeys([*TIERS, IsaTier.NEON_DOTPROD])

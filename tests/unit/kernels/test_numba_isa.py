@@ -16,17 +16,17 @@ pytest.importorskip("numba")
 
 from llvmlite import binding, ir
 from numba import cfunc, types
-from numba.core import config
 
 import compiled_kernels
 from compiled_kernels import TIERS, Quantized, multiply, product
 from packed_weights import random_packed
 from smallmind_engine.cache import KVType
-from smallmind_engine.kernels.numba_backend import attention_ir, isa, kv_store_ir
+from smallmind_engine.kernels.numba_backend import isa
+from smallmind_engine.kernels.numba_backend.emit import attention_ir, kv_store_ir
+from smallmind_engine.kernels.numba_backend.emit.kv_store_ir import store_row
+from smallmind_engine.kernels.numba_backend.emit.matmul import _Product, by_count
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import I64, Code, Value
 from smallmind_engine.kernels.numba_backend.isa import IsaTier, choose_tier, usable_tiers
-from smallmind_engine.kernels.numba_backend.kv_store_ir import store_row
-from smallmind_engine.kernels.numba_backend.matmul import _Product, by_count
-from smallmind_engine.kernels.numba_backend.vector_ir import I64, Code, Value
 from smallmind_engine.kernels.packing import LAYOUTS
 from smallmind_engine.telemetry import ConfigError, ReasonCode
 
@@ -99,7 +99,7 @@ def test_a_tier_that_this_cpu_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) 
 def test_features_that_numba_is_told_to_use_are_those_of_the_cpu(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(config, "CPU_FEATURES", "+avx2,-avx512f,+fma,+f16c")
+    monkeypatch.setenv("NUMBA_CPU_FEATURES", "+avx2,-avx512f,+fma,+f16c")
     assert isa.host_features() == {"avx2", "fma", "f16c"}
 
 
@@ -107,9 +107,23 @@ def test_features_that_numba_is_told_to_leave_are_not_used(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """With instructions that Numba has switched off, LLVM would end the process."""
-    monkeypatch.setattr(config, "CPU_FEATURES", None)
-    monkeypatch.setattr(config, "ENABLE_AVX", 0)
+    monkeypatch.delenv("NUMBA_CPU_FEATURES", raising=False)
+    monkeypatch.setenv("NUMBA_ENABLE_AVX", "0")
     assert not [name for name in isa.host_features() if name.startswith("avx")]
+
+
+@pytest.mark.parametrize("setting", [{}, {"NUMBA_CPU_NAME": "generic"}, {"NUMBA_ENABLE_AVX": "0"}])
+def test_the_cpu_is_the_one_that_numba_compiles_for(setting: dict[str, str]) -> None:
+    program = (
+        "from smallmind_engine.kernels.numba_backend.target_cpu import target_machine\n"
+        "ours = target_machine()\n"
+        "from numba.core.registry import cpu_target\n"
+        "theirs = cpu_target.target_context.codegen().magic_tuple()\n"
+        "assert tuple(ours) == tuple(theirs), (ours, theirs)\n"
+    )
+    subprocess.run(
+        [sys.executable, "-c", program], check=True, timeout=120, env={**os.environ, **setting}
+    )
 
 
 # -- x86 without AVX-512 --------------------------------------------------------------------------
@@ -128,7 +142,7 @@ IN_ANOTHER_PROCESS = """
 from numba import cfunc, types
 from compiled_kernels import host_features, usable_tiers
 from smallmind_engine.kernels.numba_backend.isa import choose_tier
-from smallmind_engine.kernels.numba_backend.matmul import packed_product
+from smallmind_engine.kernels.numba_backend.emit.matmul import packed_product
 from smallmind_engine.kernels.packing import LAYOUTS
 from test_numba_isa import digest_of_a_product
 tier = choose_tier()

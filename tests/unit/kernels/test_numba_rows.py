@@ -15,8 +15,8 @@ pytest.importorskip("numba")
 from numba import types
 
 from compiled_kernels import Floats, address, c_function, zeros
-from smallmind_engine.kernels.numba_backend import math_ir, rows_ir
-from smallmind_engine.kernels.numba_backend.vector_ir import FLOATS, Code, Value, ir_function
+from smallmind_engine.kernels.numba_backend.emit import math_ir, rows_ir
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import FLOATS, Code, Value, ir_function
 
 BLOCK = 32
 SILU, GELU = 0, 1

@@ -18,17 +18,19 @@ pytest.importorskip("numba")
 from numba import njit
 
 from compiled_kernels import address, zeros
-from smallmind_engine.kernels.numba_backend.sync_ir import (
-    BARRIER_WORDS,
-    atomic_add,
-    spin_until,
-    wait_for_all,
-)
+from smallmind_engine.kernels.numba_backend.compile_cache import compile_kernels
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, wait_for_all
+from smallmind_engine.kernels.numba_backend.isa import choose_tier
+from smallmind_engine.kernels.numba_backend.kernel_names import SPIN
+from smallmind_engine.kernels.numba_backend.kernel_table import spin_source
+from smallmind_engine.kernels.numba_backend.records import BARRIER_WORDS
 from smallmind_engine.kernels.numba_backend.team import Team
 
 Words = npt.NDArray[np.int64]
 
 LINE = 8
+
+spin_until = compile_kernels([spin_source()], tier=choose_tier())[0][SPIN].call
 
 
 @njit(nogil=True)

@@ -14,10 +14,11 @@ from smallmind_engine.kernels.compile_report import CompileProgress, CompileRepo
 from smallmind_engine.kernels.numba_backend.ceilings import machine_ceilings
 from smallmind_engine.kernels.numba_backend.compile_cache import compile_kernels
 from smallmind_engine.kernels.numba_backend.isa import choose_tier
+from smallmind_engine.kernels.numba_backend.kernel_names import product_name
 from smallmind_engine.kernels.numba_backend.kernel_table import (
     all_layouts,
     kernel_sources,
-    product_name,
+    step_is_kept,
 )
 from smallmind_engine.kernels.numba_backend.matrix_plan import (
     MatrixPlan,
@@ -47,6 +48,8 @@ class NumbaBackend:
 
     def __init__(self) -> None:
         self._tier = choose_tier()
+        if not step_is_kept(self._tier):
+            import numba  # noqa: F401 - tells now whether there is one, and whether it works
 
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
         """Memory that ``prepare`` would take for good; vectors are left out, being thousandths."""

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from smallmind_engine.kernels.numba_backend.packed_model import qkv_columns, round_up
 from smallmind_engine.kernels.numba_backend.records import (
     ATTEND_WORDS,
+    BARRIER_WORDS,
     COUNTER_WORDS,
     COUNTERS_PER_LAYER,
     MAX_QUERY_ROWS,
@@ -23,7 +24,6 @@ from smallmind_engine.kernels.numba_backend.records import (
     Operation,
     Sequence,
 )
-from smallmind_engine.kernels.numba_backend.sync_ir import BARRIER_WORDS
 from smallmind_engine.kernels.spec import TransformerSpec
 
 PRIVATE_TOKENS: Final = 4
@@ -90,11 +90,7 @@ class SearchBuffers:
         self.best_logits = aligned((threads, tokens, 16), np.float32)
         self.best_ids = aligned((threads, tokens, 8), np.int64)
         self.doubts = aligned((threads, 8), np.int64)
-
-    @property
-    def arrays(self) -> tuple[npt.NDArray[Any], ...]:
-        """In the order in which compiled code takes them."""
-        return tuple(vars(self).values())
+        self.arrays: Final[tuple[npt.NDArray[Any], ...]] = tuple(vars(self).values())
 
 
 class StepBuffers:

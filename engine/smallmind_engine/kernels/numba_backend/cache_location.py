@@ -12,30 +12,26 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
+
+from smallmind_engine.kernels.numba_backend.target_cpu import numba_settings, target_machine
 
 VARIABLE: Final = "SMALLMIND_CACHE_DIR"
-PACKAGE: Final = Path(__file__).parent
+PACKAGE: Final = Path(__file__).parent / "emit"
 """The folder whose source files the kernels are made of."""
 
-PACKING: Final = PACKAGE.parent / "packing"
-"""The folder that says how weights lie in memory, which kernels have built in."""
+_BUILT_IN: Final = (
+    *(Path(__file__).parent / name for name in ("isa.py", "records.py", "step.py")),
+    *sorted((Path(__file__).parents[1] / "packing").glob("*.py")),
+)
+"""Files that say how the data of kernels lies in memory, which they have built in."""
 
 UNUSED_S: Final = 30 * 24 * 3600.0
 """Age at which the folder of another key is deleted."""
-
-_OPTIONS: Final = (
-    "OPT",
-    "LOOP_VECTORIZE",
-    "SLP_VECTORIZE",
-    "BOUNDSCHECK",
-    "DEBUGINFO_DEFAULT",
-    "USING_SVML",
-)
-"""Settings of Numba that machine code depends on."""
 
 _TOUCH_S: Final = 24 * 3600.0  # often enough to keep a folder that is in use
 _KEY_LENGTH: Final = 24
@@ -82,39 +78,34 @@ def source_digest(package: Path = PACKAGE) -> str:
     files = sorted(package.rglob("*.py"))
     if not files:
         raise FileNotFoundError(f"no source files in {package}")
+    return _digest((file.relative_to(package).as_posix(), file) for file in files)
+
+
+def _digest(named: Iterable[tuple[str, Path]]) -> str:
     digest = hashlib.sha256()
-    for file in files:
+    for name, file in named:
         content = file.read_bytes()
-        name = file.relative_to(package).as_posix()
         digest.update(f"{name}\0{len(content)}\0".encode())
         digest.update(content)
     return digest.hexdigest()
 
 
 def cache_key(tier: str, package: Path = PACKAGE) -> str:
-    """The key of kernels that are compiled now, here, from ``package`` and the packed layouts.
+    """The key of kernels that are compiled now, here, from ``package``.
 
     Raises:
         OSError: the sources cannot be read.
     """
-    import llvmlite
-    import numba
-    from numba.core import config
-    from numba.core.registry import cpu_target
-
-    # Triple, CPU and features; NUMBA_CPU_NAME and NUMBA_CPU_FEATURES are in it.
-    target: tuple[Any, ...] = cpu_target.target_context.codegen().magic_tuple()
-    settings = [getattr(config, option) for option in _OPTIONS]
     parts = (
         source_digest(package),
-        source_digest(PACKING),
-        numba.__version__,
-        llvmlite.__version__,
+        _digest((file.name, file) for file in _BUILT_IN),
+        version("numba"),
+        version("llvmlite"),
         sys.implementation.cache_tag,
         *sys.version_info[:3],
         getattr(sys, "abiflags", ""),
-        *target,
-        *settings,
+        *target_machine(),
+        *numba_settings(),
         tier,
     )
     text = "\0".join(str(part) for part in parts)

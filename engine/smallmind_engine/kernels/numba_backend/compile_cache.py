@@ -6,7 +6,7 @@ writes whole files under names of their own and renames them, and the last one w
 
 from __future__ import annotations
 
-import hashlib
+import ctypes
 import os
 import re
 import threading
@@ -14,11 +14,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import FunctionType
-from typing import Any, Final, Literal
-
-from numba.core.ccallback import CFunc
-from numba.core.registry import CPUDispatcher
+from typing import Any, Final
 
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
@@ -29,7 +25,8 @@ from smallmind_engine.kernels.numba_backend.cache_location import (
     mark_used,
     remove_unused,
 )
-from smallmind_engine.kernels.numba_backend.kernel_files import KernelFile
+from smallmind_engine.kernels.numba_backend.kernel_files import read_kernel, write_kernel
+from smallmind_engine.kernels.numba_backend.machine_code import LinkedKernel
 
 __all__ = [
     "CompileProgress",
@@ -37,26 +34,25 @@ __all__ = [
     "CompiledKernel",
     "KernelSource",
     "compile_kernels",
+    "is_kept",
 ]
 
 
 @dataclass(frozen=True, slots=True)
 class KernelSource:
-    """A kernel that is to be compiled.
+    """A kernel that is to be compiled: a C function of 64-bit integers.
 
     Attributes:
-        name: what it is known by; with signature and kind it stands for one function.
-        signature: Numba's, with the return type.
-        function: what Numba compiles.
-        kind: ``cfunc`` for a C function, ``njit`` for a function that Python calls.
-        fastmath: as in ``numba.njit``; a set of LLVM's flags by name, or all or none.
+        name: what it is known by; with the prototype it stands for one function.
+        make: makes the function that Numba compiles; called only when it has to be compiled.
+        arguments: how many it takes.
+        returns: whether it answers an integer, or nothing.
     """
 
     name: str
-    signature: Any
-    function: Callable[..., Any] = field(compare=False, repr=False)
-    kind: Literal["cfunc", "njit"] = "cfunc"
-    fastmath: bool | frozenset[str] = False
+    make: Callable[[], Callable[..., Any]] = field(compare=False, repr=False)
+    arguments: int = 2
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,24 +61,15 @@ class CompiledKernel:
 
     Attributes:
         source: what it was compiled from.
-        code: Numba's ``CFunc`` or dispatcher; it keeps the machine code alive.
+        address: of the C function.
+        call: calls it from Python, without the GIL.
+        keeps: owns the machine code.
     """
 
     source: KernelSource
-    code: Any = field(compare=False, repr=False)
-
-    @property
-    def address(self) -> int:
-        """Address of the C function (kind ``cfunc``)."""
-        address: int = self.code.address
-        return address
-
-    @property
-    def call(self) -> Callable[..., Any]:
-        """Calls the kernel from Python; without the GIL."""
-        call: Callable[..., Any]
-        call = self.code.ctypes if self.source.kind == "cfunc" else self.code
-        return call
+    address: int
+    call: Callable[..., Any] = field(compare=False, repr=False)
+    keeps: object = field(compare=False, repr=False)
 
 
 class _Ready:
@@ -136,13 +123,14 @@ def compile_kernels(
         with _READY.lock:
             kernel = _READY.kernels.get((key, source))
             if kernel is None:
-                file = KernelFile(path)
-                kernel = _compile(source, file, f"{source.name}.{tier}.{key}")
+                kernel = _load(source, path)
+                loaded += kernel is not None
+                if kernel is None:
+                    kernel, trouble = _compile(source, path, f"{source.name}.{tier}.{key}")
+                    compiled += 1
+                    if directory is not None and trouble is not None:
+                        _READY.problems[directory] = trouble
                 _READY.kernels[key, source] = kernel
-                loaded += file.found
-                compiled += not file.found
-                if directory is not None and file.problem is not None:
-                    _READY.problems[directory] = file.problem
         kernels[source.name] = kernel
     if slow and on_progress is not None:
         on_progress(sources[-1].name, len(sources), len(sources))
@@ -156,6 +144,12 @@ def compile_kernels(
     seconds = time.perf_counter() - begin
     cached = len(sources) - compiled
     return kernels, CompileReport(compiled, cached, seconds, directory, problem, loaded)
+
+
+def is_kept(source: KernelSource, *, tier: str, package: Path = PACKAGE) -> bool:
+    """Whether a kernel is on disk, so that Numba is not needed for it."""
+    _, directory, _ = _place(tier, package)
+    return directory is not None and _is_there(directory / _file_name(source))
 
 
 def _place(tier: str, package: Path) -> tuple[str, Path | None, str | None]:
@@ -175,48 +169,41 @@ def _is_there(path: Path | None) -> bool:
 
 
 def _file_name(source: KernelSource) -> str:
-    """The readable name and a hash of all that tells kernels of one key apart."""
-    identity = repr((source.name, source.kind, str(source.signature), _flags(source)))
+    """The name, and the prototype; the folder's key tells all else apart."""
     readable = re.sub(r"[^A-Za-z0-9_.-]", "_", source.name)[:80]
-    return f"{readable}-{hashlib.sha256(identity.encode()).hexdigest()[:12]}.kernel"
+    return f"{readable}.{source.arguments}{'r' if source.returns else ''}.kernel"
 
 
-def _flags(source: KernelSource) -> bool | list[str]:
-    return source.fastmath if isinstance(source.fastmath, bool) else sorted(source.fastmath)
+def _load(source: KernelSource, path: Path | None) -> CompiledKernel | None:
+    """A kernel from the disk; None when there is none that can be used."""
+    code = read_kernel(path)
+    if path is None or code is None:
+        return None
+    try:
+        linked = LinkedKernel(code)
+    except LookupError:  # a symbol of Numba's, or of a library that is gone
+        return None
+    return _callable(source, linked.address, linked)
 
 
-def _compile(source: KernelSource, file: KernelFile, symbol: str) -> CompiledKernel:
-    function = _renamed(source.function, symbol)
-    fastmath = source.fastmath if isinstance(source.fastmath, bool) else set(source.fastmath)
-    options = {"nopython": True, "nogil": True, "error_model": "numpy", "fastmath": fastmath}
-    signature = source.signature
-    code: Any  # where `_cache` is, `enable_caching` puts Numba's own
-    if source.kind == "cfunc":
-        code = CFunc(function, (signature.args, signature.return_type), {}, options)
-        code._cache = file  # noqa: SLF001 - see above
-        code.compile()
-    else:
-        code = CPUDispatcher(function, targetoptions=options)
-        code._cache = file  # noqa: SLF001 - see above
-        code.compile(signature)
-        code.disable_compile()
-    return CompiledKernel(source, code)
+def _compile(
+    source: KernelSource, path: Path | None, symbol: str
+) -> tuple[CompiledKernel, str | None]:
+    """A kernel from Numba, and why it could not be kept."""
+    from smallmind_engine.kernels.numba_backend.emit.numba_compiler import compile_function
 
-
-def _renamed(function: Any, symbol: str) -> FunctionType:
-    """The function under a name that no other kernel has.
-
-    Numba makes symbols of the name and of a count within the process. Two kernels of one factory,
-    compiled by two processes, would share one, and which is linked would be the linker's choice.
-    """
-    twin = FunctionType(
-        function.__code__,
-        function.__globals__,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
+    code, compiled = compile_function(
+        source.make(), symbol, source.arguments, returns=source.returns
     )
-    twin.__qualname__ = symbol
-    twin.__module__ = function.__module__
-    twin.__kwdefaults__ = function.__kwdefaults__
-    return twin
+    kernel = _callable(source, compiled.address, compiled)
+    if path is None:
+        return kernel, None
+    if not code.machine_code:
+        return kernel, f"{path.stem} holds addresses of this process"
+    return kernel, write_kernel(path, code)
+
+
+def _callable(source: KernelSource, address: int, keeps: object) -> CompiledKernel:
+    result = ctypes.c_int64 if source.returns else None
+    prototype = ctypes.CFUNCTYPE(result, *[ctypes.c_int64] * source.arguments)
+    return CompiledKernel(source, address, prototype(address), keeps)

@@ -6,8 +6,9 @@ import os
 import platform
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final
+from typing import Final
 
+from smallmind_engine.kernels.numba_backend.target_cpu import target_features
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -41,13 +42,7 @@ _X86: Final = frozenset({"x86_64", "amd64"})
 
 def host_features() -> frozenset[str]:
     """LLVM's names of what the CPU can do, as far as Numba's settings allow to use it."""
-    from numba.core import codegen, config
-
-    # Numba fills its settings in at import, out of sight of type checkers.
-    settings: Any = config
-    wanted: str | None = settings.CPU_FEATURES  # empty for NUMBA_CPU_NAME=generic
-    listed: str = codegen.get_host_cpu_features() if wanted is None else wanted
-    return frozenset(name[1:] for name in listed.split(",") if name.startswith("+"))
+    return frozenset(name[1:] for name in target_features().split(",") if name.startswith("+"))
 
 
 def usable_tiers(features: frozenset[str]) -> tuple[IsaTier, ...]:

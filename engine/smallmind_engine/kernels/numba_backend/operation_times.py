@@ -14,7 +14,6 @@ from smallmind_engine.kernels.attention_span import Span, attention_span
 from smallmind_engine.kernels.backend import OperationTime
 from smallmind_engine.kernels.numba_backend.operation_costs import StepCosts
 from smallmind_engine.kernels.numba_backend.records import Operation, Size
-from smallmind_engine.kernels.numba_backend.step import Step
 
 _LEAST_SPAN_NS: Final = 20_000_000
 """Apart enough for two readings of both clocks to tell the rate exactly."""
@@ -116,16 +115,17 @@ class OperationTimer:
         self._rate = rate
         self.operations: list[OperationTime] = []
 
-    def run(self, call: Callable[[], None], step: Step, spans: tuple[Span, ...]) -> None:
+    def run(
+        self, call: Callable[[], None], sizes: Ticks, times: Ticks, spans: tuple[Span, ...]
+    ) -> None:
         """Make the call, and take down what it did.
 
         Args:
-            call: runs some layers of ``step``.
-            step: has its sizes filled in.
+            call: runs some layers of a step.
+            sizes: of the step, filled in.
+            times: where the step writes the clock.
             spans: of the step's sequences.
         """
-        sizes: Ticks = step.sizes
-        times: Ticks = step.times
         begin = time.perf_counter_ns()
         sizes[Size.TIMED] = 1
         try:

@@ -7,9 +7,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smallmind_engine.cache import KVType
-from smallmind_engine.kernels.numba_backend.attention_ir import ITEM_BYTES
 from smallmind_engine.kernels.numba_backend.packed_model import Words, round_up
-from smallmind_engine.kernels.numba_backend.records import PAGE_TOKENS, Layer
+from smallmind_engine.kernels.numba_backend.records import ITEM_BYTES, PAGE_TOKENS, Layer
 from smallmind_engine.kernels.spec import TransformerSpec
 
 _FACTOR_BYTES = 4

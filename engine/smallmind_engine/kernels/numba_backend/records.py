@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from smallmind_engine.cache import KVType
+
 
 class Matrix(IntEnum):
     """A packed matrix. Addresses are 0 where there is no such plane."""
@@ -211,3 +213,22 @@ class Pick(IntEnum):
 
     ROW = 0
     OUT = 1  # address of COLUMNS floats
+
+
+LINE_WORDS = 8
+"""64-bit words of a cache line."""
+
+BARRIER_WORDS = 2 * LINE_WORDS
+"""Of a barrier, see ``sync_ir.wait_for_all``."""
+
+ITEM_BYTES = {KVType.F32: 4, KVType.F16: 2, KVType.INT8: 1}
+"""Of a stored key or value."""
+
+
+class CeilingShape(IntEnum):
+    """What the measurement of byte products goes through."""
+
+    VECTOR_BYTES = 64
+    VECTORS = 8  # weights of a step, as many as a block of 32 columns has for 16 rows
+    TOKENS = 4  # products that use the same weights, as a kernel's tile has them
+    BLOCKS = 8  # gone through again and again; they stay in the first cache

@@ -20,7 +20,7 @@ from smallmind_engine.kernels.backend import (
     Output,
     WeightsMode,
 )
-from smallmind_engine.kernels.numba_backend import kernel_table
+from smallmind_engine.kernels.numba_backend import kernel_names
 from smallmind_engine.kernels.numba_backend.best_search import BestSearch
 from smallmind_engine.kernels.numba_backend.buffers import (
     PRIVATE_TOKENS,
@@ -40,6 +40,7 @@ from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, qkv
 from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import (
     FUNCTIONS,
+    ITEM_BYTES,
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
     Constant,
@@ -47,7 +48,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     Size,
 )
 from smallmind_engine.kernels.numba_backend.records import Sequence as SequenceField
-from smallmind_engine.kernels.numba_backend.step import Step
+from smallmind_engine.kernels.numba_backend.step import Step, StepTable
 from smallmind_engine.kernels.numba_backend.team import Team
 from smallmind_engine.kernels.numba_backend.turns import Turns
 from smallmind_engine.kernels.packing import SPLIT_Q8_0
@@ -100,22 +101,23 @@ class NumbaRunner:
         self._pages = page_layout(spec, kind)
         self._pages.write_offsets(model.layers)
         self._pool = PagePool(self._pages.page_bytes)
-        self._team = Team(threads, kernels[kernel_table.SPIN].call)
+        self._team = Team(threads, kernels[kernel_names.SPIN].call)
         self._turn = threading.Lock()
-        self._run_step: Any = kernels[kernel_table.STEP].call
+        self._run_step: Any = kernels[kernel_names.STEP].call
         self._functions = np.zeros(FUNCTIONS, np.int64)
         for rows in range(1, MAX_QUERY_ROWS + 1):
-            attend = kernels[kernel_table.attention_name(kind, rows)].address
+            attend = kernels[kernel_names.attention_name(kind, rows)].address
             self._functions[Function.ATTEND + rows - 1] = attend
-        self._functions[Function.STORE_ROW] = kernels[kernel_table.store_name(kind)].address
-        if kernel_table.SCREEN in kernels:
-            self._functions[Function.SCREEN] = kernels[kernel_table.SCREEN].address
+        self._functions[Function.STORE_ROW] = kernels[kernel_names.store_name(kind)].address
+        if kernel_names.SCREEN in kernels:
+            self._functions[Function.SCREEN] = kernels[kernel_names.SCREEN].address
         output = model.plans[-1].layout
         self._search = BestSearch(spec, threads) if output is SPLIT_Q8_0 else None
         self._no_search = SearchBuffers(replace(spec, vocab_size=1), 1)
-        self._functions[Function.EMBED] = kernels[kernel_table.row_name(output)].address
+        self._functions[Function.EMBED] = kernels[kernel_names.row_name(output)].address
         self._kernels = kernels  # keeps the code alive
         self._buffers: dict[int, StepBuffers] = {}
+        self._tables: dict[int, StepTable] = {}
         self._turns = Turns(spec)
         self._positions = source.floats(POSITIONS) if spec.learned_positions else None
         self._constants = self._make_constants()
@@ -161,7 +163,7 @@ class NumbaRunner:
             (Size.VALUES_AT, values_at),
             (Size.KEY_HEAD_BYTES, self._pages.key_head),
             (Size.VALUE_HEAD_BYTES, self._pages.value_head),
-            (Size.ITEM_BYTES, {KVType.F32: 4, KVType.F16: 2, KVType.INT8: 1}[self._pages.kind]),
+            (Size.ITEM_BYTES, ITEM_BYTES[self._pages.kind]),
             (Size.OUTPUT, len(model.plans) - 1),
             (Size.OUTPUT_NORM, model.output_norm),
             (Size.OUTPUT_NORM_BIAS, model.output_norm_bias),
@@ -229,6 +231,7 @@ class NumbaRunner:
         with self._turn:
             self._model = None
             self._buffers.clear()
+            self._tables.clear()
             self._team.close()
             self._pool.drop_idle()
 
@@ -281,15 +284,11 @@ class NumbaRunner:
         sizes[Size.BEST_ONLY] = search is not None
         columns = round_up(spec.vocab_size)
         logits = np.empty((n_wanted if search is None else 0, columns), np.float32)
-        found = (search or self._no_search).arrays
-        step = Step(
-            sizes, self._constants, model.layers, model.matrices, model.vectors, turns,
-            buffers.sequences, buffers.tokens, buffers.ids, buffers.wanted, self._functions,
-            buffers.stream, buffers.normed, buffers.qkv, buffers.attended, buffers.block_out,
-            buffers.inner, buffers.input_planes, buffers.inner_planes, logits, found, buffers.jobs,
-            buffers.attends, buffers.puts, buffers.counters, buffers.barrier, buffers.times,
-        )  # fmt: skip
-        run_step = self._run_step
+        table = self._table_of(buffers, model)
+        table.put("turns", turns)
+        table.put("logits", logits)
+        table.put("search", (search or self._no_search).arrays)
+        run_step, step = self._run_step, table.address
         at_once = self._layers_at_once(n_tokens)
         for begin in range(0, spec.n_layers, at_once):
             limit.check("a step of the model")
@@ -301,9 +300,28 @@ class NumbaRunner:
             else:
                 spans = tuple((part.length, len(part.ids)) for part in parts)
                 timer.run(
-                    lambda: self._team.run(lambda thread: run_step(thread, step)), step, spans
+                    lambda: self._team.run(lambda thread: run_step(thread, step)),
+                    sizes,
+                    buffers.times,
+                    spans,
                 )
         return logits[:, : spec.vocab_size]
+
+    def _table_of(self, buffers: StepBuffers, model: PackedModel) -> StepTable:
+        """The table of a step in ``buffers``; made once, since that takes longer than a layer."""
+        table = self._tables.get(buffers.capacity)
+        if table is None:
+            step = Step(
+                self._sizes, self._constants, model.layers, model.matrices, model.vectors,
+                self._turns.up_to(0), buffers.sequences, buffers.tokens, buffers.ids,
+                buffers.wanted, self._functions, buffers.stream, buffers.normed, buffers.qkv,
+                buffers.attended, buffers.block_out, buffers.inner, buffers.input_planes,
+                buffers.inner_planes, np.empty((0, 0), np.float32), self._no_search.arrays,
+                buffers.jobs, buffers.attends, buffers.puts, buffers.counters, buffers.barrier,
+                buffers.times,
+            )  # fmt: skip
+            table = self._tables[buffers.capacity] = StepTable(step)
+        return table
 
     def _layers_at_once(self, n_tokens: int) -> int:
         if n_tokens <= PRIVATE_TOKENS:

@@ -1,4 +1,4 @@
-"""Everything that one step is given, as one record that compiled code takes apart by name."""
+"""Everything that one step is given, and the table by which compiled code finds it."""
 
 # T tokens, C width, H query heads, E value size, F inner width, V vocabulary
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from numba.core import types
+import numpy as np
 
 
 class Step(NamedTuple):
@@ -71,56 +71,84 @@ class Step(NamedTuple):
     times: Any
 
 
-def _ints(dimensions: int) -> Any:
-    return types.Array(types.int64, dimensions, "C")
+DIMENSIONS: Final = Step(
+    sizes=1,
+    constants=1,
+    layers=2,
+    matrices=2,
+    vectors=1,
+    turns=4,
+    sequences=2,
+    tokens=1,
+    ids=1,
+    wanted=1,
+    functions=1,
+    stream=3,
+    normed=3,
+    qkv=2,
+    attended=2,
+    block_out=2,
+    inner=3,
+    input_planes=2,
+    inner_planes=1,
+    logits=2,
+    search=(2, 2, 3, 3, 2, 3, 3, 2),
+    jobs=3,
+    attends=2,
+    puts=2,
+    counters=1,
+    barrier=1,
+    times=1,
+)
+"""How many dimensions each array has."""
 
 
-def _floats(dimensions: int) -> Any:
-    return types.Array(types.float32, dimensions, "C")
+def _places() -> tuple[Step, int]:
+    """Where each array stands in the table, and the size of the table."""
+    end = 0
 
+    def place(dimensions: int) -> int:
+        nonlocal end
+        begin, end = end, end + 1 + dimensions
+        return begin
 
-_SEARCH: Final[Any] = types.Tuple(
-    [
-        _floats(2),
-        _floats(2),
-        _floats(3),
-        _floats(3),
-        _floats(2),
-        _floats(3),
-        _ints(3),
-        _ints(2),
+    found = [
+        tuple(map(place, each)) if isinstance(each, tuple) else place(each) for each in DIMENSIONS
     ]
-)
+    return Step(*found), end
 
-_FIELDS: Final = Step(
-    sizes=_ints(1),
-    constants=_floats(1),
-    layers=_ints(2),
-    matrices=_ints(2),
-    vectors=_floats(1),
-    turns=_floats(4),
-    sequences=_ints(2),
-    tokens=_ints(1),
-    ids=_ints(1),
-    wanted=_ints(1),
-    functions=_ints(1),
-    stream=_floats(3),
-    normed=_floats(3),
-    qkv=_floats(2),
-    attended=_floats(2),
-    block_out=_floats(2),
-    inner=_floats(3),
-    input_planes=_ints(2),
-    inner_planes=_ints(1),
-    logits=_floats(2),
-    search=_SEARCH,
-    jobs=_ints(3),
-    attends=_ints(2),
-    puts=_ints(2),
-    counters=_ints(1),
-    barrier=_ints(1),
-    times=_ints(1),
-)
 
-STEP_TYPE: Final[Any] = types.NamedTuple(list(_FIELDS), Step)
-"""Numba's type of a ``Step``."""
+PLACES, TABLE_WORDS = _places()
+"""An array's words in the table are its address and its shape, from this word on."""
+
+
+class StepTable:
+    """A ``Step`` as C functions take it: one array of addresses and shapes.
+
+    Args:
+        step: the arrays, C-contiguous; some may be put in place later.
+
+    Attributes:
+        address: of the table.
+    """
+
+    __slots__ = ("_kept", "_words", "address")
+
+    def __init__(self, step: Step) -> None:
+        self._words = np.zeros(TABLE_WORDS, np.int64)
+        self.address: Final = self._words.ctypes.data
+        self._kept: dict[str, Any] = {}
+        for name, arrays in step._asdict().items():
+            self.put(name, arrays)
+
+    def put(self, name: str, arrays: Any) -> None:
+        """Put an array in place, or the arrays of ``search``; they are kept alive from now on."""
+        if self._kept.get(name) is arrays:
+            return
+        self._kept[name] = arrays
+        places = getattr(PLACES, name)
+        if isinstance(places, int):
+            places, arrays = (places,), (arrays,)
+        for place, array in zip(places, arrays, strict=True):
+            self._words[place] = array.ctypes.data
+            self._words[place + 1 : place + 1 + array.ndim] = array.shape

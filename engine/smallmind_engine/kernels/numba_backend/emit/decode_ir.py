@@ -7,8 +7,7 @@ from typing import Final
 
 from llvmlite import ir
 
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
     FLOATS,
     HALVES,
@@ -22,6 +21,7 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     every,
     zeros,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.packing import IQ4_VALUES, PackedLayout
 
 VECTOR_BYTES: Final = 64

@@ -8,9 +8,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from smallmind_engine.kernels.numba_backend.addresses import address_of
-from smallmind_engine.kernels.numba_backend.compiled import inner
-from smallmind_engine.kernels.numba_backend.products import call_function
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner
+from smallmind_engine.kernels.numba_backend.emit.products import call_function
+from smallmind_engine.kernels.numba_backend.emit.step_parts import FLOAT_BYTES
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
     PAGE_TOKENS,
@@ -22,8 +24,6 @@ from smallmind_engine.kernels.numba_backend.records import (
     Sequence,
     Size,
 )
-from smallmind_engine.kernels.numba_backend.step_parts import FLOAT_BYTES
-from smallmind_engine.kernels.numba_backend.sync_ir import atomic_add
 
 _ROW_FIELDS: Final = len(QueryRow)
 

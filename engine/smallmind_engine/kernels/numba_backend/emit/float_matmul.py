@@ -8,11 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from smallmind_engine.kernels.numba_backend.decode_ir import load_bfloats, load_halves
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.matmul import by_count
-from smallmind_engine.kernels.numba_backend.records import Job, Matrix
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.decode_ir import load_bfloats, load_halves
+from smallmind_engine.kernels.numba_backend.emit.matmul import by_count
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
     Code,
@@ -22,6 +20,8 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     number,
     zeros,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.records import Job, Matrix
 
 _COLUMNS_AT_ONCE: Final = 8
 _LANE_BYTES: Final = 64

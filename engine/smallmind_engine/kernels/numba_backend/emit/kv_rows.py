@@ -8,9 +8,18 @@ from typing import Any, Final
 
 from numba.core import types
 
-from smallmind_engine.kernels.numba_backend.addresses import address_of
-from smallmind_engine.kernels.numba_backend.compiled import inner
-from smallmind_engine.kernels.numba_backend.products import call_function
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner, inner_inlined
+from smallmind_engine.kernels.numba_backend.emit.products import call_function
+from smallmind_engine.kernels.numba_backend.emit.row_work import norm, rotate, scale_row
+from smallmind_engine.kernels.numba_backend.emit.step_parts import FLOAT_BYTES, vector
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
+    I64,
+    LANES,
+    Code,
+    Value,
+    ir_function,
+)
 from smallmind_engine.kernels.numba_backend.records import (
     PAGE_TOKENS,
     Constant,
@@ -20,9 +29,6 @@ from smallmind_engine.kernels.numba_backend.records import (
     Sequence,
     Size,
 )
-from smallmind_engine.kernels.numba_backend.row_work import norm, rotate, scale_row
-from smallmind_engine.kernels.numba_backend.step_parts import FLOAT_BYTES, vector
-from smallmind_engine.kernels.numba_backend.vector_ir import I64, LANES, Code, Value, ir_function
 
 _QUERY: Final = 0
 _KEY: Final = 1
@@ -54,7 +60,7 @@ def rotate_and_store(s: Any, thread: int, layer: Any) -> None:
             _store_value(s, thread, layer, token, head - heads - kv_heads, row)
 
 
-@inner
+@inner_inlined
 def _prepare(s: Any, layer: Any, token: int, what: int, head: int) -> Any:
     """Add the bias of a head; norm, rotate and scale it as far as it is subject to that."""
     size = s.sizes[Size.VALUE] if what == _VALUE else s.sizes[Size.KEY]

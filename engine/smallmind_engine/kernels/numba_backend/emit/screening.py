@@ -20,25 +20,17 @@ from typing import Any, Final
 import numpy as np
 from llvmlite import ir
 
-from smallmind_engine.kernels.numba_backend.addresses import address_of
-from smallmind_engine.kernels.numba_backend.compiled import inner
-from smallmind_engine.kernels.numba_backend.decode_ir import (
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner
+from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     QUADS,
     VECTOR_BYTES,
     load_halves,
 )
-from smallmind_engine.kernels.numba_backend.dot import dot
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.products import call_function
-from smallmind_engine.kernels.numba_backend.records import (
-    COUNTER_WORDS,
-    Function,
-    Job,
-    Matrix,
-    Size,
-)
-from smallmind_engine.kernels.numba_backend.sync_ir import atomic_add, wait_for_all
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.dot import dot
+from smallmind_engine.kernels.numba_backend.emit.products import call_function
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, wait_for_all
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
     F32,
     FLOATS,
@@ -53,6 +45,14 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     ir_function,
     number,
     zeros,
+)
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.records import (
+    COUNTER_WORDS,
+    Function,
+    Job,
+    Matrix,
+    Size,
 )
 
 SURE: Final = 7.0

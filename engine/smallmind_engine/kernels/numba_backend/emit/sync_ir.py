@@ -10,26 +10,24 @@ import sys
 from typing import Any, Final
 
 from llvmlite import ir
-from numba import njit
 from numba.core import types
 
-from smallmind_engine.kernels.numba_backend.isa import IsaTier, choose_tier
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     I32,
     I64,
     Code,
     Value,
     ir_function,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier, choose_tier
+from smallmind_engine.kernels.numba_backend.records import LINE_WORDS
 
 _SPINS: Final = 4096
 """Rounds of waiting before the rest of the time slice is given away."""
 
 _LONGEST_SPIN: Final = 20_000
 """Rounds of waiting for the next step: some 0.3 ms."""
-
-_LINE_WORDS: Final = 8
-BARRIER_WORDS: Final = 2 * _LINE_WORDS
 
 
 def _add(code: Code, address: Value, value: Value) -> Value:
@@ -72,7 +70,7 @@ _pause_core: Any = ir_function(_pause, 0)
 _yield_core: Any = ir_function(_yield, 0)
 
 
-@njit(nogil=True)
+@inner
 def wait_for_all(barrier: int, threads: int) -> None:
     """Return once ``threads`` threads are here; what they wrote before is then visible.
 
@@ -82,7 +80,7 @@ def wait_for_all(barrier: int, threads: int) -> None:
     """
     if threads == 1:
         return
-    rounds = barrier + 8 * _LINE_WORDS
+    rounds = barrier + 8 * LINE_WORDS
     current = _atomic_read(rounds)
     if atomic_add(barrier, 1) == threads - 1:
         _atomic_write(barrier, 0)
@@ -97,8 +95,8 @@ def wait_for_all(barrier: int, threads: int) -> None:
             _yield_core()
 
 
-@njit(nogil=True)
-def spin_until(word: int, value: int) -> bool:
+@inner
+def spin_until(word: int, value: int) -> int:
     """Wait for a fraction of a millisecond until a word is larger than ``value``.
 
     Args:
@@ -106,10 +104,10 @@ def spin_until(word: int, value: int) -> bool:
         value: to compare with.
 
     Returns:
-        Whether it is.
+        1 when it is, else 0.
     """
     for _ in range(_LONGEST_SPIN):
         if _atomic_read(word) > value:
-            return True
+            return 1
         _pause_core()
-    return False
+    return 0

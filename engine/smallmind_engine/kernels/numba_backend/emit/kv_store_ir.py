@@ -8,10 +8,7 @@ from typing import Any, Final
 from llvmlite import ir
 
 from smallmind_engine.cache import KVType
-from smallmind_engine.kernels.numba_backend.attention_ir import ITEM_BYTES
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.records import Put
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F16,
     F32,
     I8,
@@ -22,6 +19,8 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     Value,
     ir_function,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.records import ITEM_BYTES, Put
 
 _LARGEST_CODE: Final = 127.0
 _SMALLEST_SCALED: Final = 2.0**-120  # 127 divided by less may be infinite

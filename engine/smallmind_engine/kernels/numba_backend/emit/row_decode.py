@@ -7,11 +7,9 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from smallmind_engine.kernels.numba_backend.decode_ir import QUADS, load_bfloats, load_halves
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.matmul import PackedBlocks
-from smallmind_engine.kernels.numba_backend.records import Matrix, Pick
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.decode_ir import QUADS, load_bfloats, load_halves
+from smallmind_engine.kernels.numba_backend.emit.matmul import PackedBlocks
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
     I32,
@@ -23,6 +21,8 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     ir_function,
     number,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.records import Matrix, Pick
 from smallmind_engine.kernels.packing import PackedLayout
 
 _BLOCK: Final = 32

@@ -6,8 +6,8 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from smallmind_engine.kernels.numba_backend.math_ir import gelu_tanh, silu, tanh
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.math_ir import gelu_tanh, silu, tanh
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
     I32,

@@ -16,11 +16,9 @@ from typing import Any, Final
 from llvmlite import ir
 
 from smallmind_engine.cache import KVType
-from smallmind_engine.kernels.numba_backend.decode_ir import load_halves
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.math_ir import exp, tanh
-from smallmind_engine.kernels.numba_backend.records import PAGE_TOKENS, Attend, QueryRow
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.decode_ir import load_halves
+from smallmind_engine.kernels.numba_backend.emit.math_ir import exp, tanh
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
     I32,
@@ -36,14 +34,18 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     number,
     zeros,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.records import (
+    ITEM_BYTES,
+    PAGE_TOKENS,
+    Attend,
+    QueryRow,
+)
 
 _SUBS: Final = PAGE_TOKENS // LANES
 _SUBS_AT_ONCE: Final = 2
 _VECTORS_AT_ONCE: Final = 4
 _LANE_BYTES: Final = 64
-
-
-ITEM_BYTES: Final = {KVType.F32: 4, KVType.F16: 2, KVType.INT8: 1}
 
 
 class _Attention:

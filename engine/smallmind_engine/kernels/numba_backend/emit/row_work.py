@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from smallmind_engine.kernels.numba_backend.compiled import inner_fast
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner_fast
 
 
 @inner_fast

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from smallmind_engine.kernels.numba_backend.decode_ir import (
+from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     Scales,
     codes,
     high_bytes,
@@ -22,10 +22,8 @@ from smallmind_engine.kernels.numba_backend.decode_ir import (
     scale_bytes,
     scales,
 )
-from smallmind_engine.kernels.numba_backend.dot import dot
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.records import Job, Matrix
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.dot import dot
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
     I32,
@@ -36,6 +34,8 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     number,
     zeros,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
+from smallmind_engine.kernels.numba_backend.records import Job, Matrix
 from smallmind_engine.kernels.packing import PackedLayout
 
 TOKENS_AT_ONCE: Final = 4

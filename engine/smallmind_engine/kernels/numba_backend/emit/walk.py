@@ -12,30 +12,20 @@ from __future__ import annotations
 from typing import Any, Final
 
 import numpy as np
-from numba import njit
 
-from smallmind_engine.kernels.numba_backend.addresses import address_of
-from smallmind_engine.kernels.numba_backend.attention_work import attend
-from smallmind_engine.kernels.numba_backend.compiled import inner
-from smallmind_engine.kernels.numba_backend.kv_rows import rotate_and_store
-from smallmind_engine.kernels.numba_backend.products import (
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.attention_work import attend
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner, unchecked
+from smallmind_engine.kernels.numba_backend.emit.kv_rows import rotate_and_store
+from smallmind_engine.kernels.numba_backend.emit.products import (
     call_function,
     gated_product,
     product,
 )
-from smallmind_engine.kernels.numba_backend.records import (
-    COUNTERS_PER_LAYER,
-    Constant,
-    Function,
-    Job,
-    Layer,
-    Operation,
-    Pick,
-    Size,
-)
-from smallmind_engine.kernels.numba_backend.row_work import add_residual, norm, scale_row
-from smallmind_engine.kernels.numba_backend.screening import find_best
-from smallmind_engine.kernels.numba_backend.step_parts import (
+from smallmind_engine.kernels.numba_backend.emit.row_work import add_residual, norm, scale_row
+from smallmind_engine.kernels.numba_backend.emit.screening import find_best
+from smallmind_engine.kernels.numba_backend.emit.step_arrays import step_at
+from smallmind_engine.kernels.numba_backend.emit.step_parts import (
     FLOAT_BYTES,
     clock,
     mark,
@@ -49,13 +39,23 @@ from smallmind_engine.kernels.numba_backend.step_parts import (
     vector,
     writable,
 )
+from smallmind_engine.kernels.numba_backend.records import (
+    COUNTERS_PER_LAYER,
+    Constant,
+    Function,
+    Job,
+    Layer,
+    Operation,
+    Pick,
+    Size,
+)
 
 _NO_CAP: Final = np.float32(0.0)
 _NONE: Final = np.int64(-1)
 
 
-@njit(nogil=True, error_model="numpy")
-def run_step(thread: int, s: Any) -> None:
+@inner
+def _run_step(thread: int, s: Any) -> None:
     """A thread's part of a step. All threads of the team call it with the same ``Step``."""
     sizes = s.sizes
     # Read now: behind the last barrier the caller may already prepare the next call.
@@ -70,6 +70,19 @@ def run_step(thread: int, s: Any) -> None:
         _feed_forward(s, thread, index)
     if end == n_layers and n_wanted > 0:
         _logits(s, thread)
+
+
+@inner
+def _run_step_at(thread: int, table: int) -> None:
+    _run_step(thread, step_at(table))
+
+
+_call: Any = unchecked(_run_step_at)
+
+
+def run_step_at(thread: int, table: int) -> None:
+    """A thread's part of the step that ``StepTable`` describes at an address."""
+    _call(thread, table)
 
 
 @inner

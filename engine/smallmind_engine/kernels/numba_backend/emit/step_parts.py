@@ -8,12 +8,12 @@ from typing import Any, Final
 from llvmlite import ir
 from numba.core import types
 
-from smallmind_engine.kernels.numba_backend.addresses import address_of
-from smallmind_engine.kernels.numba_backend.compiled import inner
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner, inner_inlined
+from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK, quantize
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import wait_for_all
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import I64, Code, Value, ir_function
 from smallmind_engine.kernels.numba_backend.records import Job, Matrix, Operation, Size
-from smallmind_engine.kernels.numba_backend.rows_ir import BLOCK, quantize
-from smallmind_engine.kernels.numba_backend.sync_ir import wait_for_all
-from smallmind_engine.kernels.numba_backend.vector_ir import I64, Code, Value, ir_function
 
 FLOAT_BYTES: Final = 4
 _OPERATIONS: Final = len(Operation)
@@ -65,7 +65,7 @@ def own_rows(s: Any, thread: int, count: int) -> tuple[int, int]:
     return count * thread // threads, count * (thread + 1) // threads
 
 
-@inner
+@inner_inlined
 def vector(vectors: Any, begin: int, size: int) -> Any:
     """A vector of the model; empty where there is none."""
     return vectors[:0] if begin < 0 else vectors[begin : begin + size]

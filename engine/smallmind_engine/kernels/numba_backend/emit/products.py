@@ -6,17 +6,17 @@ from typing import Any, Final
 
 from llvmlite import ir
 
-from smallmind_engine.kernels.numba_backend.addresses import address_of
-from smallmind_engine.kernels.numba_backend.compiled import inner
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.compiled import inner
+from smallmind_engine.kernels.numba_backend.emit.rows_ir import activate, quantize, softcap
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import I64, Code, Value, ir_function
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
     TOKEN_TILE,
     Job,
     Matrix,
 )
-from smallmind_engine.kernels.numba_backend.rows_ir import activate, quantize, softcap
-from smallmind_engine.kernels.numba_backend.sync_ir import atomic_add
-from smallmind_engine.kernels.numba_backend.vector_ir import I64, Code, Value, ir_function
 
 _PIECES_PER_THREAD: Final = 6
 _MOST_GROUPS: Final = 16

@@ -11,8 +11,7 @@ from typing import Final
 
 from llvmlite import binding, ir
 
-from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
     I8,
     I16,
@@ -24,6 +23,7 @@ from smallmind_engine.kernels.numba_backend.vector_ir import (
     every,
     zeros,
 )
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
 
 _INTS_8: Final = ir.VectorType(I32, 8)
 _INTS_4: Final = ir.VectorType(I32, 4)

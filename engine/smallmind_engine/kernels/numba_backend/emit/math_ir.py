@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import Final
 
-from smallmind_engine.kernels.numba_backend.vector_ir import (
+from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     FLOATS,
     INTS,
     Code,
