@@ -3,11 +3,10 @@
 >>> from smallmind import load, rag
 >>> with load("smollm2") as engine, rag.RagIndex("docs.db") as index:  # doctest: +SKIP
 ...     index.update(rag.FolderSource("docs"))
-...     answer = rag.RagPipeline(engine, index).ask("How are kernels compiled ahead?")
-...     print(answer.text, [citation.location for citation in answer.citations])
+...     print(rag.RagPipeline(engine, index).ask("How are kernels compiled ahead?").text)
 """
 
-from smallmind.rag._access import Authorizer, LabelAuthorizer, LabelRule, UserContext
+from smallmind.rag._access import Authorizer, LabelRule, UserContext
 from smallmind.rag._answers import RagAnswer, RagStream
 from smallmind.rag._chunking import ChunkingOptions
 from smallmind.rag._citations import Citation
@@ -48,7 +47,6 @@ __all__ = [
     "IndexLimits",
     "IndexReport",
     "InsufficientEvidenceError",
-    "LabelAuthorizer",
     "LabelRule",
     "PromptOptions",
     "RagAnswer",

@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from engines import tiny_engine
 from smallmind.rag import (
     Citation,
-    LabelAuthorizer,
     PromptOptions,
     RagBudgetError,
     RetrievedChunk,
 )
+from smallmind.rag._access import LabelAuthorizer
 from smallmind.rag._citations import cited, marks_in
 from smallmind.rag._escaping import escaped, harmless
 from smallmind.rag._prompt import compose
