@@ -159,6 +159,8 @@ class RagIndex:
 
         Raises:
             OperationCancelledError: stopped; ``details["report"]`` tells what was done.
+            DocumentError: a folder cannot be listed; nothing is deleted then.
+            MissingExtraError: a parser is not installed.
             RagBudgetError: the index may not hold more.
             RagIndexError: the index cannot be written.
         """

@@ -182,8 +182,9 @@ class RagPipeline:
                 retrieval=retrieval,
                 request_id=ids.request_id,
             )
-        prompt = self._composed(question, retrieval, user, client, options, has_system=has_system)
-        limit.check("composing a prompt")
+        prompt = self._composed(
+            question, retrieval, user, client, options, limit, has_system=has_system
+        )
         log.debug("the prompt is composed", sources=len(prompt.sources), tokens=prompt.tokens)
         remaining = limit.remaining_s
         return _Asked(
@@ -233,10 +234,12 @@ class RagPipeline:
         user: UserContext | None,
         client: ChatClient,
         options: GenerationOptions,
+        limit: WorkLimit,
         *,
         has_system: bool,
     ) -> ComposedPrompt:
         def count(system: str, message: str) -> int:
+            limit.check("composing a prompt")
             content = _message(system, message, has_system=has_system)
             rendered = client.render([*client.messages, {"role": "user", "content": content}])
             return len(self._engine.tokenize(rendered, add_special=True, parse_special=True))

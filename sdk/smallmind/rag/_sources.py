@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from smallmind.rag._documents import SourceDocument
+from smallmind.rag._errors import DocumentError
 from smallmind.rag._extraction import EXTRACTORS, extractor_of
 from smallmind_engine.telemetry import ReasonCode
 from smallmind_engine.telemetry.errors import ConfigError
@@ -65,7 +66,16 @@ class FolderSource:
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
-    entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        # To go on without it would delete from the index what is in it.
+        raise DocumentError(
+            ReasonCode.RAG_SOURCE_UNREADABLE,
+            f"the folder {str(folder)!r} cannot be read: {error}",
+            hint="make it readable, or index the folders that are",
+            source=str(folder),
+        ) from error
     for entry in entries:
         if entry.name.startswith("."):
             continue

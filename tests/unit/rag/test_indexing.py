@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from pdf_files import pdf
 from rag_indexes import LIBRARY, check_integrity, open_index, rows_of, texts
 from smallmind.rag import (
     ChunkingOptions,
+    DocumentError,
     FolderSource,
     HashingEmbedder,
     IndexLimits,
@@ -19,7 +24,7 @@ from smallmind.rag import (
     UserContext,
 )
 from smallmind_engine.control import CancellationToken
-from smallmind_engine.telemetry import OperationCancelledError, ReasonCode
+from smallmind_engine.telemetry import MissingExtraError, OperationCancelledError, ReasonCode
 from smallmind_engine.telemetry.errors import ConfigError
 
 
@@ -189,6 +194,38 @@ def test_a_folder_that_is_not_there_deletes_nothing(folder, tmp_path):
         with pytest.raises(ConfigError, match="is no folder"):
             index.update(FolderSource(tmp_path / "nowhere"))
         assert index.counts().documents == 4
+
+
+def test_a_folder_that_cannot_be_listed_deletes_nothing(folder, tmp_path, monkeypatch):
+    listed = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("below"):
+            raise PermissionError(13, "no")
+        return listed(path)
+
+    with open_index(tmp_path) as index:
+        index.update(FolderSource(folder))
+        monkeypatch.setattr(os, "scandir", scandir)
+        with pytest.raises(DocumentError, match="below' cannot be read"):
+            index.update(FolderSource(folder))
+        assert index.counts().documents == 4
+
+
+@pytest.mark.parametrize("module", ["markdown_it", "selectolax.lexbor", "pypdf"])
+def test_a_missing_parser_names_the_extra(folder, tmp_path, monkeypatch, module):
+    monkeypatch.setitem(sys.modules, module, None)
+    with open_index(tmp_path) as index, pytest.raises(MissingExtraError) as caught:
+        index.update(FolderSource(folder))
+    assert 'pip install "smallmind[rag]"' in str(caught.value)
+
+
+def test_an_import_brings_no_parser():
+    program = "import sys, smallmind.rag; print({'markdown_it', 'selectolax', 'pypdf'} & set(sys.modules))"
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "set()\n"
 
 
 def test_progress_reaches_its_end(folder, tmp_path):
