@@ -12,6 +12,7 @@ from smallmind._engine import Engine
 from smallmind._request_options import RequestKwargs, merged
 from smallmind.rag._access import UserContext
 from smallmind.rag._answers import RagAnswer, RagStream, answer_of
+from smallmind.rag._asking import in_thread
 from smallmind.rag._errors import InsufficientEvidenceError
 from smallmind.rag._escaping import harmless
 from smallmind.rag._grounding import GroundingRules
@@ -19,7 +20,7 @@ from smallmind.rag._index import RagIndex
 from smallmind.rag._prompt import ComposedPrompt, PromptOptions, compose
 from smallmind.rag._results import RetrievalResult
 from smallmind.rag._retrieval_options import Reranker, RetrievalOptions
-from smallmind_engine.control import WorkLimit
+from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.runtime import GenerationOptions
 from smallmind_engine.telemetry import (
     ChatTemplateError,
@@ -134,6 +135,24 @@ class RagPipeline:
             asked = self._asked(held, question, user, session_id, merged(options, kwargs))
             result = asked.client.send(asked.message, options=asked.options)
             return answer_of(result, asked.prompt.sources, asked.retrieval)
+
+    async def aask(
+        self,
+        question: str,
+        *,
+        user: UserContext | None = None,
+        session_id: str | None = None,
+        options: GenerationOptions | None = None,
+        **kwargs: Unpack[RequestKwargs],
+    ) -> RagAnswer:
+        """As ``ask``, for asyncio: cancelling the task stops the search or the generation."""
+        chosen = merged(options, kwargs)
+
+        def work(token: CancellationToken) -> RagAnswer:
+            mine = dataclasses.replace(chosen, cancellation=token)
+            return self.ask(question, user=user, session_id=session_id, options=mine)
+
+        return await in_thread(work, chosen.cancellation)
 
     def stream(
         self,

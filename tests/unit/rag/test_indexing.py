@@ -221,11 +221,10 @@ def test_a_missing_parser_names_the_extra(folder, tmp_path, monkeypatch, module)
 
 
 def test_an_import_brings_no_parser():
-    program = "import sys, smallmind.rag; print({'markdown_it', 'selectolax', 'pypdf'} & set(sys.modules))"
-    ran = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True
-    )
-    assert ran.stdout == "set()\n"
+    parsers = {"markdown_it", "selectolax", "pypdf"}
+    program = f"import sys, smallmind.rag; print({parsers} & set(sys.modules))"
+    ran = subprocess.run([sys.executable, "-c", program], stdout=subprocess.PIPE, check=True)
+    assert ran.stdout == b"set()\n"
 
 
 def test_progress_reaches_its_end(folder, tmp_path):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
+import threading
 import time
 
 import pytest
@@ -198,6 +200,41 @@ def test_cancelling_during_the_generation_keeps_what_there_is(pipeline):
     )
     assert answer.stop_reason is StopReason.CANCELLED_BY_CALLER
     assert 0 < len(answer.result.token_ids) < 10
+
+
+def test_asking_under_asyncio_gives_the_same_answer(pipeline):
+    expected = pipeline.ask("What do tides follow?", **GREEDY)
+    answer = asyncio.run(pipeline.aask("What do tides follow?", **GREEDY))
+    assert answer.text == expected.text
+    assert answer.sources == expected.sources
+
+
+def test_cancelling_the_task_stops_the_request(pipeline, recorder):
+    async def ask_and_leave():
+        begun, left = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+
+        def hold(chunk):
+            loop.call_soon_threadsafe(begun.set)
+            left.wait(10.0)
+
+        task = asyncio.ensure_future(
+            pipeline.aask(
+                "What do tides follow?",
+                **{**GREEDY, "max_tokens": 60},
+                on_token=hold,
+            )
+        )
+        await begun.wait()
+        task.cancel()
+        # After the turn of the loop in which the task learns of it.
+        loop.call_later(0.05, left.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(ask_and_leave())
+    (stopped,) = recorder.of(InferenceStopped)
+    assert stopped.reason is StopReason.CANCELLED_BY_CALLER
 
 
 def test_cancelling_during_the_search_ends_it(engine, tmp_path, recorder):
