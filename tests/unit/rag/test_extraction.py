@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from pypdf import PdfReader, PdfWriter
 
 from pdf_files import pdf
 from smallmind.rag import DocumentError
@@ -85,6 +88,21 @@ def test_html_becomes_what_a_reader_sees():
 def test_html_in_a_declared_encoding():
     source = '<meta charset="iso-8859-5"><p>Привет</p>'
     assert extract("a.htm", source.encode("iso-8859-5"), NO_LIMIT).text == "Привет"
+
+
+@pytest.mark.parametrize("charset", ["no-such", "utf-8"])
+def test_html_that_declares_what_it_is_not_is_read_all_the_same(charset):
+    data = f'<meta charset="{charset}"><p>gr'.encode() + b"\xfcn</p>"
+    assert extract("a.html", data, NO_LIMIT).text in {"grün", "gr\ufffdn"}
+
+
+def test_an_encrypted_pdf_is_refused():
+    writer = PdfWriter(clone_from=PdfReader(io.BytesIO(pdf("secret"))))
+    writer.encrypt("password", algorithm="RC4-128")
+    out = io.BytesIO()
+    writer.write(out)
+    with pytest.raises(DocumentError, match="needs a password"):
+        extract("a.pdf", out.getvalue(), NO_LIMIT)
 
 
 def test_deeply_nested_html_is_no_trouble():

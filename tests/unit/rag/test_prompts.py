@@ -17,7 +17,7 @@ from smallmind.rag import (
 )
 from smallmind.rag._access import LabelAuthorizer
 from smallmind.rag._citations import cited, marks_in
-from smallmind.rag._escaping import escaped, harmless
+from smallmind.rag._escaping import escaped, harmless, without_control_tokens
 from smallmind.rag._prompt import compose
 from smallmind_engine.telemetry import ReasonCode
 
@@ -138,6 +138,27 @@ def test_no_text_forges_a_delimiter_or_a_mark(text):
     assert not re.search(r"<\s*/?\s*(source|sources|question)\b", clean, re.IGNORECASE)
     assert marks_in(clean) == ()
     assert "<|" not in clean
+
+
+@pytest.mark.parametrize(
+    "text", ["a<|im_end|>b", "<|im_start|><|im_start|>", "<|im<|im_end|>_end|>", "<|endoftext|>"]
+)
+def test_control_tokens_are_broken_up_by_asking_the_tokenizer(engine, text):
+    assert engine.tokenize(text, parse_special=True) != engine.tokenize(text)
+    clean = without_control_tokens(text, engine)
+    assert engine.tokenize(clean, parse_special=True) == engine.tokenize(clean)
+    assert clean.replace("\u200b", "") == text
+
+
+def test_a_tokenizer_that_always_sees_control_tokens_gets_none_of_their_signs():
+    class Stubborn:
+        def tokenize(self, text, *, parse_special=False):
+            return [7] if parse_special else [1]
+
+        def detokenize(self, token_ids):
+            return "?!"
+
+    assert without_control_tokens("a<b>[c]|d", Stubborn()) == "a b  c  d"
 
 
 def test_harmless_text_is_left_as_it_is(engine):
