@@ -41,8 +41,9 @@ bench-parts: $(VENV)/.dev  ## the benchmarks of single parts
 fuzz: $(VENV)/.dev  ## mutated GGUF files (FUZZ_COUNT=100000)
 	$(BIN)/python tests/benchmarks/fuzz_gguf.py --count $(FUZZ_COUNT) $(ARGS)
 
-docs: $(VENV)/.dev  ## write the generated pages of docs/ again
+docs: $(VENV)/.dev  ## write the generated pages of docs/, the dashboards and the rules again
 	$(BIN)/python docs/generate.py $(ARGS)
+	$(BIN)/python dashboards/generate.py $(ARGS)
 
 clean:  ## delete everything that was made here; the model cache stays
 	rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis

@@ -1,4 +1,4 @@
-"""Make the reference pages that are tables of the code: reason codes, events and metrics.
+"""Make the pages that are tables of the code: reason codes, events, metrics, operating questions.
 
 Run ``python docs/generate.py`` after a change; ``--check`` writes nothing and exits with 1 when a
 page is out of date.
@@ -23,6 +23,7 @@ from smallmind_engine.telemetry import (
 )
 
 REFERENCE: Final = Path(__file__).parent / "reference"
+DASHBOARDS: Final = str(Path(__file__).parents[1] / "dashboards")
 NOTE: Final = "<!-- Made by docs/generate.py: change the code, then run it again. -->"
 
 
@@ -117,11 +118,21 @@ def cli() -> str:
     return render_cli_page()
 
 
+def operate() -> str:
+    """The page of operating questions, from the tables of dashboards and alerts."""
+    if DASHBOARDS not in sys.path:
+        sys.path.append(DASHBOARDS)
+    from pages.operate_page import render_operate_page
+
+    return render_operate_page()
+
+
 PAGES: Final[dict[str, Callable[[], str]]] = {
     "reason-codes.md": reason_codes,
     "events.md": event_types,
     "metrics.md": metrics,
     "cli.md": cli,
+    "../operate.md": operate,
 }
 
 

@@ -24,21 +24,32 @@ QUERY_TIMEOUT_S = 30.0
 
 _CONFIG = """\
 global:
-  scrape_interval: 200ms
-  scrape_timeout: 200ms
+  scrape_interval: {every}
+  scrape_timeout: {every}
+  evaluation_interval: 500ms
 scrape_configs:
   - job_name: smallmind
     static_configs:
       - targets: ["{target}"]
+"""
+_RULES = """\
+rule_files: ["{rules}"]
+"""
+_ALERTING = """\
+alerting:
+  alertmanagers:
+    - static_configs:
+        - targets: ["{alertmanager}"]
 """
 
 _T = TypeVar("_T")
 
 
 def find_binary(name: str) -> str:
-    """Path of ``prometheus`` or ``promtool``; skips the test without it, fails it in CI.
+    """Path of a server or tool of Prometheus; skips the test without it, fails it in CI.
 
-    ``PROMETHEUS_BIN`` names the server; ``promtool`` is looked for beside it too.
+    ``PROMETHEUS_BIN`` names the server; the others are looked for beside it too. Debian calls
+    the Alertmanager ``prometheus-alertmanager``.
     """
     server = os.environ.get("PROMETHEUS_BIN") or shutil.which("prometheus")
     if name == "prometheus":
@@ -48,7 +59,8 @@ def find_binary(name: str) -> str:
         found = str(beside) if beside and beside.exists() else shutil.which(name)
     if found is not None:
         return found
-    message = f"{name} is not installed: apt-get install prometheus, or set PROMETHEUS_BIN"
+    package = "prometheus-alertmanager" if "alertmanager" in name else "prometheus"
+    message = f"{name} is not installed: apt-get install {package}, or set PROMETHEUS_BIN"
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
@@ -109,35 +121,52 @@ class PrometheusServer:
 
 
 @contextmanager
-def running_prometheus(target: str, folder: Path) -> Iterator[PrometheusServer]:
-    """A Prometheus that scrapes ``target`` (``host:port``) five times a second.
+def running_prometheus(
+    target: str,
+    folder: Path,
+    *,
+    every: str = "300ms",
+    rules: Path | None = None,
+    alertmanager: str = "",
+) -> Iterator[PrometheusServer]:
+    """A Prometheus that scrapes ``target`` (``host:port``).
 
     Args:
         target: what it scrapes.
         folder: for its configuration, data and log.
+        every: how often, and how long a scrape may take.
+        rules: a file of rules, evaluated twice a second.
+        alertmanager: where alerts go, as ``host:port``.
     """
     binary = find_binary("prometheus")
     config = folder / "prometheus.yml"
-    config.write_text(_CONFIG.format(target=target), encoding="utf-8")
-    port = _free_port()
-    with (folder / "prometheus.log").open("wb") as log:
-        process = subprocess.Popen(
-            [
-                binary,
-                f"--config.file={config}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                "--enable-feature=exemplar-storage",
-            ],
-            stdout=log,
-            stderr=subprocess.STDOUT,
-        )
+    text = _CONFIG.format(target=target, every=every)
+    text += _RULES.format(rules=rules) if rules else ""
+    text += _ALERTING.format(alertmanager=alertmanager) if alertmanager else ""
+    config.write_text(text, encoding="utf-8")
+    port = free_port()
+    command = [
+        binary,
+        f"--config.file={config}",
+        f"--storage.tsdb.path={folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{port}",
+        "--enable-feature=exemplar-storage",
+    ]
+    with running_server(command, folder / "prometheus.log") as process:
+        server = PrometheusServer(f"http://127.0.0.1:{port}", process)
+        eventually(lambda: server.ready() or process.poll() is not None, bool, START_TIMEOUT_S)
+        if process.poll() is not None:
+            pytest.fail((folder / "prometheus.log").read_text(encoding="utf-8")[-2000:])
+        yield server
+
+
+@contextmanager
+def running_server(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A server of others, as a child process that ends with the block."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT)
         try:
-            server = PrometheusServer(f"http://127.0.0.1:{port}", process)
-            eventually(lambda: server.ready() or process.poll() is not None, bool, START_TIMEOUT_S)
-            if process.poll() is not None:
-                pytest.fail((folder / "prometheus.log").read_text(encoding="utf-8")[-2000:])
-            yield server
+            yield process
         finally:
             process.terminate()
             try:
@@ -147,7 +176,7 @@ def running_prometheus(target: str, folder: Path) -> Iterator[PrometheusServer]:
                 process.wait(20)
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return probe.getsockname()[1]

@@ -4,7 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from smallmind_exporters.metrics import FAMILIES, PREFIX, Family, Label
+from smallmind_exporters import conventions
+from smallmind_exporters.metrics import (
+    FAMILIES,
+    PREFIX,
+    Family,
+    Label,
+    Stability,
+    otel_instrument,
+    otel_name,
+    otel_unit,
+)
 
 _SECTIONS = (
     ("Requests", ("request", "queue_depth", "rejected", "backpressure")),
@@ -21,7 +31,7 @@ _SECTIONS = (
             "decode_",
         ),
     ),
-    ("Tokens", ("prompt_", "generated_")),
+    ("Tokens", ("prompt_", "generated_", "request_tokens")),
     ("KV cache", ("kv_", "prefix_")),
     (
         "Models and memory",
@@ -31,6 +41,8 @@ _SECTIONS = (
     ("Retrieval", ("retrieval",)),
     ("The service and its telemetry", ("degraded", "log_", "telemetry_")),
 )
+
+_STABILITY = {Stability.DEVELOPMENT: "in development", Stability.DEPRECATED: "deprecated"}
 
 _NOTES = {
     "Operations of the model": """\
@@ -52,7 +64,7 @@ sum by (op) (rate(smallmind_kernel_read_bytes_total[1m]))
 """,
 }
 
-_INTRODUCTION = """\
+_INTRODUCTION = f"""\
 # Metrics
 
 <!-- Made by docs/generate.py: change the code, then run it again. -->
@@ -75,6 +87,10 @@ What holds for all of them:
   `smallmind_telemetry_invalid_values_total`.
 * In OpenMetrics the histograms marked so carry exemplars with `trace_id` and `span_id` of the
   last sampled request in each bucket.
+* Each tells what it is called in OpenTelemetry: the name of the GenAI semantic conventions where
+  there is one (as of version {conventions.VERSION}), else one that begins with `smallmind.`.
+* A metric in development may change in any version; all others change only after a version in
+  which they are deprecated.
 """
 
 
@@ -117,16 +133,21 @@ def _entry(family: Family) -> str:
     if family.labels:
         facts.append("labels " + ", ".join(f"`{label.name}`" for label in family.labels))
     facts.append(f"since {family.since}")
+    if family.stability is not Stability.STABLE:
+        facts.append(
+            f"in {family.stability}" if family.stability == "development" else "deprecated"
+        )
     lines = [f"\n### `{PREFIX}{family.name}`\n", f"{family.help}\n", f"* {'; '.join(facts)}"]
     source = _source(family)
     if source:
         lines.append(f"* from {source}")
     if family.buckets:
         lines.append("* buckets " + ", ".join(f"{bound:g}" for bound in family.buckets))
+    instrument = str(otel_instrument(family)).replace("_", "-")
+    lines.append(f"* in OpenTelemetry `{otel_name(family)}`, {instrument}, `{otel_unit(family)}`")
     if family.convention:
         lines.append(
-            f"* stands for `{family.convention}` of the OpenTelemetry GenAI conventions, whose"
-            " buckets are the first of these"
+            "* the OpenTelemetry GenAI conventions advise its buckets, as the first of these"
         )
     if family.exemplars:
         lines.append("* carries exemplars")
@@ -138,6 +159,8 @@ def _source(family: Family) -> str:
         return "the events of each request's life"
     if family.health is not None:
         return "the health of the event bus"
+    if not family.readings:
+        return "the exporter itself"
     return ", ".join(dict.fromkeys(f"`{reading.event.__name__}`" for reading in family.readings))
 
 

@@ -7,7 +7,16 @@ from smallmind_exporters.metrics.family import (
     Label,
     MetricKind,
     Reading,
+    Stability,
     Stage,
+)
+from smallmind_exporters.metrics.opentelemetry import (
+    Instrument,
+    convention_attributes,
+    otel_attribute,
+    otel_instrument,
+    otel_name,
+    otel_unit,
 )
 from smallmind_exporters.metrics.series import Counter, Exemplar, Gauge, Histogram, Series
 from smallmind_exporters.metrics.store import MetricStore
@@ -21,10 +30,17 @@ __all__ = [
     "Gauge",
     "Gauging",
     "Histogram",
+    "Instrument",
     "Label",
     "MetricKind",
     "MetricStore",
     "Reading",
     "Series",
+    "Stability",
     "Stage",
+    "convention_attributes",
+    "otel_attribute",
+    "otel_instrument",
+    "otel_name",
+    "otel_unit",
 ]

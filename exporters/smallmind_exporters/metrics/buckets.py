@@ -1,7 +1,7 @@
-"""Bucket boundaries of the histograms, in seconds.
+"""Bucket boundaries of the histograms, in seconds and tokens.
 
-The first three begin with the boundaries that the OpenTelemetry GenAI conventions advise, so that
-dashboards made for those keep working, and go on upwards for slow CPUs.
+Those that stand for a metric of the OpenTelemetry GenAI conventions begin with the boundaries that
+these advise, so that dashboards made for them keep working, and go on upwards for slow CPUs.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ CONVENTION_PER_TOKEN: Final = (
     *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75),
     *(1.0, 2.5),
 )
+CONVENTION_TOKENS: Final = tuple(float(4**power) for power in range(14))
 
 FIRST_TOKEN: Final = (*CONVENTION_FIRST_TOKEN, 20.0, 40.0, 80.0, 160.0)
 DURATION: Final = (*CONVENTION_DURATION, 163.84, 327.68, 655.36)
@@ -30,3 +31,4 @@ CONSUMER_WAIT: Final = (
     *(0.0001, 0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5),
     *(1.0, 5.0, 10.0, 60.0),
 )
+TOKENS: Final = CONVENTION_TOKENS

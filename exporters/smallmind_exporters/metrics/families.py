@@ -10,35 +10,36 @@ from typing import Final
 
 from smallmind_engine.telemetry import (
     BackpressureApplied,
-    Degraded,
     InferenceStopped,
-    KernelExecuted,
     KernelsPrepared,
     KVCacheEvicted,
     KVCacheLookup,
     KVCacheUsage,
-    MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
     ModelLoadEnded,
     PrefillEnded,
     RequestAdmitted,
     RequestRejected,
-    RuntimeLogEvent,
     TokenGenerated,
     TokenizerDiagnosed,
 )
+from smallmind_exporters import conventions
 from smallmind_exporters.metrics import buckets, labels, readings
-from smallmind_exporters.metrics.family import Family, Gauging, MetricKind, Stage, count, one, rows
+from smallmind_exporters.metrics.family import (
+    Family,
+    Gauging,
+    MetricKind,
+    Stage,
+    count,
+    one,
+    rows,
+)
+from smallmind_exporters.metrics.kernel_families import KERNEL_FAMILIES
 from smallmind_exporters.metrics.retrieval_families import RETRIEVAL_FAMILIES
+from smallmind_exporters.metrics.telemetry_families import TELEMETRY_FAMILIES
 
 PREFIX: Final = "smallmind_"
-
-INVALID_VALUES: Final = Family(
-    name="telemetry_invalid_values_total",
-    kind=MetricKind.COUNTER,
-    help="Readings left out because they were negative, infinite or not a number.",
-)
 
 FAMILIES: Final[tuple[Family, ...]] = (
     # Requests.
@@ -46,6 +47,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="requests_total",
         kind=MetricKind.COUNTER,
         help="Requests that ended, in whatever way.",
+        annotation="{request}",
         labels=(labels.MODEL, labels.OPERATION, labels.STATUS, labels.STOP_REASON),
         combinations=tuple(
             (operation, status, reason)
@@ -58,6 +60,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="requests_in_flight",
         kind=MetricKind.GAUGE,
         help="Requests that run now.",
+        annotation="{request}",
         labels=(labels.MODEL,),
         stage=Stage.RUNNING,
     ),
@@ -65,6 +68,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="queue_depth",
         kind=MetricKind.GAUGE,
         help="Requests that wait in the queue now.",
+        annotation="{request}",
         labels=(labels.MODEL,),
         stage=Stage.WAITING,
     ),
@@ -72,6 +76,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="rejected_total",
         kind=MetricKind.COUNTER,
         help="Requests turned away before they ran.",
+        annotation="{request}",
         labels=(labels.MODEL, labels.REJECT_REASON),
         readings=(rows(RequestRejected, lambda e: (((e.reason,), 1),)),),
     ),
@@ -79,11 +84,20 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="backpressure_total",
         kind=MetricKind.COUNTER,
         help="Times that a full queue or buffer had an effect.",
+        annotation="{event}",
         labels=(labels.MODEL, labels.BACKPRESSURE_REASON, labels.POLICY),
         combinations=labels.BACKPRESSURE_POLICIES,
         readings=(rows(BackpressureApplied, lambda e: (((e.reason, e.policy), 1),)),),
     ),
     # Time.
+    Family(
+        name="request_errors_total",
+        kind=MetricKind.COUNTER,
+        help="Requests that failed or were turned away, by the class of the error.",
+        annotation="{request}",
+        labels=(labels.MODEL, labels.ERROR_TYPE),
+        readings=(rows(InferenceStopped, readings.error_rows),),
+    ),
     Family(
         name="request_duration_seconds",
         kind=MetricKind.HISTOGRAM,
@@ -93,7 +107,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         buckets=buckets.DURATION,
         readings=(rows(InferenceStopped, lambda e: (((e.status,), e.duration_s),)),),
         exemplars=True,
-        convention="gen_ai.server.request.duration",
+        convention=conventions.SERVER_REQUEST_DURATION,
     ),
     Family(
         name="queue_seconds",
@@ -113,7 +127,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         buckets=buckets.FIRST_TOKEN,
         readings=(one(InferenceStopped, readings.time_to_first_token),),
         exemplars=True,
-        convention="gen_ai.server.time_to_first_token",
+        convention=conventions.SERVER_TIME_TO_FIRST_TOKEN,
     ),
     Family(
         name="time_per_output_token_seconds",
@@ -124,7 +138,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL,),
         buckets=buckets.PER_TOKEN,
         readings=(one(InferenceStopped, readings.time_per_output_token),),
-        convention="gen_ai.server.time_per_output_token",
+        convention=conventions.SERVER_TIME_PER_OUTPUT_TOKEN,
     ),
     Family(
         name="inter_token_seconds",
@@ -182,10 +196,20 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         name="generated_tokens_total",
         kind=MetricKind.COUNTER,
-        help="Tokens generated, those of requests included that did not complete.",
+        help="Tokens generated, told one by one, so not by engines with detail=request.",
         unit="tokens",
         labels=(labels.MODEL,),
         readings=(count(TokenGenerated),),
+    ),
+    Family(
+        name="request_tokens",
+        kind=MetricKind.HISTOGRAM,
+        help="Tokens of a request's prompt, and tokens that it generated, once it ran.",
+        unit="tokens",
+        labels=(labels.MODEL, labels.TOKEN_TYPE),
+        buckets=buckets.TOKENS,
+        readings=(rows(InferenceStopped, readings.request_token_rows),),
+        convention=conventions.CLIENT_TOKEN_USAGE,
     ),
     # KV cache.
     Family(
@@ -216,6 +240,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="kv_cache_lookups_total",
         kind=MetricKind.COUNTER,
         help="Prompts held against a session's cache.",
+        annotation="{lookup}",
         labels=(labels.MODEL, labels.RESULT),
         readings=(rows(KVCacheLookup, readings.lookup_rows),),
     ),
@@ -239,6 +264,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="kv_cache_evictions_total",
         kind=MetricKind.COUNTER,
         help="Idle caches dropped to make room.",
+        annotation="{eviction}",
         labels=(labels.MODEL, labels.EVICTION_REASON),
         readings=(rows(KVCacheEvicted, lambda e: (((e.reason,), 1),)),),
     ),
@@ -247,6 +273,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="model_info",
         kind=MetricKind.INFO,
         help="What is loaded; always 1.",
+        annotation="{model}",
         labels=(
             labels.MODEL,
             labels.ARCHITECTURE,
@@ -272,6 +299,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="model_loads_total",
         kind=MetricKind.COUNTER,
         help="Loads that ended.",
+        annotation="{load}",
         labels=(labels.MODEL, labels.LOAD_STATUS),
         readings=(rows(ModelLoadEnded, lambda e: (((e.status,), 1),)),),
     ),
@@ -279,6 +307,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="kernel_compilations_total",
         kind=MetricKind.COUNTER,
         help="Kernels made ready for models, by whether they had to be compiled.",
+        annotation="{kernel}",
         labels=(labels.MODEL, labels.KERNEL_SOURCE),
         readings=(rows(KernelsPrepared, readings.kernel_rows),),
     ),
@@ -290,55 +319,12 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL,),
         readings=(one(KernelsPrepared, lambda e: e.duration_s),),
     ),
-    # Operations of the model, with detail="kernel" only.
-    Family(
-        name="kernel_seconds_total",
-        kind=MetricKind.COUNTER,
-        help="Time that operations of the model took.",
-        unit="seconds",
-        labels=(labels.MODEL, labels.OP, labels.OPERAND_TYPES),
-        readings=(rows(KernelExecuted, readings.operation_rows("duration_s")),),
-    ),
-    Family(
-        name="kernel_read_bytes_total",
-        kind=MetricKind.COUNTER,
-        help="Bytes that operations of the model read, each counted once a call.",
-        unit="bytes",
-        labels=(labels.MODEL, labels.OP, labels.OPERAND_TYPES),
-        readings=(rows(KernelExecuted, readings.operation_rows("read_bytes")),),
-    ),
-    Family(
-        name="kernel_flops_total",
-        kind=MetricKind.COUNTER,
-        help="Multiplications and additions of operations of the model, of integers too.",
-        labels=(labels.MODEL, labels.OP, labels.OPERAND_TYPES),
-        readings=(rows(KernelExecuted, readings.operation_rows("flops")),),
-    ),
-    Family(
-        name="machine_read_bytes_per_second",
-        kind=MetricKind.GAUGE,
-        help="Bytes a second that the machine reads from memory at most, as measured at load.",
-        readings=(one(MachineMeasured, lambda e: e.read_bytes_per_second),),
-        summed=False,
-    ),
-    Family(
-        name="machine_flops_per_second",
-        kind=MetricKind.GAUGE,
-        help="Float32 operations a second of a matrix product at most, as measured at load.",
-        readings=(one(MachineMeasured, lambda e: e.flops_per_second),),
-        summed=False,
-    ),
-    Family(
-        name="machine_byte_ops_per_second",
-        kind=MetricKind.GAUGE,
-        help="8-bit operations a second of compiled kernels at most, as measured at load.",
-        readings=(one(MachineMeasured, lambda e: e.byte_ops_per_second),),
-        summed=False,
-    ),
+    *KERNEL_FAMILIES,
     Family(
         name="tokenizer_issues_total",
         kind=MetricKind.COUNTER,
         help="What loaded tokenizers lacked, and the fallbacks they took.",
+        annotation="{issue}",
         labels=(labels.MODEL, labels.TOKENIZER_REASON),
         readings=(rows(TokenizerDiagnosed, readings.issue_rows),),
     ),
@@ -355,38 +341,10 @@ FAMILIES: Final[tuple[Family, ...]] = (
         name="memory_budget_events_total",
         kind=MetricKind.COUNTER,
         help="Times that the memory budget gave less than was asked for, or refused.",
+        annotation="{event}",
         labels=(labels.MODEL, labels.BUDGET_REASON, labels.CATEGORY),
         readings=(rows(MemoryBudgetEvent, lambda e: (((e.reason, e.category), 1),)),),
     ),
     *RETRIEVAL_FAMILIES,
-    # The service as a whole, and telemetry itself.
-    Family(
-        name="degraded_total",
-        kind=MetricKind.COUNTER,
-        help="Times that something began to work less well than asked for.",
-        labels=(labels.DEGRADE_REASON,),
-        readings=(rows(Degraded, lambda e: (((e.reason,), 1),)),),
-    ),
-    Family(
-        name="log_events_total",
-        kind=MetricKind.COUNTER,
-        help="Log events by severity.",
-        labels=(labels.LEVEL,),
-        readings=(rows(RuntimeLogEvent, lambda e: (((e.level.name.lower(),), 1),)),),
-    ),
-    Family(
-        name="telemetry_exporter_errors_total",
-        kind=MetricKind.COUNTER,
-        help="Exceptions raised by exporters; requests went on.",
-        labels=(labels.EXPORTER,),
-        health=lambda health: health.errors,
-    ),
-    Family(
-        name="telemetry_events_dropped_total",
-        kind=MetricKind.COUNTER,
-        help="Events lost because the queue of a slow exporter was full.",
-        labels=(labels.EXPORTER,),
-        health=lambda health: health.dropped,
-    ),
-    INVALID_VALUES,
+    *TELEMETRY_FAMILIES,
 )

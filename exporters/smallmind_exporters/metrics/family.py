@@ -31,6 +31,18 @@ class Gauging(StrEnum):
     MAXIMUM = "maximum"
 
 
+class Stability(StrEnum):
+    """What may be relied on.
+
+    ``stable``: name, unit and labels change only after a version in which the metric is
+    deprecated. ``development``: they may change in any version.
+    """
+
+    STABLE = "stable"
+    DEVELOPMENT = "development"
+    DEPRECATED = "deprecated"
+
+
 class Stage(StrEnum):
     """Where a request can be, for the gauges that count requests."""
 
@@ -114,6 +126,11 @@ class Family:
         exemplars: whether buckets remember the trace of their last value.
         convention: the metric of the OpenTelemetry GenAI conventions that it stands for; its
             buckets are then an exact prefix of ours.
+        otel: its OpenTelemetry name after ``smallmind.``, where the one that follows from
+            ``name`` would not do; see ``otel_name``.
+        annotation: what is counted, as OpenTelemetry writes it in its unit; only where ``unit``
+            is empty: ``{request}``, ``By/s``.
+        stability: what may be relied on.
         since: the version it came with.
     """
 
@@ -131,6 +148,9 @@ class Family:
     health: Callable[[ExporterHealth], float] | None = None
     exemplars: bool = False
     convention: str = ""
+    otel: str = ""
+    annotation: str = ""
+    stability: Stability = Stability.STABLE
     since: str = "0.1.0"
 
     @property

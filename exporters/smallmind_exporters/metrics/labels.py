@@ -12,6 +12,7 @@ from smallmind_engine.telemetry import (
     RequestStatus,
     StopReason,
 )
+from smallmind_exporters import conventions
 from smallmind_exporters.metrics.family import Label
 
 FEW: Final = 16
@@ -35,6 +36,22 @@ MODEL: Final = Label("model", "name under which the model was loaded", limit=50)
 OPERATION: Final = Label("operation", "what was asked for", ("text_completion", "chat"), limit=FEW)
 STATUS: Final = Label("status", "how it ended", tuple(RequestStatus))
 STOP_REASON: Final = Label("reason", "why the request stopped", tuple(StopReason))
+# What ends requests; others, such as errors of callers' own callbacks, appear when they occur.
+ERROR_TYPE: Final = Label(
+    "error_type",
+    "class of the error",
+    (
+        "BackpressureError",
+        "ChatTemplateError",
+        "ClosedError",
+        "ConcurrentSessionUseError",
+        "ContextOverflowError",
+        "InferenceError",
+        "MemoryBudgetError",
+        "TokenizerError",
+    ),
+    limit=32,
+)
 LOAD_STATUS: Final = Label(
     "status",
     "how the load ended",
@@ -82,6 +99,11 @@ PHASE: Final = Label("phase", "where the request's time went", tuple(Phase))
 LOAD_PHASE: Final = Label("phase", "the step of loading", limit=FEW)
 SOURCE: Final = Label(
     "source", "whether prefill computed them or found them cached", ("computed", "cached")
+)
+TOKEN_TYPE: Final = Label(
+    "type",
+    "whether the request brought them or they were generated",
+    (conventions.TOKEN_INPUT, conventions.TOKEN_OUTPUT),
 )
 KERNEL_SOURCE: Final = Label(
     "source", "whether they were compiled or found compiled", ("compiled", "cached")

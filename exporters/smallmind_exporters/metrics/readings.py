@@ -73,6 +73,18 @@ def prompt_token_rows(event: PrefillEnded) -> Rows:
     return ((("computed",), event.computed_tokens), (("cached",), event.cached_tokens))
 
 
+def error_rows(event: InferenceStopped) -> Rows:
+    """The error that ended the request, when one did."""
+    return (((event.error_type,), 1),) if event.error_type else ()
+
+
+def request_token_rows(event: InferenceStopped) -> Rows:
+    """Tokens in and out, of requests that had a first token; others have no usage to tell."""
+    if event.time_to_first_token_s is None:
+        return ()
+    return ((("input",), event.prompt_tokens), (("output",), event.completion_tokens))
+
+
 def lookup_rows(event: KVCacheLookup) -> Rows:
     """One lookup, by result."""
     return ((("hit" if event.hit else "miss",), 1),)

@@ -21,11 +21,12 @@ from smallmind_engine.telemetry.events import (
     RequestQueued,
     RequestRejected,
 )
-from smallmind_exporters.metrics.families import FAMILIES, INVALID_VALUES
+from smallmind_exporters.metrics.families import FAMILIES
 from smallmind_exporters.metrics.family import CUMULATIVE, Family, Label, MetricKind
 from smallmind_exporters.metrics.labels import MODEL
 from smallmind_exporters.metrics.requests import RequestTracker
 from smallmind_exporters.metrics.series import Counter, Gauge, Series, new_series
+from smallmind_exporters.metrics.telemetry_families import EVENTS, INVALID_VALUES
 
 OTHER: Final = "_other"
 UNKNOWN: Final = "unknown"
@@ -240,8 +241,9 @@ class MetricStore:
                     for values, series in tuple(rows.items()):
                         shown[prefix + values] = series.copy()
             self._add_requests(result)
-            if INVALID_VALUES in result:
-                result[INVALID_VALUES][()] = self._invalid.copy()
+            for family, number in ((INVALID_VALUES, self._invalid.value), (EVENTS, self._taken)):
+                if family in result:
+                    result[family][()] = Counter(number)
         return result
 
     def _add_requests(self, result: Snapshot) -> None:
@@ -272,6 +274,11 @@ def merge(into: Snapshot, other: Snapshot) -> None:
                 mine[values].merge(series)
             else:
                 mine[values] = series
+
+
+def cumulative(snapshot: Snapshot) -> Snapshot:
+    """What of a snapshot stays when its engine is gone: what was counted, but no state."""
+    return {family: rows for family, rows in snapshot.items() if family.kind in CUMULATIVE}
 
 
 def _clean(value: str) -> str:

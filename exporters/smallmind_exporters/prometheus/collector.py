@@ -6,7 +6,9 @@ Imported when an exporter is made, because it needs ``prometheus_client``.
 from __future__ import annotations
 
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
 from typing import Final
 from weakref import WeakKeyDictionary
 
@@ -34,8 +36,11 @@ from smallmind_exporters.metrics import (
     Series,
 )
 from smallmind_exporters.metrics import Exemplar as TraceExemplar
-from smallmind_exporters.metrics.family import CUMULATIVE
-from smallmind_exporters.metrics.store import Snapshot, merge
+from smallmind_exporters.metrics.store import Snapshot, cumulative, merge
+from smallmind_exporters.metrics.telemetry_families import PROCESSES
+from smallmind_exporters.prometheus.processes import ProcessFolder
+
+LONGEST_EXEMPLAR: Final = 128  # characters of names and values, as OpenMetrics says
 
 HealthSource = Callable[[], Iterable[ExporterHealth]]
 _Rows = dict[tuple[str, ...], Series]
@@ -51,13 +56,15 @@ class EnginesCollector:
     """Shows the engines of one registry together: their numbers add up.
 
     What a closed engine counted stays counted, so that counters never go back; its gauges go.
+    With a folder that several processes share, the numbers of all of them add up.
     """
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
         self._engines: dict[MetricStore, list[HealthSource]] = {}
         self._closed: Snapshot = {}
-        self._health_failures = 0
+        self._failures = 0
+        self._processes: ProcessFolder | None = None
         renew_in_child(self)
 
     def attach(self, store: MetricStore) -> None:
@@ -77,23 +84,44 @@ class EnginesCollector:
         try:
             return _rows_of_health(source())
         except Exception:  # noqa: BLE001 - one raising collector would fail everyone's scrape
-            self._health_failures += 1
-            failed = ExporterHealth(
-                "prometheus", attached=True, errors=self._health_failures, dropped=0, last_error=""
-            )
-            return _rows_of_health((failed,))
+            self._failures += 1
+            return {}
 
     def detach(self, store: MetricStore) -> None:
         """Keep what the engine counted, and let go of it."""
         with self._lock:
             if self._engines.pop(store, None) is None:
                 return
-            counted = {
-                family: rows
-                for family, rows in store.snapshot().items()
-                if family.kind in CUMULATIVE
-            }
-            merge(self._closed, counted)
+            merge(self._closed, cumulative(store.snapshot()))
+            last = not self._engines
+        if last and self._processes is not None:
+            self._processes.stop()
+
+    def share(self, folder: Path) -> None:
+        """Show the numbers of all processes that share ``folder``, and tell them ours.
+
+        Raises:
+            ExporterError: the folder cannot be used, or another one is shared already.
+        """
+        with self._lock:
+            if self._processes is None:
+                owner = weakref.ref(self)  # or the two would keep each other alive
+                self._processes = ProcessFolder(folder, lambda: _own_of(owner))
+            elif self._processes.folder != folder:
+                raise ExporterError(
+                    ReasonCode.EXPORTER_UNAVAILABLE,
+                    f"the registry shares {self._processes.folder} with other processes already,"
+                    f" and cannot share {folder} too",
+                    hint="give all exporters of a registry the same folder",
+                    folder=str(folder),
+                )
+            processes = self._processes
+        processes.start()
+
+    def write(self) -> None:
+        """Let the other processes see the numbers as they are now."""
+        if self._processes is not None:
+            self._processes.write()
 
     def begin_in_child(self) -> None:
         """Begin anew, as in a forked child."""
@@ -104,19 +132,53 @@ class EnginesCollector:
         """The families without their numbers, for the registry's check on duplicate names."""
         return (_empty(family) for family in FAMILIES)
 
-    def collect(self) -> Iterator[Metric]:
-        """The families with their numbers at one moment. Changes nothing."""
+    def own(self) -> Snapshot:
+        """The numbers of this process at one moment."""
         with self._lock:
             engines = tuple(self._engines.items())
             snapshots = [store.snapshot() for store, _ in engines]
-            total: Snapshot = {}
+            total: Snapshot = {PROCESSES: {(): _one()}}
             merge(total, {family: _copies(rows) for family, rows in self._closed.items()})
             for snapshot in snapshots:
                 merge(total, snapshot)
             for _, sources in engines:
                 for health in tuple(sources):
                     merge(total, self._health_rows(health))
+            failures = self._failures + (self._processes.failures if self._processes else 0)
+            if failures:
+                merge(total, _rows_of_health((_failed(failures),)))
+        return total
+
+    def collect(self) -> Iterator[Metric]:
+        """The families with their numbers at one moment. Changes nothing."""
+        others = () if self._processes is None else self._others(self._processes)
+        total = self.own()
+        for snapshot in others:
+            merge(total, snapshot)
         return (_render(family, total.get(family, {})) for family in FAMILIES)
+
+    def _others(self, processes: ProcessFolder) -> Iterable[Snapshot]:
+        """The numbers of the other processes; what fails is counted, and never fails the scrape."""
+        try:
+            return processes.others()
+        except Exception:  # noqa: BLE001 - as in _health_rows
+            self._failures += 1
+            return ()
+
+
+def _failed(failures: int) -> ExporterHealth:
+    return ExporterHealth("prometheus", attached=True, errors=failures, dropped=0, last_error="")
+
+
+def _own_of(owner: weakref.ref[EnginesCollector]) -> Snapshot:
+    collector = owner()
+    return {} if collector is None else collector.own()
+
+
+def _one() -> Gauge:
+    gauge = Gauge()
+    gauge.add(1, None)
+    return gauge
 
 
 def _copies(rows: _Rows) -> _Rows:
@@ -170,9 +232,14 @@ def _add_buckets(metric: Metric, labels: dict[str, str], series: Histogram) -> N
     metric.add_sample(f"{metric.name}_sum", labels, series.total)
 
 
-def _exemplar(exemplar: TraceExemplar) -> Exemplar:
-    """Both ids with their names are 62 characters; OpenMetrics allows 128."""
+def _exemplar(exemplar: TraceExemplar) -> Exemplar | None:
+    """Both ids with their names are 63 characters; longer ones cannot be W3C ids and are left out.
+
+    OpenMetrics allows 128, and one that is longer would make the whole scrape invalid.
+    """
     ids = {"trace_id": exemplar.trace_id, "span_id": exemplar.span_id}
+    if sum(len(name) + len(value) for name, value in ids.items()) > LONGEST_EXEMPLAR:
+        return None
     return Exemplar(ids, exemplar.value, exemplar.wall_s)
 
 

@@ -6,20 +6,23 @@ Events are added up as they come, which takes about a microsecond; the text is m
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 from smallmind_engine.telemetry import Event, FlushResult, ReasonCode
-from smallmind_engine.telemetry.errors import ClosedError, ExporterError, MissingExtraError
+from smallmind_engine.telemetry.errors import ClosedError, MissingExtraError
 from smallmind_exporters.metrics import MetricStore
 from smallmind_exporters.prometheus.server import MetricsServer
 
 if TYPE_CHECKING:
-    from prometheus_client.registry import CollectorRegistry
+    from prometheus_client.registry import Collector, CollectorRegistry
 
     from smallmind_exporters.prometheus.collector import HealthSource
 
 MULTIPROCESS_VARIABLES: Final = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+MULTIPROCESS_SUBFOLDER: Final = "smallmind"
 
 
 class PrometheusExporter:
@@ -32,16 +35,21 @@ class PrometheusExporter:
     Late events of other threads after ``close`` are ignored; ``render`` goes on showing the last
     numbers.
 
+    Several worker processes can be scraped at any one of them: give all of them the same
+    ``multiprocess_dir``. Each writes its numbers there once a second, and each shows the sum.
+
     Args:
         registry: a ``prometheus_client`` registry to appear in; None for a private one.
         max_models: how many models are told apart; further ones are counted as ``_other``.
         health: how the exporters of the bus fare, such as ``EventBus.health``; read at each
             scrape. May be given later, with ``bind_health``.
+        multiprocess_dir: a folder on a local disk that all workers share, empty at first. Where
+            ``PROMETHEUS_MULTIPROC_DIR`` names a folder for the multi-process mode of
+            ``prometheus_client``, its subfolder ``smallmind`` is taken.
 
     Raises:
         MissingExtraError: ``prometheus-client`` is not installed.
-        ExporterError: the process is set up for the multi-process mode of ``prometheus_client``,
-            which cannot show metrics of this kind; or the registry has metrics of our names.
+        ExporterError: the folder cannot be used, or the registry has metrics of our names.
     """
 
     name: Final = "prometheus"
@@ -53,8 +61,8 @@ class PrometheusExporter:
         registry: CollectorRegistry | None = None,
         max_models: int | None = None,
         health: HealthSource | None = None,
+        multiprocess_dir: str | os.PathLike[str] | None = None,
     ) -> None:
-        _refuse_multiprocess_mode()
         try:
             from prometheus_client.registry import CollectorRegistry
 
@@ -64,6 +72,9 @@ class PrometheusExporter:
         self._store = MetricStore(max_models=max_models)
         self._registry = CollectorRegistry() if registry is None else registry
         self._collector = collector_of(self._registry)
+        folder = _shared_folder(multiprocess_dir)
+        if folder is not None:
+            self._collector.share(folder)
         self._collector.attach(self._store)
         self._servers: list[MetricsServer] = []
         self._closed = False
@@ -75,6 +86,11 @@ class PrometheusExporter:
     def registry(self) -> CollectorRegistry:
         """The registry that the metrics appear in, to mount in a server of your own."""
         return self._registry
+
+    @property
+    def collector(self) -> Collector:
+        """What shows the metrics, to register in a registry that your server makes at a scrape."""
+        return self._collector
 
     def bind_health(self, health: HealthSource) -> None:
         """Show errors and drops of the exporters of a bus: pass its ``EventBus.health``.
@@ -89,7 +105,12 @@ class PrometheusExporter:
             self._store.take(event)
 
     def flush(self, timeout_s: float) -> FlushResult:  # noqa: ARG002 - nothing is held back
-        """Nothing is held back: every event is in the next scrape."""
+        """Nothing is held back: every event is in the next scrape, of other processes too.
+
+        Raises:
+            OSError: the folder that the processes share cannot be written to.
+        """
+        self._collector.write()
         return FlushResult(delivered=self._store.taken)
 
     def render(self, *, openmetrics: bool = False) -> bytes:
@@ -102,6 +123,26 @@ class PrometheusExporter:
 
         encode, _ = choose_encoder("application/openmetrics-text" if openmetrics else "")
         return bytes(encode(self._registry))
+
+    def make_wsgi_app(self) -> Callable[..., Any]:
+        """The metrics as a WSGI application, to mount in a server of your own.
+
+        Text, or OpenMetrics with exemplars when the scraper asks for it; compressed likewise.
+        """
+        from prometheus_client import make_wsgi_app
+
+        app: Callable[..., Any] = make_wsgi_app(self._registry)
+        return app
+
+    def make_asgi_app(self) -> Callable[..., Any]:
+        """The metrics as an ASGI application: ``app.mount("/metrics", exporter.make_asgi_app())``.
+
+        Text, or OpenMetrics with exemplars when the scraper asks for it; compressed likewise.
+        """
+        from prometheus_client import make_asgi_app
+
+        app: Callable[..., Any] = make_asgi_app(self._registry)
+        return app
 
     def start_http_server(self, port: int = 0, addr: str = "127.0.0.1") -> MetricsServer:
         """Serve ``/metrics`` from a thread, until the server or this exporter is closed.
@@ -143,13 +184,11 @@ class PrometheusExporter:
         self.close()
 
 
-def _refuse_multiprocess_mode() -> None:
+def _shared_folder(given: str | os.PathLike[str] | None) -> Path | None:
+    if given is not None:
+        return Path(given).absolute()
     for variable in MULTIPROCESS_VARIABLES:
-        if os.environ.get(variable):
-            raise ExporterError(
-                ReasonCode.EXPORTER_UNAVAILABLE,
-                f"{variable} is set: in this mode prometheus_client shows only its own"
-                " instruments, and all metrics of smallmind would be missing without a word",
-                hint=f"unset {variable} and let each process serve its own port",
-                variable=variable,
-            )
+        named = os.environ.get(variable)
+        if named:
+            return Path(named).absolute() / MULTIPROCESS_SUBFOLDER
+    return None

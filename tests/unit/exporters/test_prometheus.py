@@ -332,15 +332,6 @@ def test_a_closed_exporter_starts_no_server(exporter):
         exporter.start_http_server()
 
 
-@pytest.mark.parametrize("variable", ["PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir"])
-def test_the_multiprocess_mode_is_refused_rather_than_losing_everything(
-    monkeypatch, tmp_path, variable
-):
-    monkeypatch.setenv(variable, str(tmp_path))
-    with pytest.raises(ExporterError, match=f"unset {variable}"):
-        PrometheusExporter()
-
-
 def test_models_beyond_the_limit_share_a_label():
     with PrometheusExporter(max_models=1) as exporter:
         take(exporter, request(headers()), request(headers(), model="b"))

@@ -34,6 +34,7 @@ from smallmind._cli.rag_parts import (
     TopSources,
     User,
     existing_index,
+    search_options,
     show_sources,
     user_of,
 )
@@ -46,7 +47,6 @@ from smallmind.rag import (
     RagAnswer,
     RagPipeline,
     RagStream,
-    RetrievalOptions,
 )
 from smallmind_engine.runtime import EngineOptions, GenerationOptions
 from smallmind_engine.telemetry import SmallMindError
@@ -99,7 +99,7 @@ def rag_ask(
     screen = Screen.open()
     who = user_of(user, holds)
     rules = GroundingRules(min_coverage=min_coverage, min_similarity=min_similarity)
-    retrieval = RetrievalOptions(mode=mode, top_k=sources)
+    retrieval = search_options(embedder, mode, sources)
     with interruptible() as token, existing_index(screen, index, embedder, token) as opened:
         options = GenerationOptions(
             max_tokens=max_tokens,
