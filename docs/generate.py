@@ -17,6 +17,7 @@ from smallmind_engine.telemetry import (
     DegradeReason,
     Event,
     StopReason,
+    batch_events,
     events,
     kernel_events,
     retrieval_events,
@@ -62,7 +63,12 @@ def event_types() -> str:
 
 def all_event_types() -> list[type[Event]]:
     """The event types that are published, by kind."""
-    modules = {**vars(events), **vars(kernel_events), **vars(retrieval_events)}
+    modules = {
+        **vars(events),
+        **vars(kernel_events),
+        **vars(batch_events),
+        **vars(retrieval_events),
+    }
     types = (value for value in modules.values() if inspect.isclass(value))
     published = [t for t in types if issubclass(t, Event) and t is not Event]
     return sorted(published, key=lambda event_type: event_type.kind)
@@ -111,6 +117,20 @@ def metrics() -> str:
     return render_metrics_page()
 
 
+def traces() -> str:
+    """The page of spans, from the tables of the OTLP exporter."""
+    from pages.traces_page import render_traces_page
+
+    return render_traces_page()
+
+
+def log_lines() -> str:
+    """The page of log lines, from the table of the structlog exporter."""
+    from pages.traces_page import render_log_lines_page
+
+    return render_log_lines_page()
+
+
 def cli() -> str:
     """The page of the command line, from its own help."""
     from pages.cli_page import render_cli_page
@@ -131,6 +151,8 @@ PAGES: Final[dict[str, Callable[[], str]]] = {
     "reason-codes.md": reason_codes,
     "events.md": event_types,
     "metrics.md": metrics,
+    "traces.md": traces,
+    "log-lines.md": log_lines,
     "cli.md": cli,
     "../operate.md": operate,
 }

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 
 from smallmind_engine.telemetry import (
     BackpressureApplied,
+    BatchStepped,
     Correlation,
     Degraded,
     DegradeReason,
@@ -368,6 +369,21 @@ def retrieval(
     )
 
 
+def batch_steps(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """Two steps of the model: a prompt computed beside a decode, and two decodes."""
+    for sequences, prefill_tokens, decode_tokens in ((2, 8, 1), (2, 0, 2)):
+        yield BatchStepped(
+            *header(),
+            model=model,
+            sequences=sequences,
+            prefill_tokens=prefill_tokens,
+            decode_tokens=decode_tokens,
+            duration_s=0.015625,
+            queue_depth=0,
+            running=2,
+        )
+
+
 def every_kind(header: Header) -> Iterator[Event]:
     """At least one event of each kind, as of one process from load to end."""
     yield from model_load(header, issues=(DegradeReason.TOKENIZER_MERGES_MISSING,))
@@ -376,3 +392,4 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from troubles(header)
     yield from operations(header)
     yield from retrieval(header)
+    yield from batch_steps(header)

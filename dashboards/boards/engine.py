@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from boards.panels import Board, Panel, PanelKind, Query, Row
-from boards.promql import quantile, rate, ratio, selector, total
+from boards.promql import mean, quantile, rate, ratio, selector, total
 
 MEMORY: Final = Board(
     uid="smallmind-memory",
@@ -148,6 +148,36 @@ SCHEDULER: Final = Board(
                             "{{model}}",
                         ),
                     ),
+                ),
+            ),
+        ),
+        Row(
+            "Batches",
+            (
+                Panel(
+                    title="Requests in a step",
+                    asks="How many requests share a step of the model?",
+                    queries=(
+                        Query(mean("batch_sequences"), "mean {{model}}"),
+                        Query(quantile(0.95, "batch_sequences"), "p95 {{model}}"),
+                    ),
+                ),
+                Panel(
+                    title="Time of a step",
+                    asks="How long is a step of the model?",
+                    unit="s",
+                    queries=tuple(
+                        Query(
+                            quantile(share, "batch_step_seconds"), f"p{share * 100:g} {{{{model}}}}"
+                        )
+                        for share in (0.5, 0.95)
+                    ),
+                ),
+                Panel(
+                    title="Tokens in steps",
+                    asks="Do prompts crowd out what is generated?",
+                    kind=PanelKind.STACKED,
+                    queries=(Query(rate("batch_tokens_total", ("kind",)), "{{kind}}"),),
                 ),
             ),
         ),

@@ -32,6 +32,7 @@ _SECTIONS = (
         ),
     ),
     ("Tokens", ("prompt_", "generated_", "request_tokens")),
+    ("Batches", ("batch_",)),
     ("KV cache", ("kv_", "prefix_")),
     (
         "Models and memory",

@@ -185,6 +185,28 @@ class InMemoryExporter:
                 f" expected below {seconds:g} s",
             )
 
+    def assert_tokens(
+        self,
+        *,
+        completion: int | None = None,
+        prompt: int | None = None,
+        cached: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        """Each request had so many tokens of each kind; None for any number."""
+        expected = {
+            "completion_tokens": completion,
+            "prompt_tokens": prompt,
+            "cached_tokens": cached,
+        }
+        for key, stop in self._stops(request_id).items():
+            for name, number in expected.items():
+                found = getattr(stop, name)
+                _checks.require(
+                    number in {None, found},
+                    f"request {key} has {found} {name.replace('_', ' ')}, expected {number}",
+                )
+
     def assert_no_degradation(self) -> None:
         """Nothing worked less well than asked for: no fallback, eviction or budget limit."""
         found = _checks.degradations(self.events)

@@ -120,7 +120,7 @@ class ChatClient:
         try:
             asked = self._asked(text)
             run = self._run(asked, chosen, streaming=True)
-            return guarded(run, open_stream(run, chosen), lambda: self._end_stream(asked, run))
+            return guarded(run, open_stream(run), lambda: self._end_stream(asked, run))
         except BaseException:
             self._guard.leave()
             raise

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self, Unpack
 
-from smallmind._async import acollect, astream_chunks
+from smallmind._async import Doorbell, acollect, astream_chunks
 from smallmind._chat import ChatClient, ChatOptions
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind_engine.memory import BudgetUsage
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime import (
+    DEFAULT_BUFFERED_TOKENS,
     EngineCore,
+    EngineStats,
     GenerationOptions,
     GenerationRequest,
     GenerationResult,
@@ -82,11 +85,11 @@ class Engine:
     ) -> TokenStream:
         """Continue a prompt, chunk by chunk; arguments and errors as in ``generate``.
 
-        The work happens in the reader's thread, one step for each chunk; with
-        ``max_buffered_tokens`` it happens ahead of the reader in a thread of its own.
+        Each token is computed when the reader comes back for it; with ``max_buffered_tokens`` the
+        work goes on ahead of the reader.
         """
         chosen = merged(options, kwargs)
-        return open_stream(self._run(prompt, chosen, streaming=True), chosen)
+        return open_stream(self._run(prompt, chosen, streaming=True))
 
     async def agenerate(
         self,
@@ -96,7 +99,9 @@ class Engine:
         **kwargs: Unpack[RequestKwargs],
     ) -> GenerationResult:
         """As ``generate``, for asyncio: cancelling the task stops the request."""
-        return await acollect(self._run(prompt, merged(options, kwargs), streaming=False))
+        chosen, bell = merged(options, kwargs), Doorbell()
+        run = self._run(prompt, chosen, streaming=False, on_ready=bell.ring)
+        return await acollect(run, bell, chosen.on_token)
 
     async def astream(
         self,
@@ -106,17 +111,27 @@ class Engine:
         **kwargs: Unpack[RequestKwargs],
     ) -> AsyncIterator[StreamChunk]:
         """As ``stream``, for asyncio: leaving the loop or cancelling the task stops it."""
-        chosen = merged(options, kwargs)
-        run = self._run(prompt, chosen, streaming=True)
-        async for chunk in astream_chunks(run, chosen):
-            yield chunk
+        chosen, bell = merged(options, kwargs), Doorbell()
+        run = self._run(prompt, chosen, streaming=True, on_ready=bell.ring)
+        async with aclosing(astream_chunks(run, bell, chosen.on_token)) as chunks:
+            async for chunk in chunks:
+                yield chunk
 
     def _run(
-        self, prompt: str | Sequence[int], options: GenerationOptions, *, streaming: bool
+        self,
+        prompt: str | Sequence[int],
+        options: GenerationOptions,
+        *,
+        streaming: bool,
+        on_ready: Callable[[], None] | None = None,
     ) -> GenerationRun:
-        return GenerationRun(
-            self._core, GenerationRequest(prompt=prompt, options=options, streaming=streaming)
+        request = GenerationRequest(
+            prompt=prompt,
+            options=options,
+            streaming=streaming,
+            default_buffer=0 if on_ready is None else DEFAULT_BUFFERED_TOKENS,
         )
+        return GenerationRun(self._core, request, on_ready)
 
     # -- conversations ------------------------------------------------------------------------
 
@@ -187,6 +202,10 @@ class Engine:
         """Tokens in the KV caches, and tokens that they have room for."""
         return self._core.kv_store.usage()
 
+    def stats(self) -> EngineStats:
+        """What the engine does now, and has done since it was loaded."""
+        return self._core.stats()
+
     @property
     def exporter_health(self) -> tuple[ExporterHealth, ...]:
         """How each exporter fares."""
@@ -210,6 +229,17 @@ class Engine:
     def flush(self, timeout_s: float = 5.0) -> dict[str, FlushResult]:
         """Pass all events on to their sinks; answers by exporter what became of them."""
         return self._core.bus.flush(timeout_s)
+
+    def drain(self, timeout_s: float | None = None) -> bool:
+        """Take no new requests from now on, and let those there are come to their end.
+
+        Args:
+            timeout_s: how long to wait for that; None for as long as it takes.
+
+        Returns:
+            Whether all have ended. ``close`` stops those that have not.
+        """
+        return self._core.drain(timeout_s)
 
     def close(self, flush_timeout_s: float = 2.0) -> None:
         """Stop all requests within a step and let go of everything. May be called again."""

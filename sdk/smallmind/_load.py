@@ -45,6 +45,11 @@ class EngineKwargs(TypedDict, total=False):
     memory_budget_mode: MemoryBudgetMode | str
     max_concurrent_requests: int
     max_queue_depth: int
+    max_batch_size: int
+    prefill_budget: int | None
+    prefix_cache: bool
+    max_prefix_tokens: int | None
+    max_kv_tokens: int | None
     capture_content: bool
     detail: Detail | str
 

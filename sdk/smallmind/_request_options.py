@@ -35,6 +35,7 @@ class RequestKwargs(TypedDict, total=False):
     ignore_eos: bool
     parse_special: bool
     context_overflow: ContextOverflow | str
+    priority: int
     cancellation: CancellationToken | None
     request_timeout: float | None
     on_token: Callable[[StreamChunk], None] | None

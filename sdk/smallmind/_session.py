@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Self, Unpack
 
-from smallmind._async import acollect, astream_chunks
+from smallmind._async import Doorbell, acollect, astream_chunks
 from smallmind._guard import SingleUseGuard
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind_engine.runtime import (
+    DEFAULT_BUFFERED_TOKENS,
     TEXT_COMPLETION,
     CacheSlot,
     EngineCore,
@@ -92,7 +94,7 @@ class Session:
         self._guard.enter()
         try:
             run = self.new_run(prompt, chosen, streaming=True)
-            return guarded(run, open_stream(run, chosen), lambda: self._end_stream(run))
+            return guarded(run, open_stream(run), lambda: self._end_stream(run))
         except BaseException:
             self._guard.leave()
             raise
@@ -105,10 +107,12 @@ class Session:
         **kwargs: Unpack[RequestKwargs],
     ) -> GenerationResult:
         """As ``generate``, for asyncio."""
+        chosen = merged(options, kwargs)
         with self._guard():
-            run = self.new_run(prompt, merged(options, kwargs), streaming=False)
+            bell = Doorbell()
+            run = self.new_run(prompt, chosen, streaming=False, on_ready=bell.ring)
             try:
-                return await acollect(run)
+                return await acollect(run, bell, chosen.on_token)
             finally:
                 self._remember(run)
 
@@ -122,10 +126,12 @@ class Session:
         """As ``stream``, for asyncio."""
         chosen = merged(options, kwargs)
         with self._guard():
-            run = self.new_run(prompt, chosen, streaming=True)
+            bell = Doorbell()
+            run = self.new_run(prompt, chosen, streaming=True, on_ready=bell.ring)
             try:
-                async for chunk in astream_chunks(run, chosen):
-                    yield chunk
+                async with aclosing(astream_chunks(run, bell, chosen.on_token)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
             finally:
                 self._remember(run)
 
@@ -138,6 +144,7 @@ class Session:
         prefix_ids: Sequence[int] | None = None,
         add_special: bool | None = None,
         operation: str = TEXT_COMPLETION,
+        on_ready: Callable[[], None] | None = None,
     ) -> GenerationRun:
         """A run in this session, not begun; for those who build on sessions.
 
@@ -149,9 +156,9 @@ class Session:
             add_special: whether to begin with the model's first token; only at the beginning
                 of the conversation when None.
             operation: ``text_completion`` or ``chat``.
+            on_ready: rung by the scheduler for who polls the run.
         """
-        if self._closed:
-            raise ClosedError(ReasonCode.CLOSED, f"session {self._session_id!r} is closed")
+        self._check_open()
         prefix = self._history if prefix_ids is None else prefix_ids
         return GenerationRun(
             self._core,
@@ -164,8 +171,31 @@ class Session:
                 session_id=self._session_id,
                 operation=operation,
                 streaming=streaming,
+                default_buffer=0 if on_ready is None else DEFAULT_BUFFERED_TOKENS,
             ),
+            on_ready,
         )
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise ClosedError(ReasonCode.CLOSED, f"session {self._session_id!r} is closed")
+
+    def fork(self, session_id: str | None = None) -> Session:
+        """A second session that goes on from here; what was computed so far is shared.
+
+        Args:
+            session_id: appears on all its events; made up when None.
+
+        Raises:
+            ConcurrentSessionUseError: another thread, or an unfinished stream, is in this one.
+            ClosedError: this session, or the engine, is closed.
+        """
+        with self._guard():
+            self._check_open()
+            other = Session(self._core, session_id)
+            other._history = list(self._history)
+            other._slot = self._core.kv_store.fork(self._slot, self._core.bus.emitter())
+            return other
 
     def _remember(self, run: GenerationRun) -> None:
         """Keep what the run added; a run that was turned away adds nothing."""

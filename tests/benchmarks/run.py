@@ -10,6 +10,7 @@ HERE = Path(__file__).parent
 SCRIPTS = (
     "bench_engine.py",
     "bench_emission.py",
+    "bench_scheduler.py",
     "bench_telemetry.py",
     "bench_sampling.py",
     "bench_gguf.py",

@@ -42,6 +42,9 @@ def use(path: Path) -> None:
                 assert_type(chunk, smallmind.StreamChunk)
         with engine.session(session_id="alice") as session:
             assert_type(session.generate([1, 2, 3]), smallmind.GenerationResult)
+            assert_type(session.fork(), smallmind.Session)
+        assert_type(engine.stats(), smallmind.EngineStats)
+        assert_type(engine.drain(timeout_s=1.0), bool)
         chat = engine.chat(system="Be brief.")
         assert_type(chat.send("Hello", request_timeout=1.0), smallmind.GenerationResult)
 

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import re
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+
+from otlp_receiver import http_receiver
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([ROOT / "README.md", *(ROOT / "docs").rglob("*.md")])
@@ -17,8 +22,20 @@ EXAMPLES = [
 ]
 
 
+@pytest.fixture
+def _surroundings(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A receiver of OTLP, and a configuration of structlog and signals that is put back."""
+    before, handler = structlog.get_config(), signal.getsignal(signal.SIGTERM)
+    with http_receiver() as received:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", received.endpoint)
+        yield
+    structlog.configure(**before)
+    signal.signal(signal.SIGTERM, handler)
+
+
 @pytest.mark.model
 @pytest.mark.parametrize("example", EXAMPLES)
+@pytest.mark.usefixtures("_surroundings")
 @pytest.mark.usefixtures("smollm2_path")
 def test_example_runs(example: str) -> None:
     exec(compile(example, "<example>", "exec"), {"__name__": "__example__"})  # noqa: S102

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final, Protocol
 
 import numpy as np
@@ -19,7 +20,20 @@ _FLOAT_BYTES: Final = 4
 
 def round_up_to_block(tokens: int) -> int:
     """The smallest multiple of the block size that holds ``tokens``."""
-    return -(-tokens // BLOCK_TOKENS) * BLOCK_TOKENS
+    return blocks_for(tokens) * BLOCK_TOKENS
+
+
+def blocks_for(tokens: int) -> int:
+    """How many blocks hold ``tokens``."""
+    return -(-tokens // BLOCK_TOKENS)
+
+
+class KVBlock(Protocol):
+    """Keys and values of 64 positions that never change again; several sequences may use it."""
+
+    def release(self) -> None:
+        """Give it up; called once, by who got it from ``KVCache.share_block``."""
+        ...
 
 
 class KVCache(Protocol):
@@ -30,6 +44,11 @@ class KVCache(Protocol):
     """
 
     length: int
+
+    @property
+    def shares_memory(self) -> bool:
+        """Whether a shared block is the very memory of the caches that use it, not a copy."""
+        ...
 
     @property
     def capacity(self) -> int:
@@ -63,6 +82,22 @@ class KVCache(Protocol):
         """Forget all tokens from position ``length`` on."""
         ...
 
+    def share_block(self, index: int) -> KVBlock:
+        """A full block of this cache for others; it must not be written to from then on."""
+        ...
+
+    def use_blocks(self, blocks: Sequence[KVBlock]) -> None:
+        """Begin with full blocks of other caches, and count their tokens; this one is empty."""
+        ...
+
+    def swap_block(self, index: int, block: KVBlock) -> None:
+        """Use ``block``, which holds the same, instead of the block at ``index``."""
+        ...
+
+    def copy_block(self, index: int, block: KVBlock) -> None:
+        """Fill the block at ``index``, which is this cache's own, with what is in ``block``."""
+        ...
+
     def release(self) -> None:
         """Give the memory back; the cache must not be used again."""
         ...
@@ -83,6 +118,31 @@ def refuse_overflow(length: int, capacity: int, tokens: int) -> None:
             capacity=capacity,
             wanted=tokens,
         )
+
+
+def _rows(index: int) -> slice:
+    """The positions of a block."""
+    return slice(index * BLOCK_TOKENS, (index + 1) * BLOCK_TOKENS)
+
+
+class CopiedBlock:
+    """A block in memory of its own.
+
+    Args:
+        keys: shape (L, K, 64, D).
+        values: shape (L, K, 64, E).
+    """
+
+    __slots__ = ("keys", "values")
+
+    def __init__(self, keys: npt.NDArray[np.float32], values: npt.NDArray[np.float32]) -> None:
+        self.keys = keys
+        self.values = values
+
+    def release(self) -> None:
+        """Let go of the memory."""
+        self.keys = self.keys[:, :, :0].copy()
+        self.values = self.values[:, :, :0].copy()
 
 
 class DenseKVCache:
@@ -114,6 +174,11 @@ class DenseKVCache:
             (n_layers, n_kv_heads, rows, value_dim), np.float32
         )
         self.length = 0
+
+    @property
+    def shares_memory(self) -> bool:
+        """Blocks are copied in and out."""
+        return False
 
     @property
     def capacity(self) -> int:
@@ -161,6 +226,29 @@ class DenseKVCache:
     def truncate(self, length: int) -> None:
         """Forget all tokens from position ``length`` on."""
         self.length = min(self.length, length)
+
+    def share_block(self, index: int) -> CopiedBlock:
+        """A copy of a full block."""
+        rows = _rows(index)
+        return CopiedBlock(self.keys[:, :, rows].copy(), self.values[:, :, rows].copy())
+
+    def use_blocks(self, blocks: Sequence[KVBlock]) -> None:
+        """Copy full blocks into an empty cache."""
+        self.reserve(len(blocks) * BLOCK_TOKENS)
+        for index, block in enumerate(blocks):
+            self.copy_block(index, block)
+        self.length = len(blocks) * BLOCK_TOKENS
+
+    def swap_block(self, index: int, block: KVBlock) -> None:
+        """Nothing to do: what is here is a copy of its own."""
+
+    def copy_block(self, index: int, block: KVBlock) -> None:
+        """Fill the block at ``index`` with what is in ``block``."""
+        if not isinstance(block, CopiedBlock):
+            raise TypeError(block)
+        rows = _rows(index)
+        self.keys[:, :, rows] = block.keys
+        self.values[:, :, rows] = block.values
 
     def release(self) -> None:
         """Give the memory back; the cache is empty and without room then."""

@@ -1,22 +1,47 @@
 """Keys and values of sequences in pages of 64 positions that hold all layers.
 
-A page belongs to one sequence at a time and goes back to its pool when the sequence ends, so that
-memory does not grow with the number of requests. What is inside a page is the backend's matter.
+A page goes back to its pool when the last one that uses it ends, so that memory does not grow with
+the number of requests. Sequences with the same beginning use the same pages; a page with several
+users is never written to. What is inside a page is the backend's matter.
 """
 
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from smallmind_engine.cache.kv_cache import BLOCK_TOKENS, refuse_overflow, round_up_to_block
+from smallmind_engine.cache.kv_cache import (
+    BLOCK_TOKENS,
+    KVBlock,
+    refuse_overflow,
+    round_up_to_block,
+)
+from smallmind_engine.telemetry.fork import renew_in_child
 
 _ALIGNMENT: Final = 64
 
-Page = npt.NDArray[np.uint8]
+
+class Page:
+    """Memory of 64 positions, and how many use it.
+
+    Attributes:
+        memory: aligned to 64 bytes.
+        address: where it begins.
+        users: sequences and shared blocks that use it; it goes back to its pool with the last.
+    """
+
+    __slots__ = ("address", "memory", "users")
+
+    def __init__(self, n_bytes: int) -> None:
+        memory: npt.NDArray[np.uint8] = np.zeros(n_bytes + _ALIGNMENT, np.uint8)
+        begin = -memory.ctypes.data % _ALIGNMENT
+        self.memory = memory[begin : begin + n_bytes]
+        self.address = int(self.memory.ctypes.data)
+        self.users = 0
 
 
 class PagePool:
@@ -30,33 +55,47 @@ class PagePool:
     def __init__(self, page_bytes: int, most_idle: int = 64) -> None:
         self.page_bytes: Final = page_bytes
         self._most_idle = most_idle
-        # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
-        self._lock = threading.RLock()
         self._idle: list[Page] = []
         self._lent = 0
         self._high_water = 0
+        self.begin_in_child()
+        renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock, as in a forked child."""
+        # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
+        self._lock = threading.RLock()
 
     def rent(self) -> Page:
-        """A page of zeros, or one with what another sequence left in it; aligned to 64 bytes."""
+        """A page of zeros, or one with what another sequence left in it, with one user."""
         with self._lock:
             self._lent += 1
             self._high_water = max(self._high_water, self._lent)
-            if self._idle:
-                return self._idle.pop()
-        memory = np.zeros(self.page_bytes + _ALIGNMENT, np.uint8)
-        begin = -memory.ctypes.data % _ALIGNMENT
-        return memory[begin : begin + self.page_bytes]
+            page = self._idle.pop() if self._idle else None
+        if page is None:
+            page = Page(self.page_bytes)
+        page.users = 1
+        return page
+
+    def join(self, page: Page) -> Page:
+        """One more uses ``page``."""
+        with self._lock:
+            page.users += 1
+        return page
 
     def give_back(self, page: Page) -> None:
-        """End the use of a page."""
+        """End one use of a page."""
         with self._lock:
+            page.users -= 1
+            if page.users:
+                return
             self._lent -= 1
             if len(self._idle) < self._most_idle:
                 self._idle.append(page)
 
     @property
     def lent(self) -> int:
-        """Pages in use."""
+        """Pages in use, each counted once."""
         with self._lock:
             return self._lent
 
@@ -76,6 +115,20 @@ class PagePool:
         """Free the pages that nobody uses."""
         with self._lock:
             self._idle.clear()
+
+
+class SharedPage:
+    """A page as a block that no sequence writes to any more."""
+
+    __slots__ = ("_pool", "page")
+
+    def __init__(self, pool: PagePool, page: Page) -> None:
+        self._pool = pool
+        self.page = pool.join(page)
+
+    def release(self) -> None:
+        """End this use of the page."""
+        self._pool.give_back(self.page)
 
 
 class PagedKVCache:
@@ -98,6 +151,11 @@ class PagedKVCache:
         self.addresses = np.empty(0, np.int64)
         self.length = 0
         self.reserve(capacity)
+
+    @property
+    def shares_memory(self) -> bool:
+        """Sequences use the same pages."""
+        return True
 
     @property
     def capacity(self) -> int:
@@ -125,7 +183,31 @@ class PagedKVCache:
         if wanted <= len(self._pages):
             return
         self._pages.extend(self._pool.rent() for _ in range(wanted - len(self._pages)))
-        self.addresses = np.array([page.ctypes.data for page in self._pages], np.int64)
+        self._note_addresses()
+
+    def _note_addresses(self) -> None:
+        self.addresses = np.array([page.address for page in self._pages], np.int64)
+
+    def share_block(self, index: int) -> SharedPage:
+        """The page at ``index``, for others to use too."""
+        return SharedPage(self._pool, self._pages[index])
+
+    def use_blocks(self, blocks: Sequence[KVBlock]) -> None:
+        """Begin with pages of other sequences."""
+        self._pages = [self._pool.join(_page_of(block)) for block in blocks]
+        self.length = len(blocks) * BLOCK_TOKENS
+        self._note_addresses()
+
+    def swap_block(self, index: int, block: KVBlock) -> None:
+        """Use the page of ``block``, and give back the one that was there."""
+        page = self._pool.join(_page_of(block))
+        self._pages[index], own = page, self._pages[index]
+        self.addresses[index] = page.address
+        self._pool.give_back(own)
+
+    def copy_block(self, index: int, block: KVBlock) -> None:
+        """Fill the page at ``index`` with what is in the page of ``block``."""
+        self._pages[index].memory[:] = _page_of(block).memory
 
     def check_room(self, tokens: int) -> None:
         """Raise when ``tokens`` more do not fit.
@@ -149,3 +231,9 @@ class PagedKVCache:
 
     def __del__(self) -> None:
         self.release()
+
+
+def _page_of(block: KVBlock) -> Page:
+    if not isinstance(block, SharedPage):
+        raise TypeError(block)
+    return block.page

@@ -37,14 +37,20 @@ class CancellationToken:
         return self._cancelled
 
     def cancel(self) -> None:
-        """Flip the switch and run the callbacks, once."""
+        """Flip the switch and run the callbacks, once; one that raises keeps no other from it."""
         with self._lock:
             if self._cancelled:
                 return
             self._cancelled = True
             callbacks, self._callbacks = self._callbacks, []
+        failure: BaseException | None = None
         for callback in callbacks:
-            callback()
+            try:
+                callback()
+            except BaseException as error:  # noqa: BLE001 - raised when all have been called
+                failure = failure or error
+        if failure is not None:
+            raise failure
 
     def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call ``callback`` on cancellation, at once when it already happened.
@@ -126,6 +132,11 @@ class WorkLimit:
         if self._deadline_s is not None and self._clock() >= self._deadline_s:
             return ReasonCode.CANCELLED_BY_TIMEOUT
         return None
+
+    @property
+    def deadline_s(self) -> float | None:
+        """Moment of the clock at which the work must stop; None without one."""
+        return self._deadline_s
 
     @property
     def remaining_s(self) -> float | None:

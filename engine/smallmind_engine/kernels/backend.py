@@ -167,6 +167,11 @@ class ModelRunner(Protocol):
         ...
 
     @property
+    def batch_invariant(self) -> bool:
+        """Whether a sequence gets the same bits however it is cut and batched."""
+        ...
+
+    @property
     def prefill_chunk(self) -> int:
         """How many tokens of a prompt a step takes at most for good speed."""
         ...

@@ -1,13 +1,8 @@
-"""The runtime: requests from prompt to result, with their queue, caches, streams and ledger."""
+"""The runtime: requests from prompt to result, with their scheduler, caches, streams and ledger."""
 
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.generation import (
-    CHAT,
-    TEXT_COMPLETION,
-    GenerationRequest,
-    GenerationRun,
-)
-from smallmind_engine.runtime.kv_store import CacheSlot
+from smallmind_engine.runtime.generation import DEFAULT_BUFFERED_TOKENS, GenerationRun
+from smallmind_engine.runtime.kv_slot import CacheSlot
 from smallmind_engine.runtime.observer import status_of
 from smallmind_engine.runtime.options import (
     BackpressurePolicy,
@@ -16,11 +11,14 @@ from smallmind_engine.runtime.options import (
     EngineOptions,
     GenerationOptions,
 )
+from smallmind_engine.runtime.request import CHAT, TEXT_COMPLETION, GenerationRequest
 from smallmind_engine.runtime.results import GenerationResult, StreamChunk, Timings, Usage
-from smallmind_engine.runtime.streams import StreamBuffer, TokenStream, buffered, pulled
+from smallmind_engine.runtime.stats import EngineStats
+from smallmind_engine.runtime.streams import TokenStream
 
 __all__ = [
     "CHAT",
+    "DEFAULT_BUFFERED_TOKENS",
     "TEXT_COMPLETION",
     "BackpressurePolicy",
     "CacheSlot",
@@ -28,16 +26,14 @@ __all__ = [
     "Detail",
     "EngineCore",
     "EngineOptions",
+    "EngineStats",
     "GenerationOptions",
     "GenerationRequest",
     "GenerationResult",
     "GenerationRun",
-    "StreamBuffer",
     "StreamChunk",
     "Timings",
     "TokenStream",
     "Usage",
-    "buffered",
-    "pulled",
     "status_of",
 ]

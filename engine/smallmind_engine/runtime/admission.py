@@ -1,115 +1,106 @@
-"""Admission: how many requests run, how many may wait, and who is next (first come)."""
+"""Admission: how many requests run, how many may wait, and who is turned away."""
 
 from __future__ import annotations
 
 import threading
-from collections import deque
+from collections.abc import Sequence
+from typing import Final
 
-from smallmind_engine.control import CancellationToken, WorkLimit
-from smallmind_engine.telemetry import ReasonCode
+from smallmind_engine.runtime.work import PAUSED, RequestWork
+from smallmind_engine.telemetry import ReasonCode, now_ns
 from smallmind_engine.telemetry.errors import BackpressureError, ClosedError
 
+STALL_NS: Final = 1_000_000_000
+"""A request whose reader stays away for so long gives its place to those in the queue."""
 
-class AdmissionGate:
-    """Lets a limited number of requests run; the others wait in order. Thread-safe.
+
+class Admission:
+    """Counts requests from their submission to their end. Thread-safe.
 
     Args:
-        max_running: requests inside at once.
-        max_waiting: requests in the queue; one more is turned away.
+        most_running: requests that run at once.
+        most_waiting: requests in the queue; one more is turned away.
+
+    Attributes:
+        lock: held by who submits.
+        most_waiting: as given.
+        waiting: requests in the queue.
+        submitted: requests that ever came in.
+        ended: requests that ever ended, of those; all of them do.
+        rejected: requests that were turned away.
+        starved: whether the first in the queue waits for memory, not for a place.
     """
 
-    def __init__(self, max_running: int, max_waiting: int) -> None:
-        # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
-        self._lock = threading.RLock()
-        self._max_running = max_running
-        self._max_waiting = max_waiting
-        self._running = 0
-        self._waiting: deque[threading.Event] = deque()
+    def __init__(self, most_running: int, most_waiting: int) -> None:
+        self._most_running: Final = most_running
+        self.most_waiting: Final = most_waiting
         self._closed = False
+        self.begin_in_child()
 
-    @property
-    def running(self) -> int:
-        """Requests inside."""
-        return self._running
+    def begin_in_child(self) -> None:
+        """Begin with a free lock and nobody inside, as in a forked child."""
+        self.lock = threading.Lock()
+        self._all_ended = threading.Condition(self.lock)
+        self.waiting = 0
+        self.submitted = 0
+        self.ended = 0
+        self.rejected = 0
+        self.starved = False
 
-    @property
-    def waiting(self) -> int:
-        """Requests in the queue."""
-        return len(self._waiting)
-
-    @property
-    def max_waiting(self) -> int:
-        """The limit of the queue."""
-        return self._max_waiting
-
-    def enter(self, limit: WorkLimit, token: CancellationToken | None) -> ReasonCode | None:
-        """Wait for a place.
+    def enter(self, live: Sequence[RequestWork]) -> None:
+        """Come in; the caller holds the lock.
 
         Args:
-            limit: how long to wait.
-            token: the same token as in ``limit``; wakes the wait.
-
-        Returns:
-            None with a place taken, to be given back with ``leave``; or why there is none.
+            live: admitted requests.
 
         Raises:
             BackpressureError: the queue is full.
-            ClosedError: the engine was closed.
+            ClosedError: the engine was closed, or is being drained.
         """
-        turn = threading.Event()
-        with self._lock:
-            self._check_open()
-            if self._running < self._max_running and not self._waiting:
-                self._running += 1
-                return None
-            if len(self._waiting) >= self._max_waiting:
-                raise BackpressureError(
-                    ReasonCode.BACKPRESSURE_QUEUE_FULL,
-                    f"{len(self._waiting)} requests are waiting and the queue takes"
-                    f" {self._max_waiting}",
-                    hint="retry later, or raise max_queue_depth",
-                    queue_depth=len(self._waiting),
-                    limit=self._max_waiting,
-                )
-            self._waiting.append(turn)
-        wake = token.on_cancel(turn.set) if token is not None else None
-        try:
-            turn.wait(limit.remaining_s)
-        except BaseException:  # Ctrl-C while waiting: the place may have been given already
-            if not self._withdraw(turn):
-                self.leave()
-            raise
-        finally:
-            if wake is not None:
-                wake()
-        if self._withdraw(turn):
-            self._check_open()
-            return limit.exceeded or ReasonCode.CANCELLED_BY_CALLER
-        return None
+        if self._closed:
+            raise ClosedError(ReasonCode.CLOSED, "the engine is closed or being drained")
+        room = self.most_waiting
+        if not self.starved:
+            room += max(0, self._most_running - running(live))
+        if self.waiting >= room:
+            self.rejected += 1
+            raise BackpressureError(
+                ReasonCode.BACKPRESSURE_QUEUE_FULL,
+                f"{self.waiting} requests are waiting and the queue takes {self.most_waiting}",
+                hint="retry later, or raise max_queue_depth",
+                queue_depth=self.waiting,
+                depth=self.waiting,
+                limit=self.most_waiting,
+            )
+        self.waiting += 1
+        self.submitted += 1
 
-    def _withdraw(self, turn: threading.Event) -> bool:
-        """Leave the queue; answers False when the place was given in the meantime."""
-        with self._lock:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-                return True
-        return False
+    def has_place(self, live: Sequence[RequestWork]) -> bool:
+        """Whether one more may run."""
+        return len(live) < self._most_running or running(live) < self._most_running
+
+    def leave_queue(self) -> None:
+        """A request was admitted, or does not wait any more."""
+        with self.lock:
+            self.waiting -= 1
 
     def leave(self) -> None:
-        """Give the place to the next in the queue."""
-        with self._lock:
-            if self._waiting and not self._closed:
-                self._waiting.popleft().set()
-            else:
-                self._running -= 1
+        """A request ended."""
+        with self.lock:
+            self.ended += 1
+            if self.ended == self.submitted:
+                self._all_ended.notify_all()
 
-    def close(self) -> None:
-        """Turn away those who wait, and all who come later."""
-        with self._lock:
+    def drain(self, timeout_s: float | None, *, wait: bool) -> bool:
+        """Turn newcomers away, and wait until nobody is inside; whether that came about."""
+        with self.lock:
             self._closed = True
-            for turn in self._waiting:
-                turn.set()
+            if wait:
+                self._all_ended.wait_for(lambda: self.ended == self.submitted, timeout_s)
+            return self.ended == self.submitted
 
-    def _check_open(self) -> None:
-        if self._closed:
-            raise ClosedError(ReasonCode.CLOSED, "the engine is closed")
+
+def running(live: Sequence[RequestWork]) -> int:
+    """Admitted requests without those whose readers stay away."""
+    before = now_ns() - STALL_NS
+    return sum(not (w.stage is PAUSED and w.paused_ns < before) for w in tuple(live))

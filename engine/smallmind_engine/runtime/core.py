@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
+from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.memory import BudgetEnforcer
 from smallmind_engine.model import LoadedModel
-from smallmind_engine.runtime.admission import AdmissionGate
+from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
+from smallmind_engine.runtime.scheduler import Scheduler
+from smallmind_engine.runtime.stats import EngineStats, stats_of
 from smallmind_engine.telemetry import EventBus, ReasonCode
 from smallmind_engine.telemetry.errors import ClosedError, TokenizerError
+from smallmind_engine.telemetry.fork import renew_in_child
+
+_KEPT_CONTEXTS: Final = 4
+_KEPT_BYTES: Final = 256 * 2**20
+"""Shared prefixes that are kept when nobody says how many: context windows, and bytes at most."""
 
 
 class EngineCore:
-    """A loaded model with its queue, caches, budget and bus. Thread-safe.
+    """A loaded model with its scheduler, caches, budget and bus. Thread-safe.
 
     Args:
         model: owned by the core from now on.
@@ -30,13 +39,27 @@ class EngineCore:
     def __init__(
         self, model: LoadedModel, options: EngineOptions, budget: BudgetEnforcer, bus: EventBus
     ) -> None:
-        self.model = model
-        self.options = options
-        self.budget = budget
-        self.bus = bus
-        self.gate = AdmissionGate(options.max_concurrent_requests, options.max_queue_depth)
-        self.kv_store = KVStore(model.runner, budget, model.name)
+        self.model: Final = model
+        self.options: Final = options
+        self.budget: Final = budget
+        self.bus: Final = bus
+        kept = options.max_prefix_tokens
+        if kept is None:
+            fitting = _KEPT_BYTES // model.runner.kv_bytes_per_token
+            kept = min(_KEPT_CONTEXTS * model.context_length, fitting)
+        most = options.max_kv_tokens
+        self.kv_store: Final = KVStore(
+            model.runner,
+            budget,
+            model.name,
+            sharing=options.prefix_cache,
+            most_idle_blocks=kept // BLOCK_TOKENS,
+            most_blocks=None if most is None else most // BLOCK_TOKENS,
+        )
+        observer = BatchObserver(bus, model.name, model.runner.backend, options.detail)
+        self.scheduler: Final = Scheduler(model.runner, self.kv_store, options, observer)
         self.closing = CancellationToken()
+        renew_in_child(self)
 
     @property
     def closed(self) -> bool:
@@ -68,11 +91,31 @@ class EngineCore:
                     vocab_size=size,
                 )
 
+    def stats(self) -> EngineStats:
+        """What the engine does now, and has done since it was loaded."""
+        return stats_of(self.scheduler, self.kv_store)
+
+    def drain(self, timeout_s: float | None) -> bool:
+        """Take no new requests, and wait for those there are; whether all ended in time."""
+        return self.scheduler.drain(timeout_s)
+
     def close(self) -> None:
         """Stop all requests within a step, and let go of the model. May be called again."""
         if self.closed:
             return
         self.closing.cancel()
-        self.gate.close()
+        self.scheduler.close()
         self.model.close()
         self.kv_store.close()
+
+    def begin_in_child(self) -> None:
+        """Begin without requests, as in a forked child: those there were are the parent's."""
+        # A child that was forked in the midst of a step has nothing that it could rely on.
+        closed = self.closed or not self.scheduler.was_halted
+        self.closing = CancellationToken()
+        if closed:
+            self.closing.cancel()
+        self.kv_store.begin_in_child()
+        lost = self.scheduler.begin_in_child()
+        for work in lost:
+            work.lose(ClosedError(ReasonCode.CLOSED, "the request runs in the parent process"))

@@ -1,22 +1,20 @@
-"""The decode loop: sample, show, step, until something ends it."""
+"""From the model's answer to a token, its text, and whether it is the last."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
-import numpy as np
-
-from smallmind_engine.cache import KVCache
-from smallmind_engine.control import WorkLimit
-from smallmind_engine.kernels import BestToken, Chunk, FloatArray, LogitsWanted
+from smallmind_engine.kernels import BestToken, LogitsWanted, Output
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime.ledger import TimeLedger
 from smallmind_engine.runtime.observer import RequestObserver
 from smallmind_engine.runtime.options import GenerationOptions
 from smallmind_engine.runtime.results import StreamChunk
 from smallmind_engine.sampling import Sampler, StopMatcher, TokenLogprob, token_logprob
-from smallmind_engine.telemetry import Phase, StopReason
+from smallmind_engine.telemetry import Phase, ReasonCode, StopReason
+from smallmind_engine.telemetry.errors import InferenceError
 from smallmind_engine.tokenizers import StreamingDetokenizer
 
 
@@ -30,7 +28,6 @@ class Completion:
         logprobs: one for each token when they were asked for.
         ttft_s: seconds from submission to the first token.
         decode_steps: steps of the model after the prompt.
-        abandoned: set from elsewhere when the reader is too far behind.
         detokenizer: holds incomplete characters; None before the decode began.
         stops: holds text that may become a stop string; None before the decode began.
     """
@@ -40,7 +37,6 @@ class Completion:
     logprobs: list[TokenLogprob] = field(default_factory=list)
     ttft_s: float | None = None
     decode_steps: int = 0
-    abandoned: bool = False
     detokenizer: StreamingDetokenizer | None = None
     stops: StopMatcher | None = None
 
@@ -73,53 +69,57 @@ class Completion:
         return text
 
 
-class Decoder:
-    """Runs the loop of one request.
+# Reading a member of an enum takes as long as calling a function; these are read for each token.
+_SAMPLING: Final = Phase.SAMPLE
+_DETOKENIZING: Final = Phase.DETOKENIZE
+
+
+class TokenMaker:
+    """Draws the tokens of one request.
 
     Args:
-        model: does the steps.
+        model: whose answers are read.
         options: of the request.
         prompt_ids: tokens before the completion; spaces at its beginning depend on them.
-        sampler: draws the tokens.
-        cache: of the sequence, holding the prompt.
-        cached_ids: tokens in the cache; each step's token is added.
-        logits: after the prompt, shape (V,).
-        limit: stops the loop.
-        ledger: of the request, in the phase ``SAMPLE``.
+        ledger: of the request.
         observer: of the request.
         completion: receives what is produced.
+
+    Attributes:
+        wanted: what to ask the model for.
+        seed: with which the draws can be repeated.
     """
+
+    __slots__ = (
+        "_completion",
+        "_end_ids",
+        "_ledger",
+        "_observer",
+        "_options",
+        "_sampler",
+        "seed",
+        "wanted",
+    )
 
     def __init__(
         self,
-        *,
         model: LoadedModel,
         options: GenerationOptions,
         prompt_ids: Sequence[int],
-        sampler: Sampler,
-        cache: KVCache,
-        cached_ids: list[int],
-        logits: FloatArray,
-        limit: WorkLimit,
         ledger: TimeLedger,
         observer: RequestObserver,
         completion: Completion,
     ) -> None:
-        self._runner = model.runner
         self._end_ids = frozenset() if options.ignore_eos else model.tokenizer.eog_ids
-        self._context_length = model.context_length
         self._options = options
-        self._sampler = sampler
-        self._cache = cache
-        self._cached_ids = cached_ids
-        self._logits: FloatArray | BestToken = logits
+        self._sampler = Sampler(options.sampling, model.spec.vocab_size, history=prompt_ids)
+        self.seed = self._sampler.seed
         # A greedy choice needs no row of logits, which spares a backend part of the work.
-        self._wanted = (
+        self.wanted = (
             LogitsWanted.BEST
-            if sampler.takes_best and options.logprobs is None
+            if self._sampler.takes_best and options.logprobs is None
             else LogitsWanted.LAST
         )
-        self._limit = limit
         self._ledger = ledger
         self._observer = observer
         self._completion = completion
@@ -128,36 +128,21 @@ class Decoder:
         )
         completion.stops = StopMatcher(options.stop)
 
-    def run(self) -> Generator[StreamChunk, None, StopReason]:
-        """Produce tokens until something ends it; that something is the return value."""
-        ledger, completion, on_token = self._ledger, self._completion, self._options.on_token
-        while True:
-            chunk = self._next_chunk()
-            if chunk is None:
-                return StopReason.COMPLETED
-            ledger.enter(Phase.CONSUMER)
-            if on_token is not None:
-                on_token(chunk)
-            yield chunk
-            ledger.enter(Phase.UNATTRIBUTED)
-            ended = self._why_end()
-            if ended is not None:
-                return ended
-            token_id = completion.token_ids[-1]
-            ledger.enter(Phase.DECODE)
-            self._step(token_id)
-            ledger.enter(Phase.SAMPLE)
+    def make(self, answer: Output) -> StreamChunk | None:
+        """Draw a token and make its text; None at the end of the sequence. Hot path.
 
-    def _next_chunk(self) -> StreamChunk | None:
-        """Draw a token and make its text; None at the end of the sequence."""
+        Raises:
+            InferenceError: the answer holds NaN or infinity, or is none at all.
+        """
         completion = self._completion
-        logits = self._logits
-        if isinstance(logits, BestToken):
-            token_id = logits.token_id
+        if answer is None:
+            raise InferenceError(ReasonCode.ERROR, "the model gave no answer for the last token")
+        if isinstance(answer, BestToken):
+            token_id = answer.token_id
         else:
-            token_id = self._sampler.sample(logits)
+            token_id = self._sampler.sample(answer)
         if completion.ttft_s is None:
-            self._ledger.enter(Phase.SAMPLE)
+            self._ledger.enter(_SAMPLING)
             completion.ttft_s = self._observer.first_token()
         if token_id in self._end_ids:
             return None
@@ -165,35 +150,18 @@ class Decoder:
         index = len(completion.token_ids)
         completion.token_ids.append(token_id)
         logprob = None
-        if self._options.logprobs is not None and not isinstance(logits, BestToken):
-            logprob = token_logprob(logits, token_id, self._options.logprobs)
+        if self._options.logprobs is not None and not isinstance(answer, BestToken):
+            logprob = token_logprob(answer, token_id, self._options.logprobs)
             completion.logprobs.append(logprob)
-        self._ledger.enter(Phase.DETOKENIZE)
+        self._ledger.enter(_DETOKENIZING)
         text = completion.push(token_id)
         self._observer.token(index, token_id)
         return StreamChunk(text, token_id, index, logprob)
 
-    def _why_end(self) -> StopReason | None:
-        """Whether the loop is over after the token just shown."""
-        completion = self._completion
-        if completion.stop_sequence is not None:
+    def verdict(self) -> StopReason | None:
+        """Whether the token just made is the last."""
+        if self._completion.stop_sequence is not None:
             return StopReason.STOP_SEQUENCE
-        if completion.abandoned:
-            return StopReason.BACKPRESSURE_BUFFER_FULL
-        if len(completion.token_ids) >= self._options.max_tokens:
+        if len(self._completion.token_ids) >= self._options.max_tokens:
             return StopReason.MAX_TOKENS
-        if self._cache.length >= min(self._cache.capacity, self._context_length):
-            full_context = self._cache.length >= self._context_length
-            return StopReason.CONTEXT_FULL if full_context else StopReason.MEMORY_BUDGET_SOFT_LIMIT
-        stopped = self._limit.exceeded
-        return None if stopped is None else StopReason(stopped.value)
-
-    def _step(self, token_id: int) -> None:
-        chunk = Chunk(np.asarray([token_id], np.int64), self._cache, self._wanted)
-        (logits,) = self._runner.forward(
-            [chunk], limit=self._limit, on_operations=self._observer.on_operations
-        )
-        self._cached_ids.append(token_id)
-        self._completion.decode_steps += 1
-        if logits is not None:
-            self._logits = logits
+        return None

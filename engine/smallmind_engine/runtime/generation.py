@@ -1,24 +1,24 @@
-"""One request, from prompt to result: queue, prefill, decode loop, and every way to end."""
+"""One request, as its caller sees it: begun, read, cancelled, and waited for."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator
+from functools import partial
+from typing import Final
 
-import numpy as np
-
-from smallmind_engine.cache import KVCache
-from smallmind_engine.control import CancellationToken, WorkLimit
-from smallmind_engine.kernels import Chunk, FloatArray, LogitsWanted
+from smallmind_engine.control import CancellationToken
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.decoding import Completion, Decoder
-from smallmind_engine.runtime.kv_store import CacheSlot
+from smallmind_engine.runtime.ending import end, stop_reason_of
 from smallmind_engine.runtime.ledger import TimeLedger
 from smallmind_engine.runtime.observer import RequestObserver
-from smallmind_engine.runtime.options import ContextOverflow, GenerationOptions
-from smallmind_engine.runtime.results import GenerationResult, StreamChunk, Timings, Usage
-from smallmind_engine.sampling import Sampler
+from smallmind_engine.runtime.options import BackpressurePolicy, ContextOverflow
+from smallmind_engine.runtime.outlet import Outlet
+from smallmind_engine.runtime.overflow import slid, without_middle
+from smallmind_engine.runtime.request import GenerationRequest
+from smallmind_engine.runtime.results import GenerationResult, StreamChunk
+from smallmind_engine.runtime.work import RequestWork, Stage
 from smallmind_engine.telemetry import (
+    Correlation,
     DegradeReason,
     Phase,
     ReasonCode,
@@ -28,70 +28,52 @@ from smallmind_engine.telemetry import (
     new_correlation,
 )
 from smallmind_engine.telemetry.errors import (
-    BackpressureError,
     ConfigError,
     ContextOverflowError,
-    MemoryBudgetError,
+    InferenceError,
     OperationCancelledError,
 )
 
-TEXT_COMPLETION = "text_completion"
-CHAT = "chat"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class GenerationRequest:
-    """What to continue, and how.
-
-    Attributes:
-        prompt: text, or token ids that are taken as they are.
-        options: how.
-        slot: a session's cache; None for a request on its own.
-        prefix_ids: tokens of the session before the prompt.
-        add_special: whether to begin with the model's beginning-of-sequence token.
-        session_id: for the correlation.
-        operation: ``text_completion`` or ``chat``.
-        streaming: whether the caller reads chunk by chunk.
-    """
-
-    prompt: str | Sequence[int]
-    options: GenerationOptions
-    slot: CacheSlot | None = None
-    prefix_ids: Sequence[int] = ()
-    add_special: bool = True
-    session_id: str | None = None
-    operation: str = TEXT_COMPLETION
-    streaming: bool = False
+DEFAULT_BUFFERED_TOKENS: Final = 64
+_PATIENCE_S: Final = 5.0
+_ABANDONED_PATIENCE_S: Final = 0.25
+"""How long an abandoned stream waits for its end, at most: the garbage collector may be in the
+midst of something that the scheduler waits for."""
 
 
 class GenerationRun:
-    """Runs one request once. Belongs to one thread at a time.
+    """Runs one request once. Read by one thread at a time; ``cancel`` may be called by any.
 
     The ids, the clock and the set of exporters are those of the moment of creation.
 
     Args:
         core: the engine.
         request: what to do.
+        on_ready: called by the scheduler when there is something to ``poll``; must not block.
 
     Attributes:
         correlation: the ids of the request.
-        result: what came out; None until it ended.
     """
 
-    def __init__(self, core: EngineCore, request: GenerationRequest) -> None:
+    def __init__(
+        self,
+        core: EngineCore,
+        request: GenerationRequest,
+        on_ready: Callable[[], None] | None = None,
+    ) -> None:
         core.check_open()
         options = request.options
         self._core = core
         self._request = request
-        self._ledger = TimeLedger(Phase.CONSUMER)
-        self.correlation = new_correlation(
+        ledger = TimeLedger(Phase.CONSUMER)
+        self.correlation: Final[Correlation] = new_correlation(
             session_id=request.session_id,
             traceparent=options.traceparent,
             request_id=options.request_id,
         )
-        self._observer = RequestObserver(
+        observer = RequestObserver(
             core.bus.emitter(self.correlation),
-            self._ledger,
+            ledger,
             model=core.model.name,
             backend=core.model.runner.backend,
             operation=request.operation,
@@ -100,122 +82,119 @@ class GenerationRun:
             detail=core.options.detail,
         )
         # The run's own token lets the engine's close() and a stream's close() stop it too.
-        parents = (
-            (core.closing,)
-            if options.cancellation is None
-            else (
-                core.closing,
-                options.cancellation,
-            )
+        others = () if options.cancellation is None else (options.cancellation,)
+        token = CancellationToken(core.closing, *others)
+        self._work = RequestWork(
+            request,
+            core.model,
+            core.kv_store,
+            ledger,
+            observer,
+            token,
+            Outlet(_limit(request), on_ready),
         )
-        self._token = CancellationToken(*parents)
-        self._limit = WorkLimit.within(options.request_timeout, self._token)
-        self._slot = request.slot or CacheSlot()
-        self._prompt_ids: list[int] = []
-        self._cached_tokens = 0
-        self._computed_tokens = 0
-        self._completion = Completion()
-        self._seed = 0
-        self._admitted = False
-        self._lent = False
-        self.result: GenerationResult | None = None
+        self._begun = False
+        self._refusal: BaseException | None = None
+        self._patience_s = _PATIENCE_S
+
+    @property
+    def result(self) -> GenerationResult | None:
+        """What came out; None until it ended."""
+        return self._work.result
 
     @property
     def sequence_ids(self) -> list[int]:
-        """Prompt and completion, with all that came before in the session."""
-        return [*self._prompt_ids, *self._completion.token_ids]
+        """Prompt and completion, with all that came before in the session and is still kept."""
+        return list(self._work.sequence)
 
-    def cancel(self) -> None:
-        """Stop within a step. Thread-safe."""
-        self._token.cancel()
+    @property
+    def is_under_way(self) -> bool:
+        """Whether it was submitted and has not ended."""
+        return self._begun and self._work.stage not in {Stage.NEW, Stage.ENDED}
 
-    def stop_for_backpressure(self, depth: int, limit: int) -> None:
-        """Let the run end at its next step because its reader is too far behind."""
-        self._observer.backpressure(
-            ReasonCode.BACKPRESSURE_BUFFER_FULL,
-            self._request.options.backpressure.value,
-            depth,
-            limit,
-        )
-        self._completion.abandoned = True
+    def skip_to_end(self) -> bool:
+        """Let go of the chunks that wait; whether the end was among them, or it never began."""
+        if not self._begun:
+            return True
+        chunk, ended = self._work.outlet.poll()
+        while chunk is not None:
+            chunk, ended = self._work.outlet.poll()
+        return ended
 
-    def steps(self) -> Generator[StreamChunk, None, None]:
-        """Run the request; yields what is ready to be shown.
+    @property
+    def runs_ahead(self) -> bool:
+        """Whether it works although nobody has come for a chunk yet."""
+        return not self._work.outlet.in_step
+
+    # -- the beginning ------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Read the prompt and stand in the queue; the second call does nothing.
 
         Raises:
-            BackpressureError: the queue is full.
-            MemoryBudgetError: the KV cache does not fit the budget.
-            ContextOverflowError: the prompt does not fit the context.
-            InferenceError: the model failed.
-
-            All of them carry ``details["result"]``.
+            SmallMindError: the request is refused; it carries ``details["result"]``.
         """
-        reason = StopReason.ERROR
-        failure: BaseException | None = None
+        if self._begun:
+            return
+        self._begun = True
+        work = self._work
         try:
             with correlated(self.correlation):
-                prepared = self._prepare()
-            reason = prepared if isinstance(prepared, StopReason) else (yield from prepared.run())
+                self._tokenize()
+                work.ledger.enter(Phase.QUEUE)
+                self._submit()
         except OperationCancelledError as stopped:
-            reason = StopReason(stopped.reason.value)
-        except (GeneratorExit, KeyboardInterrupt) as stopped:
-            reason = StopReason.CANCELLED_BY_CALLER
-            failure = stopped
-            raise
-        except SmallMindError as error:
-            reason = _stop_reason(error)
-            failure = error
-            raise
+            self._end_here(StopReason(stopped.reason.value), None)
         except BaseException as error:
-            failure = error
+            cancelled = isinstance(error, KeyboardInterrupt)
+            reason = StopReason.CANCELLED_BY_CALLER if cancelled else stop_reason_of(error)
+            if work.stage is Stage.NEW:
+                self._end_here(reason, error)
+            else:
+                self.stop(error)
             raise
-        finally:
-            rest = self._finish(reason, failure)
-        if rest is not None:
-            yield rest
 
-    # -- before the first token ---------------------------------------------------------------
+    def begin_quietly(self) -> None:
+        """As ``begin``, but a refusal is raised when the first chunk is read."""
+        try:
+            self.begin()
+        except Exception as error:  # noqa: BLE001 - raised again in ``take``
+            self._refusal = error
 
-    def _prepare(self) -> Decoder | StopReason:
-        ledger, core = self._ledger, self._core
-        ledger.enter(Phase.TOKENIZE)
-        self._tokenize()
-        ledger.enter(Phase.QUEUE)
-        stopped = self._enter_queue()
-        if stopped is not None:
-            return StopReason(stopped.value)
-        ledger.enter(Phase.PREFILL)
-        cache = self._lend_cache()
-        self._observer.started(len(self._prompt_ids), self._request.options.max_tokens)
-        logits = self._prefill(cache)
-        ledger.enter(Phase.SAMPLE)
-        self._observer.prefill_ended(self._computed_tokens, self._cached_tokens)
-        sampler = Sampler(
-            self._request.options.sampling, core.model.spec.vocab_size, history=self._prompt_ids
-        )
-        self._seed = sampler.seed
-        return Decoder(
-            model=core.model,
-            options=self._request.options,
-            prompt_ids=self._prompt_ids,
-            sampler=sampler,
-            cache=cache,
-            cached_ids=self._slot.token_ids,
-            logits=logits,
-            limit=self._limit,
-            ledger=ledger,
-            observer=self._observer,
-            completion=self._completion,
-        )
+    def _submit(self) -> None:
+        work, scheduler = self._work, self._core.scheduler
+        if scheduler.is_here:
+            raise InferenceError(
+                ReasonCode.ERROR,
+                "an exporter called the engine in the scheduler's thread, which cannot wait for"
+                " itself",
+                hint="let the exporter say inline = False, which gives it a thread of its own",
+            )
+        admission = scheduler.admission
+        work.observer.queued(admission.waiting + 1)
+        work.forget_token = work.token.on_cancel(partial(scheduler.look_at, work))
+        try:
+            scheduler.submit(work)
+        except SmallMindError as error:
+            waiting, most = admission.waiting, admission.most_waiting
+            work.observer.rejected(error.reason, waiting, most)
+            if error.reason is ReasonCode.BACKPRESSURE_QUEUE_FULL:
+                work.observer.backpressure(error.reason, "reject", waiting, most)
+            raise
+
+    def _end_here(self, reason: StopReason, failure: BaseException | None) -> None:
+        """End a request that was not submitted."""
+        self._work.outlet.end(end(self._work, reason, failure))
 
     def _tokenize(self) -> None:
-        request, core = self._request, self._core
+        request, core, work = self._request, self._core, self._work
+        work.ledger.enter(Phase.TOKENIZE)
         if isinstance(request.prompt, str):
             ids = core.model.tokenizer.encode(
                 request.prompt,
                 add_special=request.add_special,
                 parse_special=request.options.parse_special,
-                limit=self._limit,
+                limit=work.limit,
             )
         else:
             ids = [int(token) for token in request.prompt]
@@ -230,135 +209,146 @@ class GenerationRun:
         room = core.model.context_length - 1
         if len(ids) > room:
             ids = self._shorten(ids, room)
-        self._prompt_ids = ids
+        work.sequence = ids
+        work.prompt_tokens = len(ids)
 
     def _shorten(self, ids: list[int], room: int) -> list[int]:
         context = self._core.model.context_length
-        if self._request.options.context_overflow is ContextOverflow.ERROR:
+        policy = self._request.options.context_overflow
+        if policy is ContextOverflow.ERROR:
             raise ContextOverflowError(
                 ReasonCode.CONTEXT_OVERFLOW,
                 f"the prompt has {len(ids)} tokens; the context of {context} leaves room"
                 f" for {room}",
-                hint="shorten it, or use context_overflow='truncate_middle'",
+                hint="shorten it, or use context_overflow='truncate_middle' or 'sliding'",
                 prompt_tokens=len(ids),
                 context_length=context,
             )
-        head = room // 2
-        tail = room - head
-        self._observer.degraded(
+        if policy is ContextOverflow.SLIDING:
+            kept, where = slid(ids, room), "after its beginning"
+        else:
+            kept, where = without_middle(ids, room), "out of the middle"
+        self._work.observer.degraded(
             DegradeReason.CONTEXT_TRUNCATION,
-            f"{len(ids) - room} of {len(ids)} prompt tokens were left out of the middle",
+            f"{len(ids) - len(kept)} of {len(ids)} prompt tokens were left {where}",
         )
-        return [*ids[:head], *ids[len(ids) - tail :]]
+        return kept
 
-    def _enter_queue(self) -> ReasonCode | None:
-        gate = self._core.gate
-        self._observer.queued(gate.waiting + 1)
+    # -- reading ------------------------------------------------------------------------------
+
+    def take(self) -> StreamChunk | None:
+        """Wait for the next chunk; None at the end.
+
+        Raises:
+            SmallMindError: the request failed; told once.
+        """
+        outlet = self._work.outlet
+        if outlet.ask():
+            self._core.scheduler.look_at(self._work)
+        chunk = outlet.take()
+        if chunk is None:
+            self._raise_failure()
+        return chunk
+
+    def poll(self) -> tuple[StreamChunk | None, bool]:
+        """The next chunk if there is one, and whether the request is over.
+
+        Raises:
+            SmallMindError: the request failed; told once.
+        """
+        outlet = self._work.outlet
+        if outlet.ask():
+            self._core.scheduler.look_at(self._work)
+        chunk, ended = outlet.poll()
+        if ended:
+            self._raise_failure()
+        return chunk, ended
+
+    def _raise_failure(self) -> None:
+        failure = self._refusal or self._work.failure
+        self._refusal = self._work.failure = None
+        if failure is not None:
+            raise failure
+
+    def steps(self) -> Generator[StreamChunk, None, None]:
+        """Run the request; yields what is ready to be shown.
+
+        Raises:
+            BackpressureError: the queue is full, or the reader was too slow for its policy.
+            MemoryBudgetError: the KV cache does not fit the budget.
+            ContextOverflowError: the prompt does not fit the context.
+            InferenceError: the model failed.
+
+            All of them carry ``details["result"]``.
+        """
+        on_token = self._request.options.on_token
         try:
-            stopped = gate.enter(self._limit, self._token)
-        except SmallMindError as error:
-            self._observer.rejected(error.reason, gate.waiting, gate.max_waiting)
-            if error.reason is ReasonCode.BACKPRESSURE_QUEUE_FULL:
-                self._observer.backpressure(error.reason, "reject", gate.waiting, gate.max_waiting)
+            self.begin()
+            while (chunk := self.take()) is not None:
+                if on_token is not None and chunk.token_id is not None:
+                    on_token(chunk)
+                yield chunk
+        except GeneratorExit:
+            self.close()
             raise
-        if stopped is None:
-            self._admitted = True
-            self._ledger.enter(Phase.QUEUE)
-            self._observer.admitted(gate.waiting, gate.running)
-        return stopped
-
-    def _lend_cache(self) -> KVCache:
-        core, ids = self._core, self._prompt_ids
-        emitter = self._observer.emitter
-        wanted = min(len(ids) + self._request.options.max_tokens, core.model.context_length)
-        try:
-            cache, reused = core.kv_store.lend(self._slot, ids, wanted, emitter)
-        except SmallMindError as error:
-            self._observer.rejected(error.reason, core.gate.waiting, core.gate.max_waiting)
+        except BaseException as error:
+            self.stop(error)
             raise
-        self._lent = True
-        self._cached_tokens = reused
-        if self._request.slot is not None:
-            core.kv_store.tell_lookup(emitter, len(ids), reused)
-        if cache.capacity < wanted:
-            self._observer.degraded(
-                DegradeReason.MEMORY_BUDGET_SOFT_LIMIT,
-                f"the KV cache holds {cache.capacity} of {wanted} tokens",
-            )
-        return cache
 
-    def _prefill(self, cache: KVCache) -> FloatArray:
-        runner = self._core.model.runner
-        ids = np.asarray(self._prompt_ids, np.int64)
-        begin, end = self._cached_tokens, len(ids)
-        while True:
-            self._limit.check("prefill")
-            stop = min(begin + runner.prefill_chunk, end)
-            wanted = LogitsWanted.LAST if stop == end else LogitsWanted.NONE
-            (logits,) = runner.forward(
-                [Chunk(ids[begin:stop], cache, wanted)],
-                limit=self._limit,
-                on_operations=self._observer.on_operations,
-            )
-            self._slot.token_ids.extend(self._prompt_ids[begin:stop])
-            self._computed_tokens += stop - begin
-            begin = stop
-            if isinstance(logits, np.ndarray):
-                return logits
+    def finished(self) -> GenerationResult:
+        """The result of a run that ended.
+
+        Raises:
+            InferenceError: it did not; which would be a fault of ours.
+        """
+        if self.result is None:
+            raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
+        return self.result
 
     # -- the end ------------------------------------------------------------------------------
 
-    def _finish(self, reason: StopReason, failure: BaseException | None) -> StreamChunk | None:
-        """Close the books, give everything back, and tell; answers text that was held back."""
-        completion, core = self._completion, self._core
-        rest = completion.flush()
-        if completion.stop_sequence is not None and failure is None:
-            reason = StopReason.STOP_SEQUENCE
-        self._ledger.close()
-        cache = self._slot.cache
-        kv_tokens, kv_bytes = (0, 0) if cache is None else (cache.length, cache.used_bytes)
-        self.result = self._result(reason)
-        if isinstance(failure, SmallMindError):
-            failure.details["result"] = self.result
-        self._observer.stopped(self.result, failure, kv_bytes, kv_tokens)
-        if self._lent:
-            core.kv_store.tell_usage(self._observer.emitter)
-            core.kv_store.give_back(self._slot, keep=self._request.slot is not None)
-        if self._admitted:
-            core.gate.leave()
-        self._token.close()
-        if not rest:
-            return None
-        return StreamChunk(rest, None, len(completion.token_ids))
+    def cancel(self) -> None:
+        """Stop within a step. Thread-safe."""
+        self._work.token.cancel()
 
-    def _result(self, reason: StopReason) -> GenerationResult:
-        completion, model, ledger = self._completion, self._core.model, self._ledger
-        return GenerationResult(
-            text=completion.text,
-            token_ids=tuple(completion.token_ids),
-            stop_reason=reason,
-            stop_sequence=completion.stop_sequence,
-            usage=Usage(len(self._prompt_ids), self._cached_tokens, len(completion.token_ids)),
-            timings=Timings(
-                total_s=ledger.elapsed_ns / 1e9,
-                time_to_first_token_s=completion.ttft_s,
-                ledger={Phase(name): seconds for name, seconds in ledger.seconds()},
-                decode_steps=completion.decode_steps,
-                prefill_tokens=self._computed_tokens,
-            ),
-            correlation=self.correlation,
-            model=model.name,
-            model_fingerprint=model.fingerprint,
-            backend=model.runner.backend,
-            seed=self._seed,
-            logprobs=(
-                None if self._request.options.logprobs is None else tuple(completion.logprobs)
-            ),
-        )
+    def stop(self, error: BaseException) -> None:
+        """End the request because of an error in its caller's own code, and wait for that."""
+        work = self._work
+        if not self.is_under_way:
+            return
+        interrupted = isinstance(error, KeyboardInterrupt)
+        work.abort_failure = error
+        work.abort_reason = StopReason.CANCELLED_BY_CALLER if interrupted else stop_reason_of(error)
+        self._core.scheduler.look_at(work)
+        self._wait_end()
+        work.failure = None  # its caller knows
+        if interrupted and work.result is not None:
+            error.__dict__["result"] = work.result
+
+    def close(self) -> None:
+        """Stop the request, and wait for its end. May be called again."""
+        self.cancel()
+        if not self._begun:
+            self._work.token.close()  # or its parents would remember it for ever
+        elif self._work.stage is not Stage.NEW:
+            self._wait_end()
+
+    def abandon(self) -> None:
+        """Nobody will read on: do not wait long for the end."""
+        self._patience_s = _ABANDONED_PATIENCE_S
+
+    def _wait_end(self) -> None:
+        if not self._core.scheduler.is_here:
+            self._work.outlet.wait_end(self._patience_s)
 
 
-def _stop_reason(error: SmallMindError) -> StopReason:
-    """The stop reason that goes with an error."""
-    if isinstance(error, BackpressureError | MemoryBudgetError):
-        return StopReason(error.reason.value)
-    return StopReason.ERROR
+def _limit(request: GenerationRequest) -> int | None:
+    """How many chunks may wait for the reader."""
+    options = request.options
+    if not request.streaming:
+        return None if options.on_token is None else 0
+    if options.max_buffered_tokens is not None:
+        return options.max_buffered_tokens
+    if options.backpressure is not BackpressurePolicy.BLOCK:
+        return DEFAULT_BUFFERED_TOKENS
+    return request.default_buffer

@@ -1,58 +1,36 @@
-"""KV caches of running requests and idle sessions, within the memory budget."""
+"""KV caches of running requests and idle sessions, and the prefixes they share, within a budget."""
 
 from __future__ import annotations
 
-import itertools
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
-from smallmind_engine.cache import BLOCK_TOKENS, KVCache, round_up_to_block
-from smallmind_engine.kernels import ModelRunner
-from smallmind_engine.memory import BudgetEnforcer, MemoryBudgetMode, MemoryCategory
-from smallmind_engine.telemetry import (
-    Degraded,
-    DegradeReason,
-    Emitter,
-    EventKind,
-    KVCacheEvicted,
-    KVCacheLookup,
-    KVCacheUsage,
+from smallmind_engine.cache import (
+    BLOCK_TOKENS,
+    KVCache,
+    PrefixBlock,
+    PrefixMatch,
+    PrefixTree,
+    blocks_for,
+    common_prefix,
 )
-from smallmind_engine.telemetry.errors import MemoryBudgetError
-
-
-@dataclass(slots=True, eq=False)
-class CacheSlot:
-    """A sequence's cache and what is in it.
-
-    Attributes:
-        cache: None until the first use, and after an eviction.
-        token_ids: of the tokens in the cache, in order.
-        granted_bytes: reserved in the budget.
-        in_use: whether a request works on it now; such a slot is never evicted.
-        last_use: grows with each use; the smallest is evicted first.
-    """
-
-    cache: KVCache | None = None
-    token_ids: list[int] = field(default_factory=list)
-    granted_bytes: int = 0
-    in_use: bool = False
-    last_use: int = 0
-
-
-def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
-    """Length of the longest common beginning.
-
-    >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
-    2
-    """
-    length = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length
+from smallmind_engine.kernels import ModelRunner
+from smallmind_engine.memory import BudgetEnforcer
+from smallmind_engine.runtime.block_account import BlockAccount
+from smallmind_engine.runtime.kv_events import (
+    tell_lookup,
+    tell_usage,
+)
+from smallmind_engine.runtime.kv_matching import matched
+from smallmind_engine.runtime.kv_room import KVRoom
+from smallmind_engine.runtime.kv_slot import (
+    BlockCounts,
+    CacheSlot,
+    LendingPlan,
+    PrefixCounts,
+)
+from smallmind_engine.runtime.prefix_store import PrefixStore
+from smallmind_engine.telemetry import Emitter
 
 
 class KVStore:
@@ -62,38 +40,132 @@ class KVStore:
         runner: makes the caches.
         budget: asked before one is made or grows.
         model: name for the events.
+        sharing: whether prompts are looked up among the blocks of others.
+        most_idle_blocks: shared blocks that are kept although no sequence uses them.
+        most_blocks: blocks in all; None for no limit but the budget's.
+
+    Attributes:
+        counts: what the caches were worth so far.
     """
 
-    def __init__(self, runner: ModelRunner, budget: BudgetEnforcer, model: str) -> None:
+    def __init__(
+        self,
+        runner: ModelRunner,
+        budget: BudgetEnforcer,
+        model: str,
+        *,
+        sharing: bool = True,
+        most_idle_blocks: int = 0,
+        most_blocks: int | None = None,
+    ) -> None:
         self._runner = runner
-        self._budget = budget
         self._model = model
         self._bytes_per_token = runner.kv_bytes_per_token
+        self._sharing = sharing
+        self._account = BlockAccount(
+            budget, self._bytes_per_token * BLOCK_TOKENS, most_blocks, model
+        )
+        self._tree = PrefixTree()
+        self._prefixes = PrefixStore(
+            self._tree, self._account, most_idle_blocks if sharing else 0, model
+        )
+        self._by_reference = runner.new_cache(0).shares_memory
+        self._room = KVRoom(self._tree, self._prefixes, self._account, model)
+        self._closed = False
+        self.counts = PrefixCounts()
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock, as in a forked child."""
         # Re-entrant: the garbage collector may end an abandoned stream, which comes here, anywhere.
         self._lock = threading.RLock()
-        self._slots: set[CacheSlot] = set()
-        self._closed = False
-        self._clock = itertools.count(1)
 
     @property
     def bytes_per_token(self) -> int:
         """Bytes of one token over all layers."""
         return self._bytes_per_token
 
-    def lend(
+    # -- lending ------------------------------------------------------------------------------
+
+    def plan(
         self,
         slot: CacheSlot,
         token_ids: Sequence[int],
         capacity: int,
         emitter: Emitter,
-    ) -> tuple[KVCache, int]:
-        """Prepare ``slot`` for a request.
+        *,
+        patient: bool,
+    ) -> LendingPlan | None:
+        """Look a prompt up, and make room for it.
 
         Args:
             slot: of a session, or a fresh one.
             token_ids: the whole prompt.
             capacity: tokens that the request needs in all.
             emitter: of the request.
+            patient: rather wait for others to end than do with less.
+
+        Returns:
+            The plan, to be followed by ``lend``; None when the request has to wait.
+        """
+        with self._lock:
+            if slot.in_use:
+                return None
+            slot.in_use = True
+            slot.last_use = self._tree.tick()
+            plan = self._made_plan(slot, token_ids, capacity)
+            if not self._room.make(plan.wanted, emitter, in_vain=not patient) and plan.held:
+                # Copies, and what they are made of, take room that is needed now.
+                self._tree.let_go(plan.held)
+                plan = self._made_plan(slot, token_ids, capacity, copying=False)
+                self._room.make(plan.wanted, emitter, in_vain=not patient)
+            if patient and not self._prefixes.has_free(plan.wanted):
+                self._tree.let_go(plan.held)
+                slot.in_use = False
+                return None
+            return plan
+
+    def _made_plan(
+        self,
+        slot: CacheSlot,
+        token_ids: Sequence[int],
+        capacity: int,
+        *,
+        copying: bool = True,
+    ) -> LendingPlan:
+        tree = self._tree if self._sharing else None
+        match, reused = matched(
+            slot, token_ids, tree, whole_only=not copying, any_copied=copying or self._by_reference
+        )
+        kept = len(slot.shared) + slot.own_blocks
+        if match is not None:
+            self._tree.hold(match.all_blocks)
+            self._room.drop(slot)
+            kept = len(match.blocks) if self._by_reference else 0
+        wanted = blocks_for(capacity) - kept
+        least = blocks_for(len(token_ids) + 1) - kept
+        return LendingPlan(slot, token_ids, match, reused, max(wanted, 0), least)
+
+    def would_share(self, token_ids: Sequence[int], others: Sequence[int]) -> bool:
+        """Whether a prompt could use a block that a request with the tokens ``others`` computes."""
+        if not self._sharing:
+            return False
+        common = min(common_prefix(token_ids, others), len(token_ids) - 1)
+        whole = common // BLOCK_TOKENS * BLOCK_TOKENS
+        if not whole:
+            return False
+        with self._lock:
+            return self._tree.find(token_ids, whole).tokens < whole
+
+    def lend(
+        self, plan: LendingPlan, emitter: Emitter, *, told: bool = True
+    ) -> tuple[KVCache, int]:
+        """Follow a plan.
+
+        Args:
+            plan: as made.
+            emitter: of the request.
+            told: whether this counts as a lookup of a prompt.
 
         Returns:
             The cache, cut to the part of the prompt that it already holds, and the length of
@@ -102,167 +174,174 @@ class KVStore:
         Raises:
             MemoryBudgetError: the budget does not even hold the prompt and one token.
         """
+        slot, match = plan.slot, plan.match
         with self._lock:
-            slot.in_use = True
-            slot.last_use = next(self._clock)
+            held = len(slot.shared) + slot.own_blocks
+            if match is not None and self._by_reference:
+                held = len(match.blocks)
             try:
-                reused = self._prepare(slot, token_ids, capacity, emitter)
+                if plan.wanted:
+                    slot.own_blocks += self._account.take(
+                        plan.wanted, plan.least, emitter, held=held
+                    )
             except BaseException:
+                self._tree.let_go(plan.held)
                 slot.in_use = False
                 raise
-            self._slots.add(slot)
-        cache = slot.cache
-        if cache is None:  # pragma: no cover - _prepare sets it or raises
-            raise AssertionError
-        return cache, reused
+            self._room.slots.add(slot)
+            cache = self._filled(slot, match)
+            cache.truncate(plan.reused)
+            slot.token_ids = list(plan.token_ids[: plan.reused])
+            if told:
+                self.counts.note(len(plan.token_ids), plan.reused)
+        if told:
+            tell_lookup(emitter, self._model, len(plan.token_ids), plan.reused)
+        return cache, plan.reused
 
-    def _prepare(
-        self, slot: CacheSlot, token_ids: Sequence[int], capacity: int, emitter: Emitter
-    ) -> int:
-        # The last token of a prompt is always computed: its logits are needed.
-        reused = min(common_prefix(slot.token_ids, token_ids), len(token_ids) - 1)
+    def _filled(self, slot: CacheSlot, match: PrefixMatch | None) -> KVCache:
+        """The slot's cache with room for all its blocks, and with what the match brings."""
+        whole = () if match is None else match.blocks
+        if self._by_reference:
+            slot.shared.extend(whole)
+        rows = (len(slot.shared) + slot.own_blocks) * BLOCK_TOKENS
         if slot.cache is None:
-            reused = 0
-        least = len(token_ids) + 1
-        held = slot.cache.capacity if slot.cache is not None else 0
-        if capacity > held:
-            rows = self._reserve(slot, capacity, max(least, held), emitter)
-            if slot.cache is None:
-                slot.cache = self._runner.new_cache(rows)
+            slot.cache = self._runner.new_cache(0 if self._by_reference else rows)
+        cache = slot.cache
+        if match is not None:
+            cache.use_blocks([block.content for block in whole])
+        cache.reserve(rows)
+        if match is not None and match.partial is not None:
+            cache.copy_block(len(whole), match.partial.content)
+            cache.length += match.partial_tokens
+            self._prefixes.let_go([match.partial])
+        if match is not None and not self._by_reference:
+            self._prefixes.let_go(whole)
+        return cache
+
+    # -- sharing ------------------------------------------------------------------------------
+
+    def share(self, slot: CacheSlot, emitter: Emitter) -> None:
+        """Let others find the full blocks of a slot that is in use."""
+        if self._sharing:
+            with self._lock:
+                self._share(slot, emitter)
+
+    def _share(self, slot: CacheSlot, emitter: Emitter) -> None:
+        cache = slot.cache
+        if cache is None:
+            return
+        known = slot.shared if self._by_reference else []
+        parent = known[-1] if known else None
+        passed: list[PrefixBlock] = []
+        for index in range(len(known), cache.length // BLOCK_TOKENS):
+            begin = index * BLOCK_TOKENS
+            ids = tuple(slot.token_ids[begin : begin + BLOCK_TOKENS])
+            block = self._tree.get(parent, ids)
+            if block is not None:
+                self._tree.hold([block])
+                if self._by_reference:
+                    cache.swap_block(index, block.content)
+                    self._account.give_back(1)
+                    slot.own_blocks -= 1
             else:
-                slot.cache.truncate(reused)
-                slot.cache.reserve(rows)
-        if slot.cache is not None:
-            slot.cache.truncate(reused)
-        del slot.token_ids[reused:]
-        return reused
+                if self._by_reference:
+                    slot.own_blocks -= 1  # from now on it is the tree's
+                elif not self._prefixes.take_for_copy(emitter):
+                    break
+                block = self._tree.add(parent, ids, cache.share_block(index))
+            (slot.shared if self._by_reference else passed).append(block)
+            parent = block
+        self._prefixes.let_go(passed, emitter)
 
-    def _reserve(self, slot: CacheSlot, capacity: int, least: int, emitter: Emitter) -> int:
-        """Grow the slot's share of the budget; answers the tokens it holds."""
-        granule = BLOCK_TOKENS * self._bytes_per_token
-        wanted = round_up_to_block(capacity) * self._bytes_per_token - slot.granted_bytes
-        needed = round_up_to_block(least) * self._bytes_per_token - slot.granted_bytes
-        self._evict_for(wanted, emitter)
-        held = slot.granted_bytes // self._bytes_per_token
-        if needed <= 0 < wanted and self._budget.mode is MemoryBudgetMode.BEST_EFFORT:
-            try:
-                granted = self._budget.reserve(
-                    MemoryCategory.KV_CACHE,
-                    wanted,
-                    emitter,
-                    least_bytes=granule,
-                    granule_bytes=granule,
-                )
-            except MemoryBudgetError:  # what the slot already holds is enough
-                granted = 0
-        else:
-            granted = self._budget.reserve(
-                MemoryCategory.KV_CACHE,
-                wanted,
-                emitter,
-                least_bytes=needed,
-                granule_bytes=granule,
-                hint=self._hint(held),
-            )
-        slot.granted_bytes += granted
-        return slot.granted_bytes // self._bytes_per_token
+    def fork(self, slot: CacheSlot, emitter: Emitter) -> CacheSlot:
+        """A second slot with the content of an idle one, as far as there is memory for it."""
+        new = CacheSlot()
+        with self._lock:
+            cache = slot.cache
+            if cache is None or slot.in_use or self._closed:
+                return new
+            slot.last_use = new.last_use = self._tree.tick()
+            if self._by_reference:
+                self._share(slot, emitter)
+            shared = list(slot.shared)
+            copied = blocks_for(len(slot.token_ids)) - len(shared)
+            if not self._prefixes.has_free(copied) or (
+                copied and self._account.take(copied, copied, emitter) != copied
+            ):
+                copied = 0
+            new.cache = self._runner.new_cache(0)
+            new.cache.use_blocks([block.content for block in shared])
+            self._tree.hold(shared)
+            new.shared, new.own_blocks = shared, copied
+            new.cache.reserve((len(shared) + copied) * BLOCK_TOKENS)
+            for index in range(len(shared), len(shared) + copied):
+                block = cache.share_block(index)
+                new.cache.copy_block(index, block)
+                block.release()
+            new.cache.length = min(len(slot.token_ids), new.cache.capacity)
+            new.token_ids = slot.token_ids[: new.cache.length]
+            self._room.slots.add(new)
+        return new
 
-    def _hint(self, held: int) -> str:
-        free = self._budget.free_bytes or 0
-        fits = (held + free // self._bytes_per_token) // BLOCK_TOKENS * BLOCK_TOKENS
-        if fits <= 0:
-            return "raise max_memory_bytes"
-        return f"prompt and max_tokens together may have {fits} tokens"
+    # -- the end ------------------------------------------------------------------------------
 
-    def _evict_for(self, wanted: int, emitter: Emitter) -> None:
-        """Drop idle caches, least recently used first, until ``wanted`` bytes are free."""
-        idle = sorted(
-            (slot for slot in tuple(self._slots) if not slot.in_use and slot.cache is not None),
-            key=lambda slot: slot.last_use,
-        )
-        for slot in idle:
-            free = self._budget.free_bytes
-            if free is None or free >= wanted:
+    def give_back(
+        self, slot: CacheSlot, *, keep: bool, emitter: Emitter | None = None, sound: bool = False
+    ) -> None:
+        """End a request's use of ``slot``.
+
+        Args:
+            slot: as it was lent.
+            keep: whether its content stays for the next turn.
+            emitter: of the request.
+            sound: whether others may use what was computed.
+        """
+        with self._lock:
+            slot.in_use = False
+            if slot.cache is None:
                 return
-            tokens, freed = len(slot.token_ids), slot.granted_bytes
-            self._drop(slot)
-            self._tell_eviction(emitter, tokens, freed)
-
-    def _tell_eviction(self, emitter: Emitter, tokens: int, freed: int) -> None:
-        reason = DegradeReason.KV_CACHE_EVICTION
-        if emitter.wants & EventKind.KV_CACHE_EVICTED:
-            emitter.publish(
-                KVCacheEvicted(
-                    *emitter.header(),
-                    model=self._model,
-                    tokens=tokens,
-                    freed_bytes=freed,
-                    reason=reason,
-                )
-            )
-        if emitter.wants & EventKind.DEGRADED:
-            emitter.publish(
-                Degraded(
-                    *emitter.header(),
-                    component="kv_cache",
-                    reason=reason,
-                    message=f"an idle session's cache of {tokens} tokens was dropped",
-                )
-            )
-
-    def _drop(self, slot: CacheSlot) -> None:
-        self._budget.release(MemoryCategory.KV_CACHE, slot.granted_bytes)
-        slot.granted_bytes = 0
-        if slot.cache is not None:
-            slot.cache.release()
-        slot.cache = None
-        slot.token_ids = []
-        self._slots.discard(slot)
-
-    def tell_lookup(self, emitter: Emitter, prompt_tokens: int, reused: int) -> None:
-        """Publish what a session's cache was worth."""
-        if emitter.wants & EventKind.KV_CACHE_LOOKUP:
-            emitter.publish(
-                KVCacheLookup(
-                    *emitter.header(),
-                    model=self._model,
-                    hit=reused > 0,
-                    prompt_tokens=prompt_tokens,
-                    reused_tokens=reused,
-                )
-            )
+            if sound and self._sharing and not self._closed and emitter is not None:
+                self._share(slot, emitter)
+            if self._closed or not keep:
+                self._room.drop(slot)
+            self._prefixes.keep_few(emitter)
+            if self._closed:
+                self._prefixes.forget_all()
 
     def tell_usage(self, emitter: Emitter) -> None:
         """Publish how full the caches are."""
-        if emitter.wants & EventKind.KV_CACHE_USAGE:
-            used, capacity = self.usage()
-            emitter.publish(
-                KVCacheUsage(
-                    *emitter.header(),
-                    model=self._model,
-                    used_tokens=used,
-                    capacity_tokens=capacity,
-                    used_bytes=used * self._bytes_per_token,
-                )
-            )
+        used, capacity = self.usage()
+        tell_usage(emitter, self._model, used, capacity, self._bytes_per_token)
 
     def usage(self) -> tuple[int, int]:
-        """Tokens in the caches, and tokens that they have room for."""
+        """Tokens in the caches, shared ones counted once, and tokens they have room for."""
         with self._lock:
-            caches = [slot.cache for slot in tuple(self._slots) if slot.cache is not None]
-            return sum(c.length for c in caches), sum(c.capacity for c in caches)
+            own = sum(
+                slot.cache.length - min(len(slot.shared) * BLOCK_TOKENS, slot.cache.length)
+                for slot in tuple(self._room.slots)
+                if slot.cache is not None
+            )
+            return own + self._tree.blocks * BLOCK_TOKENS, self._account.used * BLOCK_TOKENS
 
-    def give_back(self, slot: CacheSlot, *, keep: bool) -> None:
-        """End a request's use of ``slot``; ``keep`` its content for the next turn or not."""
+    def blocks(self) -> BlockCounts:
+        """How many blocks there are, and have been."""
+        account, tree = self._account, self._tree
         with self._lock:
-            slot.in_use = False
-            if slot.cache is not None and (self._closed or not keep):
-                self._drop(slot)
+            return BlockCounts(
+                used=account.used,
+                free=account.free_blocks,
+                rented=account.rented,
+                returned=account.returned,
+                shared=tree.blocks,
+                idle=tree.idle_blocks,
+                evicted=self._prefixes.evicted,
+            )
 
     def close(self) -> None:
         """Drop all caches; those that requests still work on, when they give them back."""
         with self._lock:
             self._closed = True
-            for slot in tuple(self._slots):
+            for slot in tuple(self._room.slots):
                 if not slot.in_use:
-                    self._drop(slot)
+                    self._room.drop(slot)
+            self._prefixes.forget_all()

@@ -35,6 +35,13 @@ class TimeLedger:
         self._phase = phase
         return left
 
+    def enter_at(self, phase: Phase, moment_ns: int) -> None:
+        """Go to ``phase`` as of a moment in the past that another thread noted."""
+        moment = max(moment_ns, self._mark_ns)
+        self._accounts[self._phase] += moment - self._mark_ns
+        self._mark_ns = moment
+        self._phase = phase
+
     def close(self) -> None:
         """Book what has passed since the last switch; what follows is nobody's."""
         self.enter(Phase.UNATTRIBUTED)
@@ -42,6 +49,11 @@ class TimeLedger:
     def ns(self, phase: Phase) -> int:
         """Nanoseconds booked on ``phase`` up to the last switch."""
         return self._accounts[phase]
+
+    @property
+    def mark_ns(self) -> int:
+        """The moment of the last switch."""
+        return self._mark_ns
 
     @property
     def elapsed_ns(self) -> int:

@@ -57,6 +57,27 @@ def status_of(reason: StopReason) -> RequestStatus:
     return _STATUSES.get(reason, RequestStatus.COMPLETED)
 
 
+def tell_operations(
+    emitter: Emitter, model: str, backend: str, operations: Sequence[OperationTime]
+) -> None:
+    """Publish the operations of a step."""
+    for op, layer, quantization, tokens, seconds, n_bytes, flops in operations:
+        emitter.publish(
+            KernelExecuted(
+                *emitter.header(),
+                model=model,
+                backend=backend,
+                op=op,
+                layer=_NO_LAYER if layer is None else layer,
+                quantization=quantization,
+                tokens=tokens,
+                duration_s=seconds,
+                read_bytes=n_bytes,
+                flops=flops,
+            )
+        )
+
+
 class RequestObserver:
     """Publishes the life of one request, and books the time it takes.
 
@@ -234,23 +255,8 @@ class RequestObserver:
         return self._operations if self.emitter.wants & self._kernel_mask else None
 
     def _operations(self, operations: Sequence[OperationTime]) -> None:
-        emitter = self.emitter
         before = self._ledger.enter(Phase.TELEMETRY)
-        for op, layer, quantization, tokens, seconds, n_bytes, flops in operations:
-            emitter.publish(
-                KernelExecuted(
-                    *emitter.header(),
-                    model=self._model,
-                    backend=self._backend,
-                    op=op,
-                    layer=_NO_LAYER if layer is None else layer,
-                    quantization=quantization,
-                    tokens=tokens,
-                    duration_s=seconds,
-                    read_bytes=n_bytes,
-                    flops=flops,
-                )
-            )
+        tell_operations(self.emitter, self._model, self._backend, operations)
         self._ledger.enter(before)
 
     def stopped(

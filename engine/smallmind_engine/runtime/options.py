@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
-from smallmind_engine.cache import KVType
+from smallmind_engine.cache import BLOCK_TOKENS, KVType
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.kernels import WeightsMode, backend_names
 from smallmind_engine.memory import MemoryBudgetMode
@@ -21,20 +21,24 @@ if TYPE_CHECKING:
     from smallmind_engine.runtime.results import StreamChunk
 
 MAX_LOGPROBS = 100
+MAX_BATCH_SIZE = 32
+MAX_PRIORITY = 10
 
 
 class ContextOverflow(StrEnum):
-    """What happens to a prompt that is longer than the context window."""
+    """What happens to a sequence that is longer than the context window."""
 
     ERROR = "error"  # refuse it
     TRUNCATE_MIDDLE = "truncate_middle"  # leave out its middle, and say so
+    SLIDING = "sliding"  # leave out the older half after its beginning, also while decoding
 
 
 class BackpressurePolicy(StrEnum):
     """What happens when the reader of a stream falls behind."""
 
-    BLOCK = "block"  # generation waits for the reader
+    BLOCK = "block"  # generation waits for the reader, and others go on meanwhile
     CANCEL = "cancel"  # generation stops; what was produced stays readable
+    DROP_REQUEST = "drop_request"  # generation stops; the reader gets a ``BackpressureError``
 
 
 class Detail(StrEnum):
@@ -63,6 +67,13 @@ class EngineOptions:
         memory_budget_mode: what happens when the budget does not suffice.
         max_concurrent_requests: requests that run at once; the others queue.
         max_queue_depth: requests that may wait; one more is turned away.
+        max_batch_size: requests that share a step of the model, 1 to 32.
+        prefill_budget: tokens of prompts in a step while other requests decode; None for as many
+            as keep a step near 50 ms.
+        prefix_cache: whether requests share the beginnings that they have in common.
+        max_prefix_tokens: tokens of such beginnings that are kept although no request or session
+            uses them; None for four context windows, or 256 MiB if that is less.
+        max_kv_tokens: tokens in all KV caches together; None for no limit but the memory budget.
         capture_content: whether events may carry token ids, which reveal the text.
         detail: how much is told: ``request``, ``token`` or ``kernel``.
     """
@@ -79,6 +90,11 @@ class EngineOptions:
     memory_budget_mode: MemoryBudgetMode = MemoryBudgetMode.NONE
     max_concurrent_requests: int = 16
     max_queue_depth: int = 64
+    max_batch_size: int = 16
+    prefill_budget: int | None = None
+    prefix_cache: bool = True
+    max_prefix_tokens: int | None = None
+    max_kv_tokens: int | None = None
     capture_content: bool = False
     detail: Detail = Detail.TOKEN
 
@@ -98,6 +114,12 @@ class EngineOptions:
         _check_count(self, "max_memory_bytes", least=1, optional=True)
         _check_count(self, "max_concurrent_requests", least=1)
         _check_count(self, "max_queue_depth", least=0)
+        _check_count(self, "max_batch_size", least=1)
+        if self.max_batch_size > MAX_BATCH_SIZE:
+            raise _invalid("max_batch_size", self.max_batch_size, f"1 to {MAX_BATCH_SIZE}")
+        _check_count(self, "prefill_budget", least=1, optional=True)
+        _check_count(self, "max_prefix_tokens", least=0, optional=True)
+        _check_count(self, "max_kv_tokens", least=BLOCK_TOKENS, optional=True)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,11 +143,15 @@ class GenerationOptions:
         logprobs: how many best alternatives to report for each token; None for no report.
         ignore_eos: go on after the model's end-of-sequence token.
         parse_special: whether control tokens written in the prompt are taken as such.
-        context_overflow: what happens to a prompt that is too long.
+        context_overflow: what happens when the context window is too short.
+        priority: -10 to 10; higher goes first among those that wait, but a second of waiting counts
+            as much as a step of priority.
         cancellation: stops the request from elsewhere.
         request_timeout: seconds from submission until the request is stopped.
         on_token: called with each chunk as it comes.
-        max_buffered_tokens: let generation run ahead of the reader by so many chunks.
+        max_buffered_tokens: let generation run ahead of the reader by so many chunks. None goes
+            in step with a reader (each token is computed when the reader comes back for it), and
+            is 64 under asyncio and with a policy other than ``block``.
         backpressure: what happens when the reader is further behind.
         traceparent: W3C trace context of the caller.
         request_id: the caller's own id for the request.
@@ -148,6 +174,7 @@ class GenerationOptions:
     ignore_eos: bool = False
     parse_special: bool = False
     context_overflow: ContextOverflow = ContextOverflow.ERROR
+    priority: int = 0
     cancellation: CancellationToken | None = None
     request_timeout: float | None = None
     on_token: Callable[[StreamChunk], None] | None = None
@@ -164,6 +191,9 @@ class GenerationOptions:
             raise _invalid("logprobs", self.logprobs, f"0 to {MAX_LOGPROBS}")
         _check_count(self, "max_buffered_tokens", least=1, optional=True)
         _to_enum(self, "context_overflow", ContextOverflow)
+        _check_count(self, "priority", least=-MAX_PRIORITY)
+        if self.priority > MAX_PRIORITY:
+            raise _invalid("priority", self.priority, f"-{MAX_PRIORITY} to {MAX_PRIORITY}")
         _to_enum(self, "backpressure", BackpressurePolicy)
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if not all(isinstance(stop, str) and stop for stop in stops):

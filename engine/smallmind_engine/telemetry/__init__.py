@@ -1,5 +1,6 @@
 """Telemetry: reason codes, errors, events, the bus that carries them, and the exporter protocol."""
 
+from smallmind_engine.telemetry.batch_events import BatchStepped
 from smallmind_engine.telemetry.bus import Emitter, EventBus, Subscription
 from smallmind_engine.telemetry.clock import ANCHOR, ClockAnchor, now_ns
 from smallmind_engine.telemetry.console_logger import ConsoleRuntimeLogger
@@ -58,7 +59,7 @@ from smallmind_engine.telemetry.events import (
 )
 from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
-from smallmind_engine.telemetry.health import HealthAware
+from smallmind_engine.telemetry.health import HealthAware, LossAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
 from smallmind_engine.telemetry.kernel_events import (
     KernelExecuted,
@@ -95,6 +96,7 @@ __all__ = [
     "REASONS",
     "BackpressureApplied",
     "BackpressureError",
+    "BatchStepped",
     "BusLoggingHandler",
     "ChatTemplateError",
     "ClockAnchor",
@@ -129,6 +131,7 @@ __all__ = [
     "KernelsPrepared",
     "LogLevel",
     "LoggerExporter",
+    "LossAware",
     "MachineMeasured",
     "MemoryBudgetError",
     "MemoryBudgetEvent",

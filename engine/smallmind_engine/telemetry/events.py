@@ -274,7 +274,10 @@ class InferenceStopped(Event):
 
 @event
 class KVCacheLookup(Event):
-    """A prompt was held against a session's cache. A hit is when any token could be reused."""
+    """A prompt was looked up in its session's cache, and among the prefixes that others computed.
+
+    A hit is when any token could be reused.
+    """
 
     kind = EventKind.KV_CACHE_LOOKUP
 
@@ -286,7 +289,7 @@ class KVCacheLookup(Event):
 
 @event
 class KVCacheEvicted(Event):
-    """An idle cache was dropped to make room."""
+    """An idle session's cache, or shared blocks that nobody used, were dropped to make room."""
 
     kind = EventKind.KV_CACHE_EVICTED
 

@@ -19,7 +19,21 @@ class Renewable(Protocol):
         ...
 
 
+class Pausable(Protocol):
+    """Works in a thread of its own, and must not be in the midst of it when the process forks."""
+
+    def before_fork(self) -> None:
+        """Come to a halt; called in the thread that forks."""
+        ...
+
+    def after_fork_in_parent(self) -> None:
+        """Go on; called in the same thread."""
+        ...
+
+
 _renewables: Final[WeakSet[Renewable]] = WeakSet()
+_pausables: Final[WeakSet[Pausable]] = WeakSet()
+_paused: Final[list[Pausable]] = []
 
 
 def renew_in_child(owner: Renewable) -> None:
@@ -27,10 +41,27 @@ def renew_in_child(owner: Renewable) -> None:
     _renewables.add(owner)
 
 
+def pause_at_fork(owner: Pausable) -> None:
+    """Halt ``owner`` around each fork from now on, while it is alive."""
+    _pausables.add(owner)
+
+
+def _pause_all() -> None:
+    for owner in list(_pausables):
+        owner.before_fork()
+        _paused.append(owner)
+
+
+def _go_on() -> None:
+    while _paused:
+        _paused.pop().after_fork_in_parent()
+
+
 def _renew_all() -> None:  # pragma: no cover - runs in forked children, which are not measured
+    _paused.clear()
     for owner in list(_renewables):
         owner.begin_in_child()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - a matter of the system
-    os.register_at_fork(after_in_child=_renew_all)
+    os.register_at_fork(before=_pause_all, after_in_parent=_go_on, after_in_child=_renew_all)

@@ -1,4 +1,4 @@
-"""Exporters that can show how all exporters of a bus fare."""
+"""Exporters that can show how all exporters of a bus fare, or know what they lost themselves."""
 
 from __future__ import annotations
 
@@ -14,4 +14,17 @@ class HealthAware(Protocol):
 
     def bind_health(self, health: Callable[[], tuple[ExporterHealth, ...]], /) -> None:
         """Take a function that answers how each exporter fares."""
+        ...
+
+
+@runtime_checkable
+class LossAware(Protocol):
+    """An exporter with a queue or a receiver of its own, where events may be lost later.
+
+    What it lost is added to what the bus's queue before it lost, in ``ExporterHealth.dropped``.
+    """
+
+    @property
+    def lost(self) -> int:
+        """Events lost for good after they were exported. Read from any thread."""
         ...

@@ -32,6 +32,7 @@ class EventKind(IntEnum):
     KERNELS_PREPARED = 1 << 20
     KERNEL_EXECUTED = 1 << 21
     MACHINE_MEASURED = 1 << 22
+    BATCH_STEPPED = 1 << 23
     RETRIEVAL_STARTED = 1 << 25
     RETRIEVAL_ENDED = 1 << 26
 

@@ -18,6 +18,7 @@ from smallmind_engine.telemetry.events import Event
 from smallmind_engine.telemetry.exporter import Exporter, FlushResult
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
 from smallmind_engine.telemetry.fork import renew_in_child
+from smallmind_engine.telemetry.health import LossAware
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 DEFAULT_CAPACITY: Final = 8192
@@ -42,7 +43,7 @@ class QueuedExporter:
     So none of them can hold up a caller longer than the caller is ready to wait. When the queue is
     full the oldest event is dropped and counted. After a fork the child begins with an empty queue
     and a thread of its own; what was queued belongs to the parent. At exit of the interpreter what
-    waits is passed on, for two seconds at most.
+    waits is passed on and the exporter behind is flushed, for two seconds at most.
 
     Args:
         exporter: receives the events, always from one thread.
@@ -70,6 +71,7 @@ class QueuedExporter:
                 capacity=capacity,
             )
         self._exporter = exporter
+        self._loss_aware = exporter if isinstance(exporter, LossAware) else None
         self._capacity = capacity
         self.on_error = on_error
         self.on_drop = on_drop
@@ -98,6 +100,7 @@ class QueuedExporter:
         self._failed = 0
         self._dropped = 0
         self._dropped_told = 0
+        self._flush_until_ns: int | None = None
 
     @property
     def exporter(self) -> Exporter:
@@ -106,8 +109,8 @@ class QueuedExporter:
 
     @property
     def dropped(self) -> int:
-        """Events lost because the queue was full or was stopped."""
-        return self._dropped
+        """Events lost because the queue was full or was stopped, or behind it."""
+        return self._dropped + (self._loss_aware.lost if self._loss_aware is not None else 0)
 
     def export(self, event: Event, /) -> None:
         """Queue one event; never waits for the exporter behind."""
@@ -200,11 +203,15 @@ class QueuedExporter:
     def _run(self) -> None:
         while (work := self._next_work()) is not None:
             work()
+        if self._flush_until_ns is not None:
+            remaining_s = max(0.0, (self._flush_until_ns - now_ns()) / 1e9)
+            self._try(lambda: self._exporter.flush(remaining_s))
         if self._closing:
             self._try(self._exporter.close)
 
     def _next_work(self) -> Callable[[], object] | None:
         """What the thread shall do next; None when it shall end."""
+        dropped = self.dropped  # read before the lock is taken: the exporter has locks of its own
         with self._lock:
             if self._thread is not threading.current_thread():
                 return None  # forked inside the exporter: the child's queue gets its own thread
@@ -215,8 +222,8 @@ class QueuedExporter:
             if self._stopping:
                 self._ended = True
                 return None
-            newly_dropped = self._dropped - self._dropped_told
-            self._dropped_told = self._dropped
+            newly_dropped = dropped - self._dropped_told
+            self._dropped_told = dropped
             return partial(self._tell_drops, newly_dropped) if newly_dropped else self._wake.get
 
     def _pass_on(self, event: Event, path: Path) -> None:
@@ -237,7 +244,7 @@ class QueuedExporter:
         with self._lock:
             flush.answer.put(self._counts(flush.target, behind))
 
-    def _try(self, call: Callable[[], None], path: Path = ()) -> bool:
+    def _try(self, call: Callable[[], object], path: Path = ()) -> bool:
         """Whether the call into the exporter succeeded; its errors are told and end here."""
         here.path = (*path, self._exporter)
         try:
@@ -307,4 +314,7 @@ def _stop_at_exit(queue: QueuedExporter) -> None:
 
 
 def _stop_started() -> None:
+    deadline_ns = now_ns() + int(STOP_TIMEOUT_S * 1e9)
+    for queue in list(_started):
+        queue._flush_until_ns = deadline_ns  # noqa: SLF001 - of this module
     stop_together(list(_started))

@@ -32,3 +32,4 @@ CONSUMER_WAIT: Final = (
     *(1.0, 5.0, 10.0, 60.0),
 )
 TOKENS: Final = CONVENTION_TOKENS
+SEQUENCES: Final = (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0, 32.0, 64.0)

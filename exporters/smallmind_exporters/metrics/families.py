@@ -26,6 +26,7 @@ from smallmind_engine.telemetry import (
 )
 from smallmind_exporters import conventions
 from smallmind_exporters.metrics import buckets, labels, readings
+from smallmind_exporters.metrics.batch_families import BATCH_FAMILIES
 from smallmind_exporters.metrics.family import (
     Family,
     Gauging,
@@ -211,6 +212,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         readings=(rows(InferenceStopped, readings.request_token_rows),),
         convention=conventions.CLIENT_TOKEN_USAGE,
     ),
+    *BATCH_FAMILIES,
     # KV cache.
     Family(
         name="kv_cache_used_tokens",
@@ -239,7 +241,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     Family(
         name="kv_cache_lookups_total",
         kind=MetricKind.COUNTER,
-        help="Prompts held against a session's cache.",
+        help="Prompts that were looked up in the caches.",
         annotation="{lookup}",
         labels=(labels.MODEL, labels.RESULT),
         readings=(rows(KVCacheLookup, readings.lookup_rows),),

@@ -76,6 +76,7 @@ POLICY: Final = Label("policy", "what was done about it", limit=FEW)
 BACKPRESSURE_POLICIES: Final[tuple[tuple[ReasonCode, str], ...]] = (
     (ReasonCode.BACKPRESSURE_BUFFER_FULL, "block"),
     (ReasonCode.BACKPRESSURE_BUFFER_FULL, "cancel"),
+    (ReasonCode.BACKPRESSURE_BUFFER_FULL, "drop_request"),
     (ReasonCode.BACKPRESSURE_QUEUE_FULL, "reject"),
 )
 BUDGET_REASON: Final = Label(
@@ -107,6 +108,9 @@ TOKEN_TYPE: Final = Label(
 )
 KERNEL_SOURCE: Final = Label(
     "source", "whether they were compiled or found compiled", ("compiled", "cached")
+)
+BATCH_KIND: Final = Label(
+    "kind", "whether they were of prompts or generated", ("prefill", "decode")
 )
 OP: Final = Label("op", "the operation of the model", limit=FEW)
 OPERAND_TYPES: Final = Label(

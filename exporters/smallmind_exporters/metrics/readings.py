@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
 from smallmind_engine.telemetry import (
+    BatchStepped,
     InferenceStopped,
     KernelExecuted,
     KernelsPrepared,
@@ -93,6 +94,11 @@ def lookup_rows(event: KVCacheLookup) -> Rows:
 def kernel_rows(event: KernelsPrepared) -> Rows:
     """Kernels by where their machine code came from."""
     return ((("compiled",), event.compiled), (("cached",), event.cached))
+
+
+def batch_token_rows(event: BatchStepped) -> Rows:
+    """Tokens of a step, by what they were for."""
+    return ((("prefill",), event.prefill_tokens), (("decode",), event.decode_tokens))
 
 
 def operation_rows(field: str) -> Callable[[KernelExecuted], Rows]:

@@ -14,7 +14,8 @@ import smallmind
 SUBMODULES = {"validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ContextOverflow",
-    "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "GenerationOptions",
+    "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "EngineStats",
+    "GenerationOptions",
     "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session", "SmallMindError",
     "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
     "WeightsMode", "load",

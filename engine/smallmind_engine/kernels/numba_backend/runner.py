@@ -83,6 +83,7 @@ class NumbaRunner:
 
     backend: Final = "numba"
     weights_mode: Final = WeightsMode.RESIDENT
+    batch_invariant: Final = True
 
     def __init__(
         self,

@@ -50,6 +50,7 @@ class NumpyRunner:
 
     backend: Final = "numpy"
     prefill_chunk: Final = PREFILL_CHUNK
+    batch_invariant: Final = False
     kv_type: Final = KVType.F32
 
     def __init__(self, spec: TransformerSpec, weights: ModelWeights) -> None:

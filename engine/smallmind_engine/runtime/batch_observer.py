@@ -1,0 +1,83 @@
+"""What the scheduler tells the bus: steps of the model, which belong to several requests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from smallmind_engine.kernels import OnOperations, OperationTime
+from smallmind_engine.runtime.observer import tell_operations
+from smallmind_engine.runtime.options import Detail
+from smallmind_engine.runtime.step_plan import Share
+from smallmind_engine.telemetry import (
+    BatchStepped,
+    EventBus,
+    EventKind,
+    Phase,
+    new_correlation,
+)
+
+_STEPPED: Final = int(EventKind.BATCH_STEPPED)
+
+
+class BatchObserver:
+    """Publishes what happens to several requests at once, under ids of its own.
+
+    Args:
+        bus: carries the events.
+        model: name of the model.
+        backend: name of the backend.
+        detail: how much is told.
+    """
+
+    def __init__(self, bus: EventBus, model: str, backend: str, detail: Detail) -> None:
+        self._bus = bus
+        self._model = model
+        self._backend = backend
+        self._kernel_mask = int(EventKind.KERNEL_EXECUTED) if detail is Detail.KERNEL else 0
+        self._correlation = new_correlation()
+
+    def stepped(
+        self,
+        shares: Sequence[Share],
+        prefill_tokens: int,
+        decode_tokens: int,
+        seconds: float,
+        queue_depth: int,
+        running: int,
+    ) -> None:
+        """A step ran. Hot: nothing happens here while nobody wants steps."""
+        if not self._bus.wants & _STEPPED:
+            return
+        before = [work.ledger.enter(Phase.TELEMETRY) for work, _ in shares]
+        emitter = self._bus.emitter(self._correlation)
+        emitter.publish(
+            BatchStepped(
+                *emitter.header(),
+                model=self._model,
+                sequences=len(shares),
+                prefill_tokens=prefill_tokens,
+                decode_tokens=decode_tokens,
+                duration_s=seconds,
+                queue_depth=queue_depth,
+                running=running,
+            )
+        )
+        for (work, _), phase in zip(shares, before, strict=True):
+            work.ledger.enter(phase)
+
+    def on_operations(self, shares: Sequence[Share]) -> OnOperations | None:
+        """What a step is to tell its operations to; None while nobody wants them."""
+        if len(shares) == 1:
+            return shares[0][0].observer.on_operations
+        if not self._bus.wants & self._kernel_mask:
+            return None
+
+        def tell(operations: Sequence[OperationTime]) -> None:
+            before = [work.ledger.enter(Phase.TELEMETRY) for work, _ in shares]
+            emitter = self._bus.emitter(self._correlation)
+            tell_operations(emitter, self._model, self._backend, operations)
+            for (work, _), phase in zip(shares, before, strict=True):
+                work.ledger.enter(phase)
+
+        return tell

@@ -1,0 +1,137 @@
+"""Which requests take part in the next step, and with how many tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from smallmind_engine.runtime.admission import STALL_NS
+from smallmind_engine.runtime.work import DECODE, PAUSED, PREFILL, RequestWork
+from smallmind_engine.telemetry import now_ns
+
+TARGET_STEP_S: Final = 0.05
+"""How long a step may take when prompts are computed while other requests decode."""
+
+_LEAST_BUDGET: Final = 16
+_FIRST_BUDGET: Final = 64
+_MEMORY: Final = 0.8
+"""How much of a measured speed stays when the next is measured."""
+
+Share = tuple[RequestWork, int]
+"""A request and its number of tokens."""
+
+
+@dataclass(slots=True)
+class StepCounts:
+    """What the steps of an engine did so far.
+
+    Attributes:
+        steps: of the model.
+        prefill_tokens: of prompts that were computed.
+        decode_tokens: that were computed one by one.
+    """
+
+    steps: int = 0
+    prefill_tokens: int = 0
+    decode_tokens: int = 0
+
+    def note(self, prefill_tokens: int, decode_tokens: int) -> None:
+        """Count a step."""
+        self.steps += 1
+        self.prefill_tokens += prefill_tokens
+        self.decode_tokens += decode_tokens
+
+
+class StepSpeed:
+    """How long steps take, as measured so far.
+
+    Args:
+        fixed: tokens of prompts in a step while others decode; None to keep to ``TARGET_STEP_S``.
+        most: tokens of a step at most.
+    """
+
+    def __init__(self, fixed: int | None, most: int) -> None:
+        self._fixed = fixed
+        self._most = most
+        self._decode_s = 0.0
+        self._token_s = 0.0
+
+    def note(self, prefill_tokens: int, decode_tokens: int, seconds: float) -> None:
+        """A step took so long."""
+        if not prefill_tokens:
+            self._decode_s = _smoothed(self._decode_s, seconds)
+            return
+        rest = max(seconds - (self._decode_s if decode_tokens else 0.0), 0.0)
+        self._token_s = _smoothed(self._token_s, rest / prefill_tokens)
+
+    def budget(self, live: Sequence[RequestWork]) -> int:
+        """Tokens of prompts in the next step: few while somebody decodes, or is about to.
+
+        Args:
+            live: admitted requests.
+        """
+        before = now_ns() - STALL_NS
+        for work in live:
+            if work.stage is DECODE or (
+                work.stage is PAUSED and work.outlet.in_step and work.paused_ns > before
+            ):
+                return self._beside_others
+        return self._most
+
+    @property
+    def _beside_others(self) -> int:
+        if self._fixed is not None:
+            return min(self._fixed, self._most)
+        if not self._token_s:
+            return min(_FIRST_BUDGET, self._most)
+        fitting = int((TARGET_STEP_S - self._decode_s) / self._token_s)
+        return min(max(fitting, _LEAST_BUDGET), self._most)
+
+
+def _smoothed(before: float, now: float) -> float:
+    return now if not before else _MEMORY * before + (1.0 - _MEMORY) * now
+
+
+def together(live: Sequence[RequestWork], most_sequences: int, budget: int) -> list[Share]:
+    """A step for several requests: all that decode, and as much of the prompts as is good.
+
+    Args:
+        live: admitted requests, the earliest first.
+        most_sequences: in a step, at least 2.
+        budget: tokens of prompts.
+    """
+    decoding = [work for work in live if work.stage is DECODE]
+    waiting = [work for work in live if work.stage is PREFILL]
+    places = most_sequences - bool(waiting)
+    if len(decoding) > places:
+        decoding.sort(key=_last_step)
+        del decoding[places:]
+    shares = [(work, 1) for work in decoding]
+    if waiting:
+        # The first gets half at least, so that short prompts neither wait for it nor starve it.
+        others = sum(work.missing for work in waiting[1:])
+        kept = min(budget // 2, others)
+        count = min(budget - kept, waiting[0].missing)
+        shares.append((waiting[0], count))
+        budget -= count
+    for work in waiting[1:]:
+        if budget <= 0 or len(shares) >= most_sequences:
+            break
+        count = min(budget, work.missing)
+        shares.append((work, count))
+        budget -= count
+    return shares
+
+
+def one_by_one(live: Sequence[RequestWork], most_tokens: int) -> list[Share]:
+    """A step for the request that has waited longest; the pieces of its prompt are always alike."""
+    ready = [work for work in live if work.stage in {DECODE, PREFILL}]
+    if not ready:
+        return []
+    work = min(ready, key=_last_step)
+    return [(work, min(work.missing, most_tokens))]
+
+
+def _last_step(work: RequestWork) -> int:
+    return work.stepped_ns
