@@ -77,7 +77,8 @@ from smallmind_engine.telemetry.memory_events import MemoryUsage
 from smallmind_engine.telemetry.metrics import MetricsExporter, NullRuntimeMetrics, RuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
 from smallmind_engine.telemetry.queued import QueuedExporter
-from smallmind_engine.telemetry.reason_table import REASONS, Reason
+from smallmind_engine.telemetry.reason_rows import Reason
+from smallmind_engine.telemetry.reason_table import REASONS
 from smallmind_engine.telemetry.reasons import (
     DegradeReason,
     ReasonCode,
@@ -85,6 +86,12 @@ from smallmind_engine.telemetry.reasons import (
     StopReason,
 )
 from smallmind_engine.telemetry.recording_events import RequestRecorded
+from smallmind_engine.telemetry.retrieval_events import (
+    RetrievalEnded,
+    RetrievalStarted,
+    publish_retrieval_ended,
+    publish_retrieval_started,
+)
 from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
 from smallmind_engine.telemetry.snapshots import SNAPSHOT_SCHEMA, Snapshot
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
@@ -163,6 +170,8 @@ __all__ = [
     "RequestRecorded",
     "RequestRejected",
     "RequestStatus",
+    "RetrievalEnded",
+    "RetrievalStarted",
     "RooflineRow",
     "RuntimeLogEvent",
     "RuntimeLogger",
@@ -186,6 +195,8 @@ __all__ = [
     "new_correlation",
     "now_ns",
     "parse_traceparent",
+    "publish_retrieval_ended",
+    "publish_retrieval_started",
     "renew_in_child",
     "roofline_rows",
 ]

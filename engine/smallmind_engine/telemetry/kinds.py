@@ -36,6 +36,8 @@ class EventKind(IntEnum):
     MEMORY_USAGE = 1 << 24
     SNAPSHOT = 1 << 27
     REQUEST_RECORDED = 1 << 32
+    RETRIEVAL_STARTED = 1 << 25
+    RETRIEVAL_ENDED = 1 << 26
 
 
 NO_KINDS: Final = 0
