@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
+from smallmind._chat_result import ChatStream
 from smallmind.rag._citations import Citation, cited
 from smallmind.rag._results import RetrievalResult
-from smallmind_engine.runtime import GenerationResult, StreamChunk, TokenStream
+from smallmind_engine.runtime import GenerationResult, StreamChunk
 from smallmind_engine.telemetry import Correlation, StopReason
 
 
@@ -66,7 +67,7 @@ class RagStream:
 
     def __init__(
         self,
-        inner: TokenStream,
+        inner: ChatStream,
         sources: tuple[Citation, ...],
         retrieval: RetrievalResult,
         on_end: Callable[[], None],

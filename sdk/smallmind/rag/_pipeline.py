@@ -7,7 +7,8 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Unpack
 
-from smallmind._chat import ChatClient, ChatOptions
+from smallmind._chat import ChatClient
+from smallmind._chat_options import ChatOptions
 from smallmind._engine import Engine
 from smallmind._request_options import RequestKwargs, merged
 from smallmind.rag._access import UserContext
