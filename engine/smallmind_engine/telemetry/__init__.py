@@ -15,6 +15,7 @@ from smallmind_engine.telemetry.correlation import (
 from smallmind_engine.telemetry.distribution import Distribution
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
+    ChatStoreError,
     ChatTemplateError,
     ClosedError,
     ConcurrentSessionUseError,
@@ -30,6 +31,7 @@ from smallmind_engine.telemetry.errors import (
     RegistryError,
     SmallMindError,
     TokenizerError,
+    ToolError,
     UnsupportedModelError,
     ValidationDataError,
 )
@@ -70,6 +72,7 @@ from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
 from smallmind_engine.telemetry.log_rendering import as_log_event
 from smallmind_engine.telemetry.logger import NullRuntimeLogger, RuntimeLogger, RuntimeLoggerAdapter
 from smallmind_engine.telemetry.logger_exporter import LoggerExporter
+from smallmind_engine.telemetry.memory_events import MemoryUsage
 from smallmind_engine.telemetry.metrics import MetricsExporter, NullRuntimeMetrics, RuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
 from smallmind_engine.telemetry.queued import QueuedExporter
@@ -92,6 +95,7 @@ __all__ = [
     "BackpressureError",
     "BatchStepped",
     "BusLoggingHandler",
+    "ChatStoreError",
     "ChatTemplateError",
     "ClockAnchor",
     "ClosedError",
@@ -130,6 +134,7 @@ __all__ = [
     "MemoryBudgetError",
     "MemoryBudgetEvent",
     "MemoryHighWater",
+    "MemoryUsage",
     "MetricsExporter",
     "MetricsSnapshot",
     "MissingExtraError",
@@ -163,6 +168,7 @@ __all__ = [
     "TokenGenerated",
     "TokenizerDiagnosed",
     "TokenizerError",
+    "ToolError",
     "TraceContext",
     "UnsupportedModelError",
     "ValidationDataError",

@@ -33,6 +33,7 @@ class EventKind(IntEnum):
     KERNEL_EXECUTED = 1 << 21
     MACHINE_MEASURED = 1 << 22
     BATCH_STEPPED = 1 << 23
+    MEMORY_USAGE = 1 << 24
 
 
 NO_KINDS: Final = 0

@@ -65,12 +65,13 @@ REASONS: Final[tuple[Reason, ...]] = (
     _reason(
         ReasonCode.MEMORY_BUDGET_EXCEEDED,
         "The memory that was asked for does not fit the budget, and the mode is strict.",
-        "Raise `max_memory_bytes`, or lower the context length the error names.",
+        "Raise `max_memory_bytes`, or take one of the settings that the error suggests.",
     ),
     _reason(
         ReasonCode.MEMORY_BUDGET_SOFT_LIMIT,
-        "The budget was met by giving less than was asked for (best-effort mode).",
-        "Raise `max_memory_bytes` to get the full cache.",
+        "The budget was met by giving less than was asked for (best-effort mode), or a plan is over"
+        " a limit that nobody enforces (a warning).",
+        "Raise `max_memory_bytes` to get all of it.",
     ),
     _reason(
         ReasonCode.ERROR,
@@ -124,8 +125,13 @@ REASONS: Final[tuple[Reason, ...]] = (
     ),
     _reason(
         ReasonCode.CONTEXT_TRUNCATION,
-        "The prompt was longer than the context, and its middle was left out.",
-        "Shorten the prompt, or use `context_overflow='error'`.",
+        "The prompt was longer than the context: its middle or its oldest turns were left out.",
+        "Shorten the prompt, or use `context_overflow='error'` and a chat's `FullHistory`.",
+    ),
+    _reason(
+        ReasonCode.CHAT_TEMPLATE_FALLBACK,
+        "The model file has no chat template; the format was guessed from its vocabulary.",
+        "Use an instruction-tuned model, pass `template=`, or refuse with `strict_template=True`.",
     ),
     _reason(
         ReasonCode.WEIGHTS_PER_LAYER,
@@ -285,12 +291,47 @@ REASONS: Final[tuple[Reason, ...]] = (
     _reason(
         ReasonCode.CHAT_TEMPLATE_MISSING,
         "The model file carries no chat template.",
-        "Use an instruction-tuned model, or pass `template=`.",
+        "Use an instruction-tuned model, pass `template=`, or allow a guess.",
     ),
     _reason(
         ReasonCode.CHAT_TEMPLATE_INVALID,
         "The chat template failed to compile, to render, or overstepped its sandbox.",
         "Read the error; pass a `template=` of your own.",
+    ),
+    _reason(
+        ReasonCode.CHAT_STORE_FAILED,
+        "A store of conversations cannot be read or written, or is of a newer version.",
+        "The error names the file and what is wrong with it.",
+    ),
+    _reason(
+        ReasonCode.CHAT_STORE_CONFLICT,
+        "Somebody else has changed the stored conversation since this client read it.",
+        "Open it again; give each writer a conversation of its own.",
+    ),
+    _reason(
+        ReasonCode.TOOL_DEFINITION_INVALID,
+        "A tool cannot be described to the model: its name, signature or schema is unusable.",
+        "The error names the tool and what would be right.",
+    ),
+    _reason(
+        ReasonCode.TOOLS_UNSUPPORTED,
+        "The chat template says nothing of tools, or nothing that is understood here.",
+        "Use a model trained for tools, or pass `template=` and `tool_format=`.",
+    ),
+    _reason(
+        ReasonCode.TOOL_CALL_INVALID,
+        "The model called a tool that does not exist, or with arguments that its schema refuses.",
+        "Nothing to do: `run_tools` tells the model what is wrong.",
+    ),
+    _reason(
+        ReasonCode.TOOL_FAILED,
+        "A tool raised an error, was not approved, or answered with what JSON cannot hold.",
+        "Nothing to do: `run_tools` tells the model; the log line has the error.",
+    ),
+    _reason(
+        ReasonCode.TOOL_ROUNDS_EXHAUSTED,
+        "The model still called tools when `max_rounds` was reached.",
+        "Raise `max_rounds`, or ask for less.",
     ),
     _reason(
         ReasonCode.SESSION_CONCURRENT_USE,

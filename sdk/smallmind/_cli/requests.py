@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from smallmind._chat_result import ChatStream
 from smallmind._cli.progress import Bars
 from smallmind._cli.screen import Screen
 from smallmind._engine import Engine
@@ -42,7 +43,9 @@ def load_with_bars(
         )
 
 
-def finished(stream: TokenStream, write: Callable[[str], None] | None = None) -> GenerationResult:
+def finished(
+    stream: TokenStream | ChatStream, write: Callable[[str], None] | None = None
+) -> GenerationResult:
     """Read a stream to its end.
 
     Args:
