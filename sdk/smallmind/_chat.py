@@ -14,26 +14,24 @@ from smallmind._chat_conversation import Conversation, Message
 from smallmind._chat_exchange import Exchange, invalid
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
-from smallmind._chat_result import ChatResult, ChatStream
+from smallmind._chat_result import ChatResult, ChatStream, whole
 from smallmind._chat_rounds import ToolRun, run_rounds
 from smallmind._chat_telling import tell_rounds_exhausted
 from smallmind._chat_tools import Executor, ToolCall, ToolLike, ToolResult, as_tools, run_call
-from smallmind._guard import SingleUseGuard
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
+from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
-from smallmind_engine.telemetry import ReasonCode
-from smallmind_engine.telemetry.errors import InferenceError
 
 DEFAULT_ROUNDS: Final = 8
 """How often tools answer in one turn at most, unless a caller says otherwise."""
 
 
 class ChatClient:
-    """Belongs to one thread at a time, like the session inside it.
+    """Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once.
 
     Args:
         core: the engine's parts.
@@ -102,9 +100,10 @@ class ChatClient:
         Raises:
             ChatTemplateError: the template cannot render it.
         """
-        shown = self.messages if messages is None else messages
-        specs = [tool.spec for tool in self._exchange.tools]
-        return self._exchange.format.render(shown, specs)
+        with self._guard():
+            shown = self.messages if messages is None else messages
+            specs = [tool.spec for tool in self._exchange.tools]
+            return self._exchange.format.render(shown, specs)
 
     # -- turns --------------------------------------------------------------------------------
 
@@ -180,7 +179,7 @@ class ChatClient:
                 await acollect(run, bell, chosen.on_token)
             finally:
                 result = self._exchange.concluded(plan, run)
-            return _whole(result)
+            return whole(result)
 
     async def astream(
         self,
@@ -235,8 +234,8 @@ class ChatClient:
         Raises:
             ConfigError: there is no such turn.
         """
-        self._exchange.check_turn(turn)
-        return str(self._exchange.conversation.turns[turn].messages[0]["content"])
+        with self._guard():
+            return self._exchange.said(turn)
 
     def undo(self) -> str:
         """Take the last turn back; answers what the user said in it.
@@ -245,7 +244,7 @@ class ChatClient:
             ConfigError: there was no turn yet.
         """
         with self._guard():
-            text = self.said(self.turns - 1)
+            text = self._exchange.said(self.turns - 1)
             self._exchange.change(self._exchange.conversation.up_to(self.turns - 1))
             return text
 
@@ -310,10 +309,12 @@ class ChatClient:
             )
 
         def answer(results: Sequence[ToolResult]) -> ChatResult:
-            return self.send_tool_results(results, tools=tools, options=chosen)
+            asked = self._exchange.asked_with(results)
+            return self._collected(self._exchange.planned(asked, tools, chosen))
 
-        first = self.send(text, tools=tools, options=chosen)
-        run = run_rounds(first, carry_out, answer, max_rounds)
+        with self._guard():
+            first = self._collected(self._planned(text, None, tools, chosen))
+            run = run_rounds(first, carry_out, answer, max_rounds)
         if run.exhausted:
             tell_rounds_exhausted(self._exchange.emitter, max_rounds)
         return run
@@ -369,7 +370,7 @@ class ChatClient:
     def _collected(self, plan: Plan) -> ChatResult:
         run = self._exchange.run(plan, streaming=False)
         collected(run)
-        return _whole(self._exchange.concluded(plan, run))
+        return whole(self._exchange.concluded(plan, run))
 
     def _end(self, plan: Plan, run: GenerationRun, ended: list[ChatResult]) -> None:
         try:
@@ -394,10 +395,3 @@ class ChatClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _whole(result: ChatResult | None) -> ChatResult:
-    """The result of a run that ended."""
-    if result is None:
-        raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
-    return result

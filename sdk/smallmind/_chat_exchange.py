@@ -71,6 +71,11 @@ class Exchange:
         messages = (*last.messages, *(result.message for result in results))
         return Asked(self.conversation.up_to(len(before)), messages, last.trail)
 
+    def said(self, turn: int) -> str:
+        """What the user said in a turn; raises as ``check_turn``."""
+        self.check_turn(turn)
+        return str(self.conversation.turns[turn].messages[0]["content"])
+
     def check_turn(self, turn: int) -> None:
         """Raise ``ConfigError`` when there is no such turn."""
         turns = len(self.conversation.turns)
