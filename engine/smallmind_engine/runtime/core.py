@@ -54,7 +54,7 @@ class EngineCore:
         observer = BatchObserver(bus, model.name, model.runner.backend, options.detail)
         self.scheduler: Final = Scheduler(model.runner, self.kv_store, options, observer)
         self.closing = CancellationToken()
-        renew_in_child(self)
+        renew_in_child(self, last=True)  # gives back what lost requests held, and tells of it
 
     @property
     def closed(self) -> bool:
