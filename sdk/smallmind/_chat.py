@@ -11,19 +11,19 @@ from typing import Final, Self, Unpack
 from smallmind._async import Doorbell, acollect, astream_chunks
 from smallmind._chat_choice import ChatTemplate
 from smallmind._chat_conversation import Conversation, Message
-from smallmind._chat_exchange import Exchange, invalid, whole
+from smallmind._chat_exchange import Exchange, invalid
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
-from smallmind._chat_result import ChatResult, ChatStream
+from smallmind._chat_result import ChatResult, ChatStream, whole
 from smallmind._chat_rounds import ToolRun, run_rounds
 from smallmind._chat_telling import tell_rounds_exhausted
 from smallmind._chat_tools import Executor, ToolCall, ToolLike, ToolResult, as_tools, run_call
-from smallmind._guard import SingleUseGuard
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
 from smallmind._threads import in_thread
+from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
 
@@ -32,7 +32,7 @@ DEFAULT_ROUNDS: Final = 8
 
 
 class ChatClient:
-    """Belongs to one thread at a time, like the session inside it.
+    """Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once.
 
     Args:
         core: the engine's parts.
@@ -107,9 +107,10 @@ class ChatClient:
         Raises:
             ChatTemplateError: the template cannot render it.
         """
-        shown = self.messages if messages is None else messages
-        specs = [tool.spec for tool in self._exchange.tools]
-        return self._exchange.format.render(shown, specs)
+        with self._guard():
+            shown = self.messages if messages is None else messages
+            specs = [tool.spec for tool in self._exchange.tools]
+            return self._exchange.format.render(shown, specs)
 
     # -- turns --------------------------------------------------------------------------------
 
@@ -240,8 +241,8 @@ class ChatClient:
         Raises:
             ConfigError: there is no such turn.
         """
-        self._exchange.check_turn(turn)
-        return str(self._exchange.conversation.turns[turn].messages[0]["content"])
+        with self._guard():
+            return self._exchange.said(turn)
 
     def undo(self) -> str:
         """Take the last turn back; answers what the user said in it.
@@ -250,7 +251,7 @@ class ChatClient:
             ConfigError: there was no turn yet.
         """
         with self._guard():
-            text = self.said(self.turns - 1)
+            text = self._exchange.said(self.turns - 1)
             self._exchange.change(self._exchange.conversation.up_to(self.turns - 1))
             return text
 
@@ -315,10 +316,12 @@ class ChatClient:
             )
 
         def answer(results: Sequence[ToolResult]) -> ChatResult:
-            return self.send_tool_results(results, tools=tools, options=chosen)
+            asked = self._exchange.asked_with(results)
+            return self._collected(self._exchange.planned(asked, tools, chosen))
 
-        first = self.send(text, tools=tools, options=chosen)
-        run = run_rounds(first, carry_out, answer, max_rounds)
+        with self._guard():
+            first = self._collected(self._planned(text, None, tools, chosen))
+            run = run_rounds(first, carry_out, answer, max_rounds)
         if run.exhausted:
             tell_rounds_exhausted(self._exchange.emitter, max_rounds)
         return run

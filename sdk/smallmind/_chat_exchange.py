@@ -17,7 +17,7 @@ from smallmind._chat_tools import Tool, ToolFormat, ToolLike, ToolResult, as_too
 from smallmind._session import Session
 from smallmind_engine.runtime import CHAT, EngineCore, GenerationOptions, GenerationRun
 from smallmind_engine.telemetry import Emitter, ReasonCode, ToolError, new_correlation
-from smallmind_engine.telemetry.errors import ChatStoreError, ConfigError, InferenceError
+from smallmind_engine.telemetry.errors import ChatStoreError, ConfigError
 
 
 class Exchange:
@@ -70,6 +70,11 @@ class Exchange:
         *before, last = self.conversation.turns
         messages = (*last.messages, *(result.message for result in results))
         return Asked(self.conversation.up_to(len(before)), messages, last.trail)
+
+    def said(self, turn: int) -> str:
+        """What the user said in a turn; raises as ``check_turn``."""
+        self.check_turn(turn)
+        return str(self.conversation.turns[turn].messages[0]["content"])
 
     def check_turn(self, turn: int) -> None:
         """Raise ``ConfigError`` when there is no such turn."""
@@ -175,14 +180,3 @@ def invalid(option: str, value: object, allowed: str) -> ConfigError:
         option=option,
         value=value,
     )
-
-
-def whole(result: ChatResult | None) -> ChatResult:
-    """The result of a run that ended.
-
-    Raises:
-        InferenceError: it did not; which would be a fault of ours.
-    """
-    if result is None:
-        raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
-    return result

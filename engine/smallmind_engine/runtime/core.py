@@ -59,7 +59,7 @@ class EngineCore:
         self.scheduler: Final = Scheduler(model.runner, self.kv_store, options, observer)
         self.gate: Final = WorkGate(options.max_concurrent_requests, options.max_queue_depth)
         self.closing = CancellationToken()
-        renew_in_child(self)
+        renew_in_child(self, last=True)  # gives back what lost requests held, and tells of it
 
     @property
     def closed(self) -> bool:

@@ -31,6 +31,7 @@ from smallmind_engine.telemetry.events import (
 from smallmind_engine.telemetry.kernel_events import KernelsPrepared, MachineMeasured
 from smallmind_engine.telemetry.kinds import EventKind
 from smallmind_engine.telemetry.reasons import ReasonCode, RequestStatus
+from smallmind_engine.telemetry.retrieval_events import RetrievalEnded, RetrievalStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def _by_status(event: Event) -> LogLevel:
             ModelLoadEnded(status=status)
             | InferenceStopped(status=status)
             | EmbeddingEnded(status=status)
+            | RetrievalEnded(status=status)
         ):
             if status is RequestStatus.FAILED:
                 return LogLevel.ERROR
@@ -150,6 +152,13 @@ _LINES: Final[dict[type[Event], _Line]] = {
         _WARN,
     ),
     Degraded: _Line("", "", (), _WARN),
+    RetrievalStarted: _Line("rag", "a retrieval began", ("data_source", "mode", "top_k"), _DEBUG),
+    RetrievalEnded: _Line(
+        "rag",
+        "a retrieval ended",
+        ("data_source", "status", "returned", "duration_s"),
+        _by_status,
+    ),
     BackpressureApplied: _Line(
         "runtime", "back-pressure was applied", ("model", "policy", "depth", "limit"), _WARN
     ),

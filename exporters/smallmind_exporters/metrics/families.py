@@ -39,6 +39,7 @@ from smallmind_exporters.metrics.family import (
     rows,
 )
 from smallmind_exporters.metrics.kernel_families import KERNEL_FAMILIES
+from smallmind_exporters.metrics.retrieval_families import RETRIEVAL_FAMILIES
 from smallmind_exporters.metrics.telemetry_families import TELEMETRY_FAMILIES
 
 PREFIX: Final = "smallmind_"
@@ -358,5 +359,6 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL, labels.BUDGET_REASON, labels.CATEGORY),
         readings=(rows(MemoryBudgetEvent, lambda e: (((e.reason, e.category), 1),)),),
     ),
+    *RETRIEVAL_FAMILIES,
     *TELEMETRY_FAMILIES,
 )
