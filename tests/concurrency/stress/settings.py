@@ -13,7 +13,7 @@ from smallmind import Engine, load
 from smallmind_engine.telemetry import Exporter
 from tiny_models import write_tiny_model
 
-LIFE_S: Final = (2.5, 15.0)
+LIFE_S: Final = (1.5, 15.0)
 LIVES: Final = 40
 BLOCK: Final = 64
 
