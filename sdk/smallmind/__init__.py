@@ -13,7 +13,7 @@ from smallmind._session import Session
 from smallmind._version import __version__
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.kernels import WeightsMode
-from smallmind_engine.memory import MemoryBudgetMode, MemoryCategory, MemoryPlan
+from smallmind_engine.memory import MemoryBudgetMode, MemoryPlan
 from smallmind_engine.runtime import (
     BackpressurePolicy,
     ContextOverflow,
@@ -52,7 +52,6 @@ __all__ = [
     "GenerationOptions",
     "GenerationResult",
     "MemoryBudgetMode",
-    "MemoryCategory",
     "MemoryPlan",
     "Phase",
     "ReasonCode",

@@ -16,7 +16,7 @@ FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ContextOverflow",
     "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "EngineStats",
     "GenerationOptions",
-    "GenerationResult", "MemoryBudgetMode", "MemoryCategory", "MemoryPlan", "Phase", "ReasonCode",
+    "GenerationResult", "MemoryBudgetMode", "MemoryPlan", "Phase", "ReasonCode",
     "Session", "SmallMindError", "StopReason", "StreamChunk", "Timings", "TokenStream",
     "TokenizerMode", "Usage", "WeightsMode", "estimate_memory", "load",
 ]  # fmt: skip
