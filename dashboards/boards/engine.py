@@ -78,11 +78,24 @@ MEMORY: Final = Board(
             "Memory",
             (
                 Panel(
+                    title="Memory held now",
+                    asks="Where does the memory go?",
+                    kind=PanelKind.STACKED,
+                    unit="bytes",
+                    width=8,
+                    queries=(
+                        Query(
+                            total("memory_bytes", ("model", "category")),
+                            "{{model}}: {{category}}",
+                        ),
+                    ),
+                ),
+                Panel(
                     title="Most memory held",
                     asks="What takes the memory?",
                     kind=PanelKind.STACKED,
                     unit="bytes",
-                    width=12,
+                    width=8,
                     queries=(
                         Query(
                             total("memory_high_water_bytes", ("model", "category")),
@@ -93,7 +106,7 @@ MEMORY: Final = Board(
                 Panel(
                     title="The budget said no, or less",
                     asks="Does the memory budget hold requests back?",
-                    width=12,
+                    width=8,
                     unit="ops",
                     only_after="the memory budget gave less or refused",
                     queries=(
@@ -178,6 +191,45 @@ SCHEDULER: Final = Board(
                     asks="Do prompts crowd out what is generated?",
                     kind=PanelKind.STACKED,
                     queries=(Query(rate("batch_tokens_total", ("kind",)), "{{kind}}"),),
+                ),
+            ),
+        ),
+        Row(
+            "Embeddings",
+            (
+                Panel(
+                    title="Calls for vectors",
+                    asks="Are texts embedded, and do the calls end well?",
+                    unit="reqps",
+                    kind=PanelKind.STACKED,
+                    queries=(
+                        Query(
+                            rate("embedding_calls_total", ("model", "status")),
+                            "{{model}}: {{status}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    title="Texts and tokens embedded",
+                    asks="How much is embedded?",
+                    queries=(
+                        Query(rate("embedding_texts_total", ("model",)), "texts {{model}}"),
+                        Query(rate("embedding_tokens_total", ("model",)), "tokens {{model}}"),
+                    ),
+                ),
+                Panel(
+                    title="Time of a text",
+                    asks="How long does a text take to become a vector?",
+                    unit="s",
+                    queries=(
+                        Query(
+                            ratio(
+                                rate("embedding_seconds_total", ("model",)),
+                                rate("embedding_texts_total", ("model",)),
+                            ),
+                            "{{model}}",
+                        ),
+                    ),
                 ),
             ),
         ),

@@ -8,7 +8,9 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smallmind._async import Doorbell, acollect, astream_chunks
-from smallmind._chat import ChatClient, ChatOptions
+from smallmind._chat import ChatClient
+from smallmind._chat_options import ChatOptions
+from smallmind._engine_work import EngineWork
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind_engine.memory import BudgetUsage, MemoryPlan
@@ -29,7 +31,7 @@ from smallmind_engine.telemetry import EventBus, Exporter, ExporterHealth, Flush
 from smallmind_engine.telemetry.errors import ExporterError
 
 
-class Engine:
+class Engine(EngineWork):
     """Thread-safe: share one engine, and make a session for each conversation.
 
     Made by ``smallmind.load``. Use it in a ``with`` block, or call ``close``.
@@ -43,7 +45,7 @@ class Engine:
     def __init__(
         self, core: EngineCore, owned: Mapping[str, Exporter], attached: Mapping[str, Exporter]
     ) -> None:
-        self._core = core
+        super().__init__(core)
         self._owned = dict(owned)
         self._exporters = {**attached, **owned}
 
@@ -151,7 +153,9 @@ class Engine:
             options: see ``ChatOptions``; ``system`` wins over the one in there.
 
         Raises:
-            ChatTemplateError: the model has no chat template, and none was given.
+            ChatTemplateError: there is no template, and ``strict_template`` asks for one.
+            ToolError: a tool cannot be described, or the model's format knows no tools.
+            ChatStoreError: the store cannot be read.
         """
         return ChatClient(self._core, system, options or ChatOptions())
 

@@ -16,6 +16,7 @@ SCRIPTS = (
     "bench_dequantize.py",
     "bench_tokenizers.py",
     "bench_cancellation_load.py",
+    "bench_retrieval.py",
 )
 
 

@@ -5,7 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_type
 
+import numpy as np
+import numpy.typing as npt
+
 import smallmind
+from smallmind import reading
+from smallmind.chat import ChatStore, SlidingHistory, SQLiteChatStore, Tool, ToolRun
 from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult
 
 
@@ -29,6 +34,10 @@ class CountingExporter:
         pass
 
 
+def clock() -> str:
+    return "noon"
+
+
 def use(path: Path) -> None:
     token = smallmind.CancellationToken()
     with smallmind.load(path, exporters=["memory", CountingExporter()], backend="numpy") as engine:
@@ -46,10 +55,46 @@ def use(path: Path) -> None:
         assert_type(engine.stats(), smallmind.EngineStats)
         assert_type(engine.drain(timeout_s=1.0), bool)
         chat = engine.chat(system="Be brief.")
-        assert_type(chat.send("Hello", request_timeout=1.0), smallmind.GenerationResult)
+        answer = chat.send("Hello", request_timeout=1.0)
+        assert_type(answer, smallmind.ChatResult)
+        assert_type(answer.text, str)
+        with chat.stream("Again", replace=0) as said:
+            for chunk in said:
+                assert_type(chunk, smallmind.StreamChunk)
+            assert_type(said.result, smallmind.ChatResult | None)
+        run = chat.run_tools("What time is it?", tools=[clock], executor=lambda call: call.name)
+        assert_type(run, ToolRun)
+        store: ChatStore = SQLiteChatStore(path)
+        options = smallmind.ChatOptions(
+            store=store,
+            history=SlidingHistory(),
+            tools=(clock, {"name": "now"}, Tool(name="later")),
+        )
+        assert_type(engine.chat(options=options).fork(), smallmind.ChatClient)
+
+
+def use_reading(engine: smallmind.Engine) -> None:
+    vectors = engine.embed(["Hi", "there"], pooling="mean", truncation="end")
+    assert_type(vectors, reading.EmbeddingResult)
+    assert_type(vectors.vectors, npt.NDArray[np.float32])
+    assert_type(
+        engine.embed("Hi", options=reading.EmbeddingOptions()).of(0), npt.NDArray[np.float32]
+    )
+    score = engine.score("Hi", [1, 2], request_timeout=1.0)
+    assert_type(score.tokens, tuple[reading.TokenScore, ...])
+    assert_type(engine.perplexity("Hi there", window=64).bits_per_byte, float | None)
+    choices = engine.choices("Hi", n=3, best_of=5, temperature=1.0)
+    assert_type(choices.choices[0], reading.Choice)
+    assert_type(choices.choices[0].result, smallmind.GenerationResult)
 
 
 async def use_async(engine: smallmind.Engine) -> None:
+    assert_type(await engine.chat().asend("Hi"), smallmind.ChatResult)
+    async for chunk in engine.chat().astream("Hi"):
+        assert_type(chunk, smallmind.StreamChunk)
     assert_type(await engine.agenerate("Hi"), smallmind.GenerationResult)
+    assert_type(await engine.aembed("Hi"), reading.EmbeddingResult)
+    assert_type(await engine.ascore("Hi", " there"), reading.ScoreResult)
+    assert_type(await engine.achoices("Hi", 2), reading.ChoicesResult)
     async for chunk in engine.astream("Hi", seed=1):
         assert_type(chunk, smallmind.StreamChunk)

@@ -14,7 +14,7 @@ class Tokenizer(Protocol):
 
     @property
     def kind(self) -> str:
-        """``bpe``, ``token_table``, ``unigram`` or ``byte``."""
+        """``bpe``, ``token_table``, ``unigram``, ``wordpiece`` or ``byte``."""
         ...
 
     @property
@@ -86,6 +86,15 @@ class Tokenizer(Protocol):
 
         Raises:
             OperationCancelledError: the limit was reached; it is looked at every few milliseconds.
+        """
+        ...
+
+    def special_fragments(self, text: str) -> list[str | int]:
+        """``text`` cut at the names of control and user-defined tokens.
+
+        Returns:
+            What lies between as text, and the tokens' ids; joined in order they are ``text``, but
+            for blanks that some tokens swallow.
         """
         ...
 
