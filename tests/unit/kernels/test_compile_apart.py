@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,14 +43,16 @@ def empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def compile_here(limit: WorkLimit, told: list[tuple[str, int, int]] | None = None) -> int:
+def compile_here(
+    limit: WorkLimit, on_progress: Callable[[str, int, int], None] | None = None
+) -> int:
     return compile_apart(
         SOURCES,
         tier=TIER,
         layouts=LAYOUT,
         kinds=KINDS,
         limit=limit,
-        on_progress=None if told is None else lambda *step: told.append(step),
+        on_progress=on_progress,
     )
 
 
@@ -66,19 +69,14 @@ def wait_for_the_end() -> None:
 
 def test_who_is_told_to_stop_goes_at_once_and_the_process_goes_on(empty: Path) -> None:
     token, told = CancellationToken(), []
-    begun = threading.Event()
 
-    def cancel() -> None:
-        assert begun.wait(WAIT_S)
+    def cancel(*step: object) -> None:
+        told.append(step)
         token.cancel()
 
-    canceller = threading.Thread(target=cancel)
-    canceller.start()
-    threading.Timer(0.1, begun.set).start()
     with pytest.raises(OperationCancelledError, match="compiling kernels"):
-        compile_here(WorkLimit(token), told)
-    canceller.join(WAIT_S)
-    assert told[0] == (SOURCES[0].name, 0, len(SOURCES))
+        compile_here(WorkLimit(token), cancel)
+    assert told == [(SOURCES[0].name, 0, len(SOURCES))]
     (process,) = running()
     with pytest.raises(OperationCancelledError):
         compile_here(WorkLimit(token))
@@ -88,10 +86,7 @@ def test_who_is_told_to_stop_goes_at_once_and_the_process_goes_on(empty: Path) -
 
 
 def test_a_process_that_dies_leaves_the_work_to_this_one(empty: Path) -> None:
-    killer = threading.Timer(0.2, _RUNNING.end_all)
-    killer.start()
-    assert compile_here(WorkLimit()) == 0
-    killer.join()
+    assert compile_here(WorkLimit(), lambda *_: _RUNNING.end_all()) == 0
     assert len(missing_kernels(SOURCES, tier=TIER)) == len(SOURCES)
 
 

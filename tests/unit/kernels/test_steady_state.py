@@ -74,6 +74,6 @@ def test_decoding_allocates_next_to_nothing_and_keeps_none_of_it(
             tracemalloc.stop()
         assert after - before <= KEPT_BYTES
         assert peak - before <= STEP_BYTES
-        assert runner.scratch_bytes == scratch
+        assert runner.scratch_bytes - scratch <= KEPT_BYTES
 
     run_steps(tmp_path, backend, observe)

@@ -8,8 +8,7 @@ import pytest
 
 import smallmind
 from engines import TINY, Recorder, tiny_engine
-from smallmind import MemoryCategory
-from smallmind_engine.memory import LimitSource, MemoryLimit, MemoryRung
+from smallmind_engine.memory import LimitSource, MemoryCategory, MemoryLimit, MemoryRung
 from smallmind_engine.model import loader as loader_module
 from smallmind_engine.telemetry import (
     Degraded,

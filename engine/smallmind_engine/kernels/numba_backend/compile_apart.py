@@ -41,6 +41,8 @@ _PROGRAM: Final = (
 )
 _WAIT_S: Final = 0.02
 
+_Key = tuple[str, Path]
+
 
 def compile_apart(
     sources: Sequence[KernelSource],
@@ -77,7 +79,7 @@ def compile_apart(
         {"tier": tier, "layouts": [layout.name for layout in layouts], "kinds": list(kinds)}
     )
     try:
-        ended = _RUNNING.begin(request)
+        ended = _RUNNING.begin(request, paths[0].parent)
     except OSError:  # no process may be started here
         return 0
     told = -1
@@ -113,24 +115,29 @@ class _Running:
     def begin_in_child(self) -> None:
         """A forked child has no such processes."""
         self._lock = threading.Lock()
-        self._processes: dict[str, tuple[subprocess.Popen[bytes], threading.Event]] = {}
+        self._processes: dict[_Key, tuple[subprocess.Popen[bytes], threading.Event]] = {}
 
-    def begin(self, request: str) -> Callable[[], bool]:
+    def begin(self, request: str, folder: Path) -> Callable[[], bool]:
         """Start the process for a request, or join it; answers a function that waits a moment.
+
+        Args:
+            request: what is to be compiled.
+            folder: where the process, which has this one's environment, leaves it.
 
         Raises:
             OSError: no process can be started.
         """
+        key = (request, folder)
         with self._lock:
-            known = self._processes.get(request)
+            known = self._processes.get(key)
             if known is None:
-                known = self._processes[request] = self._start(request)
+                known = self._processes[key] = self._start(key)
         ended = known[1]
         return lambda: ended.wait(_WAIT_S)
 
-    def _start(self, request: str) -> tuple[subprocess.Popen[bytes], threading.Event]:
+    def _start(self, key: _Key) -> tuple[subprocess.Popen[bytes], threading.Event]:
         process = subprocess.Popen(  # noqa: S603 - our own program, with names from our own tables
-            [sys.executable, "-c", _PROGRAM, request, json.dumps(sys.path)],
+            [sys.executable, "-c", _PROGRAM, key[0], json.dumps(sys.path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -140,7 +147,7 @@ class _Running:
         # Daemons: they sleep in the system, which does no harm when the interpreter goes.
         threading.Thread(
             target=self._watch,
-            args=(request, process, ended),
+            args=(key, process, ended),
             name="smallmind: compiling kernels",
             daemon=True,
         ).start()
@@ -149,12 +156,10 @@ class _Running:
             atexit.register(self.end_all)
         return process, ended
 
-    def _watch(
-        self, request: str, process: subprocess.Popen[bytes], ended: threading.Event
-    ) -> None:
+    def _watch(self, key: _Key, process: subprocess.Popen[bytes], ended: threading.Event) -> None:
         process.wait()
         with self._lock:
-            self._processes.pop(request, None)
+            self._processes.pop(key, None)
         ended.set()
 
     def end_all(self) -> None:
