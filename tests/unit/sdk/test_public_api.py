@@ -11,7 +11,7 @@ import pytest
 
 import smallmind
 
-SUBMODULES = {"replay", "validation"}
+SUBMODULES = {"chat", "replay", "testing", "validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ContextOverflow",
     "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "EngineStats",
