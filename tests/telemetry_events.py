@@ -29,6 +29,7 @@ from smallmind_engine.telemetry import (
     MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
+    MemoryUsage,
     ModelLoadEnded,
     ModelLoadProgress,
     ModelLoadStarted,
@@ -40,6 +41,8 @@ from smallmind_engine.telemetry import (
     RequestRecorded,
     RequestRejected,
     RequestStatus,
+    RetrievalEnded,
+    RetrievalStarted,
     RuntimeLogEvent,
     Snapshot,
     StopReason,
@@ -127,6 +130,14 @@ def model_load(
         duration_s=0.0625,
     )
     yield MemoryHighWater(*header(), model=model, category="weights", high_water_bytes=750_000)
+    yield MemoryUsage(
+        *header(),
+        model=model,
+        category="weights",
+        current_bytes=700_000,
+        high_water_bytes=750_000,
+        limit_bytes=1_000_000,
+    )
     yield ModelLoadEnded(
         *header(),
         model=model,
@@ -377,6 +388,28 @@ def recordings(header: Header, *, model: str = MODEL) -> Iterator[Event]:
     )
 
 
+def retrieval(
+    header: Header, *, status: RequestStatus = RequestStatus.COMPLETED, returned: int = 3
+) -> Iterator[Event]:
+    """A search for the sources of an answer."""
+    yield RetrievalStarted(*header(), data_source="docs", mode="hybrid", top_k=5)
+    yield RetrievalEnded(
+        *header(),
+        data_source="docs",
+        mode="hybrid",
+        top_k=5,
+        status=status,
+        duration_s=0.03125,
+        embedder="hashing-v1:512",
+        reason=None if returned else ReasonCode.RAG_EVIDENCE_INSUFFICIENT,
+        candidates=20,
+        returned=returned,
+        returned_bytes=returned * 1024,
+        best_similarity=0.5,
+        phases=(("embed", 0.015625), ("lexical", 0.0078125)),
+    )
+
+
 def batch_steps(header: Header, *, model: str = MODEL) -> Iterator[Event]:
     """Two steps of the model: a prompt computed beside a decode, and two decodes."""
     for sequences, prefill_tokens, decode_tokens in ((2, 8, 1), (2, 0, 2)):
@@ -400,4 +433,5 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from troubles(header)
     yield from operations(header)
     yield from recordings(header)
+    yield from retrieval(header)
     yield from batch_steps(header)

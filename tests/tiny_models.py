@@ -51,6 +51,9 @@ class TinyModel:
         scale: standard deviation of the weights; larger is more decided.
         vocab_size: padded with unused tokens when larger than the vocabulary.
         chat_template: None for a model without one.
+        named_templates: further chat templates, by name.
+        extra_tokens: control tokens after the vocabulary.
+        context: positions.
         tokenizer: ``gpt2`` (byte-level BPE) or ``llama`` (token table); both have as many tokens.
         qtype: of the matrices, one that ``gguf`` can quantise to; None for float32.
     """
@@ -65,6 +68,9 @@ class TinyModel:
     chat_template: str | None = CHATML
     tokenizer: str = "gpt2"
     tensors: dict[str, np.ndarray] = field(default_factory=dict)
+    named_templates: dict[str, str] = field(default_factory=dict)
+    extra_tokens: tuple[str, ...] = ()
+    context: int = CONTEXT
     qtype: GGMLQuantizationType | None = None
 
 
@@ -110,7 +116,7 @@ def write_tiny_model(path: Path, model: TinyModel | None = None) -> Path:
     arch = model.architecture
     writer = GGUFWriter(str(path), arch)
     writer.add_name("tiny")
-    writer.add_context_length(CONTEXT)
+    writer.add_context_length(model.context)
     writer.add_embedding_length(WIDTH)
     writer.add_block_count(model.layers)
     writer.add_feed_forward_length(FFN)
@@ -164,13 +170,15 @@ def _add_tokenizer(writer: GGUFWriter, model: TinyModel) -> None:
     if model.tokenizer == "llama":
         _add_token_table(writer)
         return
-    tokens = vocabulary()
+    tokens = [*vocabulary(), *model.extra_tokens]
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("gpt-2")
     writer.add_token_list(tokens)
     control = len(SPECIALS)
     writer.add_token_types(
-        [TokenType.CONTROL] * control + [TokenType.NORMAL] * (len(tokens) - control)
+        [TokenType.CONTROL] * control
+        + [TokenType.NORMAL] * (len(vocabulary()) - control)
+        + [TokenType.CONTROL] * len(model.extra_tokens)
     )
     writer.add_token_merges([" ".join(merge) for merge in MERGES])
     writer.add_bos_token_id(0)
@@ -178,6 +186,10 @@ def _add_tokenizer(writer: GGUFWriter, model: TinyModel) -> None:
     writer.add_add_bos_token(value=False)
     if model.chat_template is not None:
         writer.add_chat_template(model.chat_template)
+    if model.named_templates:
+        writer.add_array("tokenizer.chat_templates", list(model.named_templates))
+        for name, template in model.named_templates.items():
+            writer.add_string(f"tokenizer.chat_template.{name}", template)
 
 
 def random_tensors(model: TinyModel) -> dict[str, np.ndarray]:  # noqa: C901 - one branch a family
@@ -194,7 +206,7 @@ def random_tensors(model: TinyModel) -> dict[str, np.ndarray]:  # noqa: C901 - o
     def bias(size: int) -> np.ndarray:
         return (0.1 * rng.standard_normal(size)).astype(np.float32)
 
-    vocab = len(vocabulary())
+    vocab = len(vocabulary()) + len(model.extra_tokens)
     gpt2 = arch == "gpt2"
     kv_heads = HEADS if gpt2 else KV_HEADS
     queries, keys = HEADS * HEAD_DIM, kv_heads * HEAD_DIM
@@ -202,7 +214,7 @@ def random_tensors(model: TinyModel) -> dict[str, np.ndarray]:  # noqa: C901 - o
     if not model.tied:
         tensors["output.weight"] = matrix(vocab, WIDTH)
     if gpt2:
-        tensors["position_embd.weight"] = matrix(CONTEXT, WIDTH)
+        tensors["position_embd.weight"] = matrix(model.context, WIDTH)
         tensors["output_norm.bias"] = bias(WIDTH)
     for index in range(model.layers):
         at = f"blk.{index}."

@@ -39,6 +39,7 @@ _SECTIONS = (
         ("model_", "kernel_compilations", "kernel_preparation", "tokenizer_", "memory_"),
     ),
     ("Operations of the model", ("kernel_", "machine_")),
+    ("Retrieval", ("retrieval",)),
     ("The service and its telemetry", ("degraded", "log_", "telemetry_")),
 )
 

@@ -5,14 +5,17 @@
 ...     print(engine.generate("The capital of France is", max_tokens=8, temperature=0.0).text)
 """
 
-from smallmind._chat import ChatClient, ChatOptions
+from smallmind._chat import ChatClient
+from smallmind._chat_options import ChatOptions
+from smallmind._chat_result import ChatResult
 from smallmind._engine import Engine
+from smallmind._estimate import estimate_memory
 from smallmind._load import load
 from smallmind._session import Session
 from smallmind._version import __version__
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.kernels import WeightsMode
-from smallmind_engine.memory import MemoryBudgetMode
+from smallmind_engine.memory import MemoryBudgetMode, MemoryCategory, MemoryPlan
 from smallmind_engine.runtime import (
     BackpressurePolicy,
     ContextOverflow,
@@ -41,6 +44,7 @@ __all__ = [
     "CancellationToken",
     "ChatClient",
     "ChatOptions",
+    "ChatResult",
     "ContextOverflow",
     "Correlation",
     "DegradeReason",
@@ -51,6 +55,8 @@ __all__ = [
     "GenerationOptions",
     "GenerationResult",
     "MemoryBudgetMode",
+    "MemoryCategory",
+    "MemoryPlan",
     "Phase",
     "ReasonCode",
     "Session",
@@ -63,5 +69,6 @@ __all__ = [
     "Usage",
     "WeightsMode",
     "__version__",
+    "estimate_memory",
     "load",
 ]

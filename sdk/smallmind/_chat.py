@@ -3,165 +3,388 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
 from types import TracebackType
 from typing import Final, Self, Unpack
 
-from smallmind._chat_template import render_chat
-from smallmind._guard import SingleUseGuard
+from smallmind._async import Doorbell, acollect, astream_chunks
+from smallmind._chat_choice import ChatTemplate
+from smallmind._chat_conversation import Conversation, Message
+from smallmind._chat_exchange import Exchange, invalid
+from smallmind._chat_options import ChatOptions
+from smallmind._chat_request import Plan
+from smallmind._chat_result import ChatResult, ChatStream, whole
+from smallmind._chat_rounds import ToolRun, run_rounds
+from smallmind._chat_telling import tell_rounds_exhausted
+from smallmind._chat_tools import Executor, ToolCall, ToolLike, ToolResult, as_tools, run_call
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
-from smallmind_engine.runtime import (
-    CHAT,
-    EngineCore,
-    GenerationOptions,
-    GenerationResult,
-    GenerationRun,
-    TokenStream,
-    status_of,
-)
+from smallmind._stores import ChatStore
+from smallmind._threads import in_thread
+from smallmind_engine.control import SingleUseGuard
+from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
-from smallmind_engine.telemetry import RequestStatus
-from smallmind_engine.telemetry.errors import ChatTemplateError
-from smallmind_engine.telemetry.reasons import ReasonCode
 
-Message = dict[str, object]
-
-_KEPT: Final = frozenset({RequestStatus.COMPLETED, RequestStatus.CANCELLED})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChatOptions:
-    """How a conversation works.
-
-    Attributes:
-        session_id: appears on all its events; made up when None.
-        system: instructions before the first turn.
-        template: Jinja source instead of the model's own.
-    """
-
-    session_id: str | None = None
-    system: str | None = None
-    template: str | None = None
+DEFAULT_ROUNDS: Final = 8
+"""How often tools answer in one turn at most, unless a caller says otherwise."""
 
 
 class ChatClient:
-    """Belongs to one thread at a time, like the session inside it.
+    """Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once.
 
     Args:
         core: the engine's parts.
-        system: instructions before the first turn; wins over the one in ``options``.
+        system: instructions before the first turn; win over those in ``options`` and a store.
         options: see ``ChatOptions``.
+        session: takes its requests; a new one when None.
 
     Raises:
-        ChatTemplateError: the model has no chat template, and none was given.
+        ChatTemplateError: the model has no chat template, and ``strict_template`` asks for one.
+        ToolError: a tool cannot be described, or the model's format knows no tools.
+        ChatStoreError: the store cannot be read.
     """
 
-    def __init__(self, core: EngineCore, system: str | None, options: ChatOptions) -> None:
-        template = options.template or core.model.chat_template
-        if template is None:
-            raise ChatTemplateError(
-                ReasonCode.CHAT_TEMPLATE_MISSING,
-                f"the model {core.model.name!r} has no chat template",
-                hint="use an instruction-tuned model, or pass ChatOptions(template=...)",
-            )
+    def __init__(
+        self,
+        core: EngineCore,
+        system: str | None,
+        options: ChatOptions,
+        session: Session | None = None,
+    ) -> None:
         self._core = core
-        self._template = template
-        self._session = Session(core, options.session_id)
-        self._guard = SingleUseGuard(f"chat {self._session.session_id!r}")
-        self._messages: list[Message] = []
+        self._options = options
+        self._session = session or Session(core, options.session_id)
+        self._guard = SingleUseGuard(f"chat {self.session_id!r}")
+        self._exchange = Exchange(core, options, self._session)
         instructions = system if system is not None else options.system
         if instructions is not None:
-            self._messages.append({"role": "system", "content": instructions})
+            known = self._exchange.conversation
+            self._exchange.conversation = dataclasses.replace(known, system=instructions)
+
+    # -- what it is ---------------------------------------------------------------------------
 
     @property
     def session_id(self) -> str:
-        """The id on its events."""
+        """The id on its events, and its name in a store."""
         return self._session.session_id
 
     @property
     def messages(self) -> tuple[Message, ...]:
-        """The conversation so far, as copies."""
-        return tuple(dict(message) for message in self._messages)
+        """The conversation so far, whole, as copies."""
+        return self._exchange.conversation.messages
+
+    @property
+    def turns(self) -> int:
+        """How often the user has spoken."""
+        return len(self._exchange.conversation.turns)
+
+    @property
+    def template(self) -> ChatTemplate:
+        """What it is rendered with, and why."""
+        return self._exchange.format.template
+
+    @property
+    def last_result(self) -> ChatResult | None:
+        """The answer before; None when there was none."""
+        return self._exchange.last
+
+    @property
+    def system(self) -> str | None:
+        """Instructions before the first turn; may be set to others."""
+        return self._exchange.conversation.system
+
+    @system.setter
+    def system(self, text: str | None) -> None:
+        with self._guard():
+            exchange = self._exchange
+            exchange.change(dataclasses.replace(exchange.conversation, system=text))
+
+    def render(self, messages: Sequence[Message] | None = None) -> str:
+        """The prompt that a conversation becomes: this one, or ``messages``.
+
+        Raises:
+            ChatTemplateError: the template cannot render it.
+        """
+        with self._guard():
+            shown = self.messages if messages is None else messages
+            specs = [tool.spec for tool in self._exchange.tools]
+            return self._exchange.format.render(shown, specs)
+
+    # -- turns --------------------------------------------------------------------------------
 
     def send(
         self,
         text: str,
         *,
+        replace: int | None = None,
+        tools: Sequence[ToolLike] | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
-    ) -> GenerationResult:
+    ) -> ChatResult:
         """Say something and get the answer; options and errors as in ``Engine.generate``.
 
-        An answer that was cut short (cancelled, timed out) stays in the conversation; a turn
-        that failed leaves no trace in it.
+        An answer that was cut short stays in the conversation; a failed turn leaves no trace.
+
+        Args:
+            text: of the user.
+            replace: turn in whose place to say it, from 0; it and those after it go when the
+                answer comes.
+            tools: that the model may call in this turn; those of ``ChatOptions`` when None.
+            options: see ``GenerationOptions``.
+            kwargs: the same, one by one.
 
         Raises:
             ChatTemplateError: the template cannot render the conversation.
+            ToolError: a tool cannot be described, or the model's format knows no tools.
+            ContextOverflowError: not even the part that the history policy keeps fits.
+            ChatStoreError: the turn is kept here, but could not be stored.
         """
         with self._guard():
-            asked = self._asked(text)
-            run = self._run(asked, merged(options, kwargs), streaming=False)
-            result = collected(run)
-            self._remember(asked, result)
-            return result
+            plan = self._planned(text, replace, tools, merged(options, kwargs))
+            return self._collected(plan)
 
     def stream(
         self,
         text: str,
         *,
+        replace: int | None = None,
+        tools: Sequence[ToolLike] | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
-    ) -> TokenStream:
-        """As ``send``, chunk by chunk."""
+    ) -> ChatStream:
+        """As ``send``, chunk by chunk; the conversation is in use until the stream ends."""
         chosen = merged(options, kwargs)
         self._guard.enter()
         try:
-            asked = self._asked(text)
-            run = self._run(asked, chosen, streaming=True)
-            return guarded(run, open_stream(run), lambda: self._end_stream(asked, run))
+            plan = self._planned(text, replace, tools, chosen)
+            run = self._exchange.run(plan, streaming=True)
+            ended: list[ChatResult] = []
+            chunks = guarded(run, open_stream(run), lambda: self._end(plan, run, ended))
+            return ChatStream(chunks, lambda: ended[0] if ended else None)
         except BaseException:
             self._guard.leave()
             raise
 
-    def _end_stream(self, asked: list[Message], run: GenerationRun) -> None:
-        if run.result is not None and status_of(run.result.stop_reason) in _KEPT:
-            self._remember(asked, run.result)
-        self._guard.leave()
+    async def asend(
+        self,
+        text: str,
+        *,
+        replace: int | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        options: GenerationOptions | None = None,
+        **kwargs: Unpack[RequestKwargs],
+    ) -> ChatResult:
+        """As ``send``, for asyncio: cancelling the task stops the answer."""
+        chosen = merged(options, kwargs)
+        with self._guard():
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            bell = Doorbell()
+            run = self._exchange.run(plan, streaming=False, on_ready=bell.ring)
+            try:
+                await acollect(run, bell, chosen.on_token)
+            finally:
+                result = await in_thread(self._exchange.concluded, plan, run)
+            return whole(result)
 
-    def _asked(self, text: str) -> list[Message]:
-        return [*self._messages, {"role": "user", "content": text}]
+    async def astream(
+        self,
+        text: str,
+        *,
+        replace: int | None = None,
+        tools: Sequence[ToolLike] | None = None,
+        options: GenerationOptions | None = None,
+        **kwargs: Unpack[RequestKwargs],
+    ) -> AsyncIterator[StreamChunk]:
+        """As ``stream``, for asyncio; ``last_result`` is the whole answer when it ended."""
+        chosen = merged(options, kwargs)
+        with self._guard():
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            bell = Doorbell()
+            run = self._exchange.run(plan, streaming=True, on_ready=bell.ring)
+            try:
+                async with aclosing(astream_chunks(run, bell, chosen.on_token)) as chunks:
+                    async for chunk in chunks:
+                        yield chunk
+            finally:
+                await in_thread(self._exchange.concluded, plan, run)
 
-    def _remember(self, asked: list[Message], result: GenerationResult) -> None:
-        self._messages = [*asked, {"role": "assistant", "content": result.text}]
+    def regenerate(
+        self,
+        *,
+        options: GenerationOptions | None = None,
+        **kwargs: Unpack[RequestKwargs],
+    ) -> ChatResult:
+        """Answer the last turn anew; the answer before stays if this one fails.
 
-    def render(self, messages: list[Message] | None = None) -> str:
-        """The prompt that a conversation becomes: this one, or ``messages``."""
-        tokenizer = self._core.model.tokenizer
-        bos, eos = tokenizer.bos_id, tokenizer.eos_id
-        return render_chat(
-            self._template,
-            self._messages if messages is None else messages,
-            bos_token="" if bos is None else tokenizer.token_text(bos),
-            eos_token="" if eos is None else tokenizer.token_text(eos),
-            add_generation_prompt=True,
-        )
+        Raises:
+            ConfigError: there was no turn yet.
+        """
+        last = self.turns - 1
+        return self.send(self.said(last), replace=last, options=options, **kwargs)
 
-    def _run(
-        self, messages: list[Message], options: GenerationOptions, *, streaming: bool
-    ) -> GenerationRun:
-        prompt = self.render(messages)
-        tokenizer = self._core.model.tokenizer
-        bos = None if tokenizer.bos_id is None else tokenizer.token_text(tokenizer.bos_id)
-        return self._session.new_run(
-            prompt,
-            dataclasses.replace(options, parse_special=True),
-            streaming=streaming,
-            prefix_ids=(),
-            add_special=bos is None or not prompt.startswith(bos),
-            operation=CHAT,
-        )
+    def edit(
+        self,
+        turn: int,
+        text: str,
+        *,
+        options: GenerationOptions | None = None,
+        **kwargs: Unpack[RequestKwargs],
+    ) -> ChatResult:
+        """Say something else in a turn, from 0; what followed it goes when the answer comes."""
+        return self.send(text, replace=turn, options=options, **kwargs)
+
+    def said(self, turn: int) -> str:
+        """What the user said in a turn, from 0.
+
+        Raises:
+            ConfigError: there is no such turn.
+        """
+        with self._guard():
+            return self._exchange.said(turn)
+
+    def undo(self) -> str:
+        """Take the last turn back; answers what the user said in it.
+
+        Raises:
+            ConfigError: there was no turn yet.
+        """
+        with self._guard():
+            text = self._exchange.said(self.turns - 1)
+            self._exchange.change(self._exchange.conversation.up_to(self.turns - 1))
+            return text
+
+    def clear(self) -> None:
+        """Forget all turns; the system prompt stays."""
+        with self._guard():
+            self._exchange.change(Conversation(self.system))
+
+    # -- tools --------------------------------------------------------------------------------
+
+    def send_tool_results(
+        self,
+        results: Sequence[ToolResult],
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        options: GenerationOptions | None = None,
+        **kwargs: Unpack[RequestKwargs],
+    ) -> ChatResult:
+        """Tell the model what came of its calls, and get its answer in the same turn.
+
+        Raises:
+            ConfigError: there was no turn yet.
+        """
+        with self._guard():
+            asked = self._exchange.asked_with(results)
+            return self._collected(self._exchange.planned(asked, tools, merged(options, kwargs)))
+
+    def run_tools(
+        self,
+        text: str,
+        *,
+        tools: Sequence[ToolLike] | None = None,
+        executor: Executor | None = None,
+        approve: Callable[[ToolCall], bool] | None = None,
+        max_rounds: int = DEFAULT_ROUNDS,
+        options: GenerationOptions | None = None,
+        **kwargs: Unpack[RequestKwargs],
+    ) -> ToolRun:
+        """Say something, and carry out the calls of tools that the model makes.
+
+        Each call is checked against its tool's schema before. What a tool raises, and what is
+        wrong with a call, is told to the model, which may try again.
+
+        Args:
+            text: of the user.
+            tools: that may be called; those of ``ChatOptions`` when None.
+            executor: carries calls out in place of the tools' own functions.
+            approve: asked before each call; False tells the model that it was not approved.
+            max_rounds: how often tools answer at most.
+            options: of each request of the turn.
+            kwargs: the same, one by one.
+        """
+        if max_rounds < 1:
+            raise invalid("max_rounds", max_rounds, "at least 1")
+        chosen = merged(options, kwargs)
+        known = self._exchange.tools if tools is None else as_tools(tools)
+        by_name = {tool.name: tool for tool in known}
+
+        def carry_out(call: ToolCall) -> ToolResult:
+            return run_call(
+                call, by_name, self._exchange.emitter, executor=executor, approve=approve
+            )
+
+        def answer(results: Sequence[ToolResult]) -> ChatResult:
+            asked = self._exchange.asked_with(results)
+            return self._collected(self._exchange.planned(asked, tools, chosen))
+
+        with self._guard():
+            first = self._collected(self._planned(text, None, tools, chosen))
+            run = run_rounds(first, carry_out, answer, max_rounds)
+        if run.exhausted:
+            tell_rounds_exhausted(self._exchange.emitter, max_rounds)
+        return run
+
+    # -- copies -------------------------------------------------------------------------------
+
+    def fork(self, session_id: str | None = None) -> ChatClient:
+        """A conversation of its own that begins with all of this one, its KV cache included.
+
+        Args:
+            session_id: of the new one; made up when None. In a store it is kept from its next
+                turn on.
+        """
+        with self._guard():
+            options = dataclasses.replace(self._options, store=None)
+            session = self._session.fork(session_id)
+            other = ChatClient(self._core, self.system, options, session)
+            self._exchange.continued_by(other._exchange)
+            return other
+
+    def save(self, store: ChatStore | None = None, session_id: str | None = None) -> None:
+        """Write the whole conversation to a store, over what is there under that id.
+
+        Args:
+            store: that of ``ChatOptions`` when None.
+            session_id: name to keep it under; its own when None.
+
+        Raises:
+            ConfigError: there is no store.
+            ChatStoreError: the store failed.
+        """
+        with self._guard():
+            keeper = self._exchange.keeper
+            chosen = store or keeper.store
+            if chosen is None:
+                raise invalid("store", None, "a store, here or in ChatOptions")
+            name = session_id or self.session_id
+            if chosen is keeper.store and name == self.session_id:
+                keeper.keep(self._exchange.conversation)
+            else:
+                keeper.copy_to(chosen, name, self._exchange.conversation)
+
+    def _planned(
+        self,
+        text: str,
+        replace: int | None,
+        tools: Sequence[ToolLike] | None,
+        options: GenerationOptions,
+    ) -> Plan:
+        return self._exchange.planned(self._exchange.asked(text, replace), tools, options)
+
+    def _collected(self, plan: Plan) -> ChatResult:
+        run = self._exchange.run(plan, streaming=False)
+        collected(run)
+        return whole(self._exchange.concluded(plan, run))
+
+    def _end(self, plan: Plan, run: GenerationRun, ended: list[ChatResult]) -> None:
+        try:
+            result = self._exchange.concluded(plan, run)
+            if result is not None:
+                ended.append(result)
+        finally:
+            self._guard.leave()
 
     def close(self) -> None:
         """Let go of the cache. May be called again."""

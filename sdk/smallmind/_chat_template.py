@@ -9,8 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Final
+
+from jinja2.meta import find_undeclared_variables
 
 from smallmind._template_sandbox import (
     BUDGET_VARIABLE,
@@ -36,9 +38,9 @@ def render_chat(
     eos_token: str,
     add_generation_prompt: bool,
     tools: Sequence[Mapping[str, object]] | None = None,
+    variables: Mapping[str, object] = MappingProxyType({}),
     limits: TemplateLimits = LIMITS,
     now: Callable[[], datetime] = lambda: datetime.now().astimezone(),
-    **variables: object,
 ) -> str:
     """Turn messages into the prompt that the model was trained on.
 
@@ -49,9 +51,9 @@ def render_chat(
         eos_token: text of the token that ends a text; empty without one.
         add_generation_prompt: end with the opening of the model's own turn.
         tools: descriptions of functions the model may call.
+        variables: more names for the template, such as ``enable_thinking``.
         limits: bounds of the rendering.
         now: local time, for templates that name the date.
-        **variables: more names for the template, such as ``enable_thinking``.
 
     Returns:
         The prompt.
@@ -63,13 +65,13 @@ def render_chat(
     if len(template) > limits.source_chars:
         raise exceeded("is longer", limits.source_chars, "characters")
     budget = RenderBudget(limits, now)
-    names = {
+    names: dict[str, object] = {
+        **variables,
         "messages": messages,
         "tools": tools,
         "bos_token": bos_token,
         "eos_token": eos_token,
         "add_generation_prompt": add_generation_prompt,
-        **variables,
     }
     context = {name: plain_data(value, name) for name, value in names.items()}
     for value in context.values():
@@ -93,6 +95,15 @@ def render_chat(
             f"the chat template failed{_line_of(error)}: {type(error).__name__}: {error}",
             hint="pass a template= of your own",
         ) from error
+
+
+@lru_cache(maxsize=_COMPILED_TEMPLATES)
+def reads_variable(template: str, name: str) -> bool:
+    """Whether ``template`` reads the variable ``name`` anywhere; False when it is no template."""
+    try:
+        return name in find_undeclared_variables(_environment().parsed(template))
+    except Exception:  # noqa: BLE001 - a foreign program: rendering it tells what is wrong
+        return False
 
 
 def _collected(pieces: Any, limits: TemplateLimits) -> str:

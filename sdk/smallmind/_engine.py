@@ -8,10 +8,11 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smallmind._async import Doorbell, acollect, astream_chunks
-from smallmind._chat import ChatClient, ChatOptions
+from smallmind._chat import ChatClient
+from smallmind._chat_options import ChatOptions
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
-from smallmind_engine.memory import BudgetUsage
+from smallmind_engine.memory import BudgetUsage, MemoryPlan
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime import (
     DEFAULT_BUFFERED_TOKENS,
@@ -151,7 +152,9 @@ class Engine:
             options: see ``ChatOptions``; ``system`` wins over the one in there.
 
         Raises:
-            ChatTemplateError: the model has no chat template, and none was given.
+            ChatTemplateError: there is no template, and ``strict_template`` asks for one.
+            ToolError: a tool cannot be described, or the model's format knows no tools.
+            ChatStoreError: the store cannot be read.
         """
         return ChatClient(self._core, system, options or ChatOptions())
 
@@ -196,6 +199,11 @@ class Engine:
     def memory(self) -> tuple[BudgetUsage, ...]:
         """Reserved memory by category, now and at most."""
         return self._core.budget.usage()
+
+    @property
+    def memory_plan(self) -> MemoryPlan:
+        """What was planned to be taken, the limit it was held against, and what was given up."""
+        return self._core.model.memory_plan
 
     @property
     def kv_tokens(self) -> tuple[int, int]:

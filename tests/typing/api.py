@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import assert_type
 
 import smallmind
+from smallmind.chat import ChatStore, SlidingHistory, SQLiteChatStore, Tool, ToolRun
 from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult
 
 
@@ -29,6 +30,10 @@ class CountingExporter:
         pass
 
 
+def clock() -> str:
+    return "noon"
+
+
 def use(path: Path) -> None:
     token = smallmind.CancellationToken()
     with smallmind.load(path, exporters=["memory", CountingExporter()], backend="numpy") as engine:
@@ -46,10 +51,28 @@ def use(path: Path) -> None:
         assert_type(engine.stats(), smallmind.EngineStats)
         assert_type(engine.drain(timeout_s=1.0), bool)
         chat = engine.chat(system="Be brief.")
-        assert_type(chat.send("Hello", request_timeout=1.0), smallmind.GenerationResult)
+        answer = chat.send("Hello", request_timeout=1.0)
+        assert_type(answer, smallmind.ChatResult)
+        assert_type(answer.text, str)
+        with chat.stream("Again", replace=0) as said:
+            for chunk in said:
+                assert_type(chunk, smallmind.StreamChunk)
+            assert_type(said.result, smallmind.ChatResult | None)
+        run = chat.run_tools("What time is it?", tools=[clock], executor=lambda call: call.name)
+        assert_type(run, ToolRun)
+        store: ChatStore = SQLiteChatStore(path)
+        options = smallmind.ChatOptions(
+            store=store,
+            history=SlidingHistory(),
+            tools=(clock, {"name": "now"}, Tool(name="later")),
+        )
+        assert_type(engine.chat(options=options).fork(), smallmind.ChatClient)
 
 
 async def use_async(engine: smallmind.Engine) -> None:
+    assert_type(await engine.chat().asend("Hi"), smallmind.ChatResult)
+    async for chunk in engine.chat().astream("Hi"):
+        assert_type(chunk, smallmind.StreamChunk)
     assert_type(await engine.agenerate("Hi"), smallmind.GenerationResult)
     async for chunk in engine.astream("Hi", seed=1):
         assert_type(chunk, smallmind.StreamChunk)

@@ -120,6 +120,11 @@ class WorkLimit:
         return cls(token, None if timeout_s is None else clock() + timeout_s, clock)
 
     @property
+    def token(self) -> CancellationToken | None:
+        """What cancels the work, to hand on to work that it causes."""
+        return self._token
+
+    @property
     def exceeded(self) -> ReasonCode | None:
         """Why the work must stop, or None while it may go on."""
         if self._token is not None and self._token.is_cancelled:
@@ -139,6 +144,15 @@ class WorkLimit:
         if self._deadline_s is None:
             return None
         return max(0.0, self._deadline_s - self._clock())
+
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether nothing can ever exceed it."""
+        return self._token is None and self._deadline_s is None
+
+    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """As of the token; nothing when there is none. A deadline calls nobody."""
+        return (lambda: None) if self._token is None else self._token.on_cancel(callback)
 
     def check(self, work: str) -> None:
         """Raise when the work must stop.

@@ -15,6 +15,7 @@ from smallmind_engine.telemetry.correlation import (
 from smallmind_engine.telemetry.distribution import Distribution
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
+    ChatStoreError,
     ChatTemplateError,
     ClosedError,
     ConcurrentSessionUseError,
@@ -31,6 +32,7 @@ from smallmind_engine.telemetry.errors import (
     RegistryError,
     SmallMindError,
     TokenizerError,
+    ToolError,
     UnsupportedModelError,
     ValidationDataError,
 )
@@ -71,10 +73,12 @@ from smallmind_engine.telemetry.kinds import ALL_KINDS, BY_NAME_ONLY, NO_KINDS, 
 from smallmind_engine.telemetry.log_rendering import as_log_event
 from smallmind_engine.telemetry.logger import NullRuntimeLogger, RuntimeLogger, RuntimeLoggerAdapter
 from smallmind_engine.telemetry.logger_exporter import LoggerExporter
+from smallmind_engine.telemetry.memory_events import MemoryUsage
 from smallmind_engine.telemetry.metrics import MetricsExporter, NullRuntimeMetrics, RuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
 from smallmind_engine.telemetry.queued import QueuedExporter
-from smallmind_engine.telemetry.reason_table import REASONS, Reason
+from smallmind_engine.telemetry.reason_rows import Reason
+from smallmind_engine.telemetry.reason_table import REASONS
 from smallmind_engine.telemetry.reasons import (
     DegradeReason,
     ReasonCode,
@@ -82,6 +86,12 @@ from smallmind_engine.telemetry.reasons import (
     StopReason,
 )
 from smallmind_engine.telemetry.recording_events import RequestRecorded
+from smallmind_engine.telemetry.retrieval_events import (
+    RetrievalEnded,
+    RetrievalStarted,
+    publish_retrieval_ended,
+    publish_retrieval_started,
+)
 from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
 from smallmind_engine.telemetry.snapshots import SNAPSHOT_SCHEMA, Snapshot
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
@@ -97,6 +107,7 @@ __all__ = [
     "BackpressureError",
     "BatchStepped",
     "BusLoggingHandler",
+    "ChatStoreError",
     "ChatTemplateError",
     "ClockAnchor",
     "ClosedError",
@@ -136,6 +147,7 @@ __all__ = [
     "MemoryBudgetError",
     "MemoryBudgetEvent",
     "MemoryHighWater",
+    "MemoryUsage",
     "MetricsExporter",
     "MetricsSnapshot",
     "MissingExtraError",
@@ -158,6 +170,8 @@ __all__ = [
     "RequestRecorded",
     "RequestRejected",
     "RequestStatus",
+    "RetrievalEnded",
+    "RetrievalStarted",
     "RooflineRow",
     "RuntimeLogEvent",
     "RuntimeLogger",
@@ -171,6 +185,7 @@ __all__ = [
     "TokenGenerated",
     "TokenizerDiagnosed",
     "TokenizerError",
+    "ToolError",
     "TraceContext",
     "UnsupportedModelError",
     "ValidationDataError",
@@ -180,6 +195,8 @@ __all__ = [
     "new_correlation",
     "now_ns",
     "parse_traceparent",
+    "publish_retrieval_ended",
+    "publish_retrieval_started",
     "renew_in_child",
     "roofline_rows",
 ]

@@ -8,6 +8,8 @@ SmallMindError
 ├── ConfigError (ValueError)            an option has an impossible value
 ├── ContextOverflowError (ValueError)   the prompt does not fit the context window
 ├── ChatTemplateError (ValueError)      a chat template is missing, broken or hostile
+├── ChatStoreError (RuntimeError)       a store of conversations failed, or was changed elsewhere
+├── ToolError (ValueError)              a tool cannot be described, or the model knows no tools
 ├── RegistryError (OSError)             a model could not be found, fetched or verified
 ├── ValidationDataError (ValueError)    a golden file cannot be compared
 ├── EventLogError (ValueError)          a log of events cannot be read
@@ -97,6 +99,14 @@ class ContextOverflowError(SmallMindError, ValueError):
 
 class ChatTemplateError(SmallMindError, ValueError):
     """A chat template is missing, broken, or tried to leave its sandbox."""
+
+
+class ChatStoreError(SmallMindError, RuntimeError):
+    """A store of conversations failed, or somebody else changed the conversation."""
+
+
+class ToolError(SmallMindError, ValueError):
+    """A tool cannot be described to a model, or the model's format knows no tools."""
 
 
 class RegistryError(SmallMindError, OSError):

@@ -33,8 +33,11 @@ class EventKind(IntEnum):
     KERNEL_EXECUTED = 1 << 21
     MACHINE_MEASURED = 1 << 22
     BATCH_STEPPED = 1 << 23
+    MEMORY_USAGE = 1 << 24
     SNAPSHOT = 1 << 27
     REQUEST_RECORDED = 1 << 32
+    RETRIEVAL_STARTED = 1 << 25
+    RETRIEVAL_ENDED = 1 << 26
 
 
 NO_KINDS: Final = 0

@@ -106,6 +106,10 @@ class VocabularyTokenizer(ABC):
             ids.append(self.eos_id)
         return ids
 
+    def special_fragments(self, text: str) -> list[str | int]:
+        """See ``Tokenizer.special_fragments``."""
+        return self._special_splitter.split(well_formed(text), NO_LIMIT)
+
     @abstractmethod
     def _encode_text(self, text: str, ids: list[int], limit: WorkLimit) -> None:
         """Append the ids of ``text``, in which no special token is left."""

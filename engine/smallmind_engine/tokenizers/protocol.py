@@ -89,6 +89,15 @@ class Tokenizer(Protocol):
         """
         ...
 
+    def special_fragments(self, text: str) -> list[str | int]:
+        """``text`` cut at the names of control and user-defined tokens.
+
+        Returns:
+            What lies between as text, and the tokens' ids; joined in order they are ``text``, but
+            for blanks that some tokens swallow.
+        """
+        ...
+
     def decode(self, ids: Iterable[int], *, skip_special: bool = False) -> str:
         """Text of ``ids``; bytes that are no UTF-8 become U+FFFD.
 

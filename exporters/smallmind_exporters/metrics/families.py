@@ -17,6 +17,7 @@ from smallmind_engine.telemetry import (
     KVCacheUsage,
     MemoryBudgetEvent,
     MemoryHighWater,
+    MemoryUsage,
     ModelLoadEnded,
     PrefillEnded,
     RequestAdmitted,
@@ -37,6 +38,7 @@ from smallmind_exporters.metrics.family import (
     rows,
 )
 from smallmind_exporters.metrics.kernel_families import KERNEL_FAMILIES
+from smallmind_exporters.metrics.retrieval_families import RETRIEVAL_FAMILIES
 from smallmind_exporters.metrics.telemetry_families import TELEMETRY_FAMILIES
 
 PREFIX: Final = "smallmind_"
@@ -330,6 +332,15 @@ FAMILIES: Final[tuple[Family, ...]] = (
         readings=(rows(TokenizerDiagnosed, readings.issue_rows),),
     ),
     Family(
+        name="memory_bytes",
+        kind=MetricKind.GAUGE,
+        help="Memory that a category holds now.",
+        otel="memory.used",
+        unit="bytes",
+        labels=(labels.MODEL, labels.CATEGORY),
+        readings=(rows(MemoryUsage, lambda e: (((e.category,), e.current_bytes),)),),
+    ),
+    Family(
         name="memory_high_water_bytes",
         kind=MetricKind.GAUGE,
         help="Most memory that a category has held.",
@@ -346,5 +357,6 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL, labels.BUDGET_REASON, labels.CATEGORY),
         readings=(rows(MemoryBudgetEvent, lambda e: (((e.reason, e.category), 1),)),),
     ),
+    *RETRIEVAL_FAMILIES,
     *TELEMETRY_FAMILIES,
 )

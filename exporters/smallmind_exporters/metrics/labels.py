@@ -84,7 +84,12 @@ BUDGET_REASON: Final = Label(
     "whether less was given, or nothing",
     (ReasonCode.MEMORY_BUDGET_SOFT_LIMIT, ReasonCode.MEMORY_BUDGET_EXCEEDED),
 )
-CATEGORY: Final = Label("category", "what the memory is for", ("weights", "kv_cache"), limit=FEW)
+CATEGORY: Final = Label(
+    "category",
+    "what the memory is for",
+    ("weights", "kv_cache", "scratch", "prefix_store", "tokenizer", "kernels"),
+    limit=FEW,
+)
 EVICTION_REASON: Final = Label(
     "reason",
     "why it was dropped",
@@ -115,6 +120,21 @@ BATCH_KIND: Final = Label(
 OP: Final = Label("op", "the operation of the model", limit=FEW)
 OPERAND_TYPES: Final = Label(
     "quantization", "types of what the operation read, joined with `+`", limit=50
+)
+RETRIEVAL_MODE: Final = Label(
+    "mode", "what ranked the sources", ("lexical", "dense", "hybrid"), limit=FEW
+)
+RETRIEVAL_PHASE: Final = Label(
+    "phase",
+    "the step of the retrieval",
+    ("embed", "lexical", "dense", "fuse", "read", "rerank"),
+    limit=FEW,
+)
+RETRIEVAL_REASON: Final = Label(
+    "reason",
+    "why no answer could be given from the sources",
+    (ReasonCode.RAG_EVIDENCE_INSUFFICIENT,),
+    limit=FEW,
 )
 RESULT: Final = Label("result", "whether any token could be reused", ("hit", "miss"))
 LEVEL: Final = Label("level", "severity", tuple(level.name.lower() for level in LogLevel))

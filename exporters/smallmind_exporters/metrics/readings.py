@@ -15,6 +15,7 @@ from smallmind_engine.telemetry import (
     Phase,
     PrefillEnded,
     RequestStatus,
+    RetrievalEnded,
     TokenGenerated,
     TokenizerDiagnosed,
 )
@@ -109,6 +110,13 @@ def operation_rows(field: str) -> Callable[[KernelExecuted], Rows]:
 def issue_rows(event: TokenizerDiagnosed) -> Rows:
     """One row for each issue of the tokenizer."""
     return [((issue,), 1) for issue in event.issues]
+
+
+def insufficient_rows(event: RetrievalEnded) -> Rows:
+    """Of retrievals that completed: the reason why what they found is not good enough."""
+    if event.status is not RequestStatus.COMPLETED or event.reason is None:
+        return ()
+    return (((event.reason,), 1),)
 
 
 def load_phase_rows(event: ModelLoadEnded) -> Iterator[tuple[tuple[str, ...], float]]:

@@ -19,6 +19,9 @@ from smallmind._cli.commands import (
     inspect_model,
     list_models,
     pull,
+    rag_ask,
+    rag_index,
+    rag_search,
     remove,
     replay,
     report,
@@ -47,6 +50,11 @@ _COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
     "replay": replay.replay_log,
     "version": version.version,
 }
+_RAG_COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
+    "index": rag_index.rag_index,
+    "search": rag_search.rag_search,
+    "ask": rag_ask.rag_ask,
+}
 
 app = typer.Typer(
     name="smallmind",
@@ -57,6 +65,13 @@ app = typer.Typer(
 )
 for _name, _command in _COMMANDS.items():
     app.command(_name)(reported(_command))
+
+rag = typer.Typer(
+    help="Answer questions from your own documents, with citations.", no_args_is_help=True
+)
+for _name, _command in _RAG_COMMANDS.items():
+    rag.command(_name)(reported(_command))
+app.add_typer(rag, name="rag")
 
 
 @app.callback()

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from smallmind._chat import ChatClient
+from smallmind._chat_choice import TemplateOrigin
+from smallmind._chat_result import ChatStream
 from smallmind._cli.progress import Bars
 from smallmind._cli.screen import Screen
 from smallmind._engine import Engine
@@ -42,7 +45,18 @@ def load_with_bars(
         )
 
 
-def finished(stream: TokenStream, write: Callable[[str], None] | None = None) -> GenerationResult:
+def note_guess(screen: Screen, client: ChatClient) -> None:
+    """Say so when the chat format was guessed."""
+    template = client.template
+    if template.origin is TemplateOrigin.FALLBACK:
+        screen.note(
+            f"the model has no chat template; {template.name} is used: {template.why}", "yellow"
+        )
+
+
+def finished(
+    stream: TokenStream | ChatStream, write: Callable[[str], None] | None = None
+) -> GenerationResult:
     """Read a stream to its end.
 
     Args:

@@ -17,6 +17,7 @@ class TemplateLimits:
 
     Attributes:
         source_chars: length of the template itself.
+        source_tokens: words, signs and blanks that it is made of.
         value_chars: characters in one value, nested ones counted.
         value_items: items in one value, nested ones counted.
         depth: nesting of a value.
@@ -29,6 +30,7 @@ class TemplateLimits:
     """
 
     source_chars: int = 100_000
+    source_tokens: int = 20_000
     value_chars: int = 8_000_000
     value_items: int = 200_000
     depth: int = 64

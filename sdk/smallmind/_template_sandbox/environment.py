@@ -7,19 +7,21 @@ filters and globals are lists of what may be used, and each operation counts aga
 from __future__ import annotations
 
 from functools import partial
+from itertools import islice
 from types import BuiltinMethodType, MethodType
 from typing import Any, Final
 
-from jinja2 import Undefined, pass_context
+from jinja2 import Undefined, nodes, pass_context
 from jinja2.exceptions import SecurityError
 from jinja2.runtime import BlockReference, Context, LoopContext, Macro
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from smallmind._template_sandbox.budget import RenderBudget
+from smallmind._template_sandbox.budget import LIMITS, RenderBudget, TemplateLimits, exceeded
 from smallmind._template_sandbox.filters import FILTERS
 from smallmind._template_sandbox.formatting import checked_printf, formatted
 from smallmind._template_sandbox.functions import GLOBALS
 from smallmind._template_sandbox.instrumenting import GenerationExtension, instrumented
+from smallmind._template_sandbox.names import check_name
 from smallmind._template_sandbox.state import budget_of
 
 _TEXT_METHODS: Final = frozenset(
@@ -101,8 +103,32 @@ class ChatEnvironment(ImmutableSandboxedEnvironment):
 
         Raises:
             jinja2.TemplateSyntaxError: it is not a template.
+            ChatTemplateError: it is longer than allowed.
         """
-        return self.from_string(instrumented(self.parse(source), self))
+        return self.from_string(instrumented(self.parsed(source), self))
+
+    def parsed(self, source: str, limits: TemplateLimits = LIMITS) -> nodes.Template:
+        """The syntax tree of ``source``.
+
+        Raises:
+            jinja2.TemplateSyntaxError: it is not a template.
+            ChatTemplateError: it is longer than allowed.
+        """
+        if len(source) > limits.source_chars:
+            raise exceeded("is longer", limits.source_chars, "characters")
+        if any(True for _ in islice(self.lex(source), limits.source_tokens, None)):
+            raise exceeded("is longer", limits.source_tokens, "words and signs")
+        return self.parse(source)
+
+    def getattr(self, obj: object, attribute: str) -> Any:
+        """An attribute or item of a value; names of Python's own are refused."""
+        check_name(attribute)
+        return super().getattr(obj, attribute)
+
+    def getitem(self, obj: object, argument: Any) -> Any:
+        """An item or attribute of a value; names of Python's own are refused."""
+        check_name(argument)
+        return super().getitem(obj, argument)
 
     def is_safe_callable(self, obj: object) -> bool:
         """Whether a template may call this: its own macros, loops, and what the lists name."""

@@ -10,11 +10,16 @@ from jinja2.runtime import Context
 from jinja2.utils import Namespace
 
 from smallmind._template_sandbox.budget import exceeded
+from smallmind._template_sandbox.names import check_name
 from smallmind._template_sandbox.state import budget_of
 
 
 class PlainNamespace(Namespace):
     """``namespace()`` that prints as a word: a chain of them would print without end."""
+
+    def __setitem__(self, name: str, value: object) -> None:
+        check_name(name)
+        super().__setitem__(name, value)
 
     def __repr__(self) -> str:
         return "<namespace>"

@@ -30,8 +30,15 @@ TOOLS = [
 
 
 def render(template: str, messages: Any = HELLO, **variables: Any) -> str:
-    options = {"bos_token": "<s>", "eos_token": "</s>", "add_generation_prompt": True}
-    return render_chat(template, messages, **{**options, **variables})
+    options: dict[str, Any] = {
+        "bos_token": "<s>",
+        "eos_token": "</s>",
+        "add_generation_prompt": True,
+    }
+    for name in (*options, "tools", "limits", "now"):
+        if name in variables:
+            options[name] = variables.pop(name)
+    return render_chat(template, messages, variables=variables, **options)
 
 
 def test_every_golden_conversation_renders_exactly(golden_dir: Path) -> None:

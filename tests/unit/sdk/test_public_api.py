@@ -11,14 +11,13 @@ import pytest
 
 import smallmind
 
-SUBMODULES = {"chat", "replay", "testing", "validation"}
+SUBMODULES = {"chat", "rag", "replay", "testing", "validation"}
 FACE = [
-    "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ContextOverflow",
-    "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions", "EngineStats",
-    "GenerationOptions",
-    "GenerationResult", "MemoryBudgetMode", "Phase", "ReasonCode", "Session", "SmallMindError",
-    "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
-    "WeightsMode", "load",
+    "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
+    "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",
+    "EngineStats", "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "MemoryCategory",
+    "MemoryPlan", "Phase", "ReasonCode", "Session", "SmallMindError", "StopReason", "StreamChunk",
+    "Timings", "TokenStream", "TokenizerMode", "Usage", "WeightsMode", "estimate_memory", "load",
 ]  # fmt: skip
 
 

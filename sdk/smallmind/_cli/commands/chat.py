@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
+import dataclasses
+import functools
 import sys
-from collections.abc import Callable
-from typing import Final
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from smallmind._chat import ChatClient
-from smallmind._cli.exit_codes import ExitCode, exit_code_of
-from smallmind._cli.failures import tell
+from smallmind._chat_history import FullHistory, HistoryPolicy, SlidingHistory
+from smallmind._chat_options import ChatOptions
+from smallmind._cli.conversation import Conversation, Desk
+from smallmind._cli.exit_codes import ExitCode
 from smallmind._cli.interrupts import interruptible
 from smallmind._cli.parameters import (
     DEFAULTS,
@@ -25,21 +31,51 @@ from smallmind._cli.parameters import (
     TopK,
     TopP,
 )
-from smallmind._cli.request_views import ledger_grid, request_facts
-from smallmind._cli.requests import finished, load_with_bars
+from smallmind._cli.requests import load_with_bars, note_guess
 from smallmind._cli.screen import Screen
-from smallmind_engine.runtime import EngineOptions, GenerationOptions, GenerationResult
-from smallmind_engine.telemetry import SmallMindError
+from smallmind._engine import Engine
+from smallmind._stores import ChatStore, SQLiteChatStore
+from smallmind_engine.runtime import EngineOptions, GenerationOptions
 
-_PROMPT: Final = ">>> "
-_LEAVE: Final = frozenset({"/quit", "/exit", "/bye"})
-_HELP: Final = "/stats shows where the time went, /quit or Ctrl-D leaves, Ctrl-C stops an answer"
+
+class History(StrEnum):
+    """What happens when a conversation outgrows the context."""
+
+    SLIDING = "sliding"
+    FULL = "full"
+
+
+_POLICIES: dict[History, HistoryPolicy] = {
+    History.SLIDING: SlidingHistory(),
+    History.FULL: FullHistory(),
+}
 
 
 def chat(
     model: Model,
     *,
     system: System = None,
+    session: Annotated[
+        str | None,
+        typer.Option("--session", help="keep the conversation under this name, or take it up"),
+    ] = None,
+    store: Annotated[
+        Path | None,
+        typer.Option(
+            "--store",
+            envvar="SMALLMIND_CHATS",
+            help="file in which conversations are kept",
+            show_default="one in the user's data folder",
+        ),
+    ] = None,
+    history: Annotated[
+        History,
+        typer.Option("--history", help="leave out the oldest turns when it gets long, or refuse"),
+    ] = History.SLIDING,
+    template: Annotated[
+        str | None,
+        typer.Option("--template", help="chat format, such as chatml", show_default="the model's"),
+    ] = None,
     max_tokens: MaxTokens = 1024,
     temperature: Temperature = DEFAULTS.temperature,
     top_k: TopK = DEFAULTS.top_k,
@@ -50,7 +86,7 @@ def chat(
     context_length: ContextLength = None,
     exporter: Exporters = None,
 ) -> ExitCode:
-    """Talk to a model. /stats shows where the time went, /quit leaves, Ctrl-C stops an answer."""
+    """Talk to a model. /help lists the commands, /exit leaves, Ctrl-C stops an answer."""
     screen = Screen.open()
     options = GenerationOptions(
         max_tokens=max_tokens,
@@ -68,108 +104,38 @@ def chat(
             exporters=exporter or None,
             cancellation=token,
         )
-    with engine, engine.chat(system) as client:
-        return Conversation(screen, client, options, interactive=sys.stdin.isatty()).run()
+    with engine:
+        chat_options = ChatOptions(system=system, template=template, history=_POLICIES[history])
+        desk = desk_of(engine, chat_options, store)
+        client = desk.opened(session)
+        _greet(screen, client)
+        return Conversation(
+            screen, client, options, interactive=sys.stdin.isatty(), desk=desk
+        ).run()
 
 
-class Conversation:
-    """Reads turns and shows answers until the user leaves.
+def desk_of(engine: Engine, options: ChatOptions, path: Path | None) -> Desk:
+    """Opens conversations of ``engine``; those with a name are kept in the file ``path``."""
 
-    Args:
-        screen: shows them.
-        client: answers.
-        options: of each turn.
-        interactive: whether a person types; then a turn that fails does not end the chat.
-    """
+    @functools.cache
+    def store() -> ChatStore:
+        return SQLiteChatStore(path or _default_path())
 
-    def __init__(
-        self,
-        screen: Screen,
-        client: ChatClient,
-        options: GenerationOptions,
-        *,
-        interactive: bool,
-    ) -> None:
-        self._screen = screen
-        self._client = client
-        self._options = options
-        self._interactive = interactive
-        self._last: GenerationResult | None = None
-        self._commands: dict[str, Callable[[], None]] = {
-            "/stats": self._show_stats,
-            "/help": self._show_help,
-            "/?": self._show_help,
-        }
+    def opened(name: str | None) -> ChatClient:
+        if name is None:
+            return engine.chat(options=options)
+        return engine.chat(options=dataclasses.replace(options, session_id=name, store=store()))
 
-    def run(self) -> ExitCode:
-        """Talk; answers with the exit code."""
-        if self._interactive:
-            self._show_help()
-            with contextlib.suppress(ImportError):  # not on every platform; gives line editing
-                import readline  # noqa: F401
-        interrupted = False
-        while True:
-            try:
-                text = self._read()
-            except EOFError:
-                return ExitCode.OK
-            except KeyboardInterrupt:
-                self._screen.note("")
-                if interrupted or not self._interactive:
-                    return ExitCode.INTERRUPTED
-                self._screen.note("Ctrl-C again, Ctrl-D or /quit leaves")
-                interrupted = True
-                continue
-            interrupted = False
-            code = self._act(text.strip())
-            if code is not None:
-                return code
+    return Desk(opened, store)
 
-    def _read(self) -> str:
-        """The next line; typed ones get a prompt."""
-        if self._interactive:
-            return input(_PROMPT)
-        line = sys.stdin.readline()
-        if not line:
-            raise EOFError
-        return line
 
-    def _act(self, text: str) -> ExitCode | None:
-        """Do what a line asks for; answers with an exit code when the chat is over."""
-        if text in _LEAVE:
-            return ExitCode.OK
-        if text in self._commands:
-            self._commands[text]()
-        elif text:
-            return self._turn(text)
-        return None
+def _default_path() -> Path:
+    import platformdirs
 
-    def _turn(self, text: str) -> ExitCode | None:
-        try:
-            self._last = result = self._answer(text)
-        except SmallMindError as error:
-            code = tell(error)
-        else:
-            code = exit_code_of(result)
-            if code is ExitCode.OK:
-                return None
-            self._screen.note(f"stopped: {result.stop_reason.value}", "yellow")
-        return None if self._interactive else code
+    return platformdirs.user_data_path("smallmind", appauthor=False) / "chats.sqlite3"
 
-    def _answer(self, text: str) -> GenerationResult:
-        with interruptible() as token:
-            result = finished(
-                self._client.stream(text, options=self._options, cancellation=token),
-                self._screen.write,
-            )
-        self._screen.write("\n")
-        return result
 
-    def _show_help(self) -> None:
-        self._screen.note(_HELP)
-
-    def _show_stats(self) -> None:
-        if self._last is None:
-            self._screen.note("there was no answer yet")
-            return
-        self._screen.show_all([ledger_grid(self._last.timings), request_facts(self._last)])
+def _greet(screen: Screen, client: ChatClient) -> None:
+    note_guess(screen, client)
+    if client.turns:
+        screen.note(f"{client.session_id}: {client.turns} turns; new ones are kept as they come")

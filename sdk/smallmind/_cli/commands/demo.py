@@ -7,6 +7,7 @@ from typing import Annotated, Final, Protocol, cast
 
 import typer
 
+from smallmind._chat_result import ChatStream
 from smallmind._cli.demo_views import (
     EventRecord,
     chosen_samples,
@@ -131,7 +132,7 @@ def _answered(
     return _streamed(screen, engine.chat().stream(text, options=options))
 
 
-def _streamed(screen: Screen, stream: TokenStream) -> GenerationResult:
+def _streamed(screen: Screen, stream: TokenStream | ChatStream) -> GenerationResult:
     """Show the answer as it comes, on a terminal in lines that break between words."""
     wrap = WordWrap(min(screen.out.width, _READABLE), indent="  ")
     feed = wrap.feed if screen.fancy else str

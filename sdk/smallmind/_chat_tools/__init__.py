@@ -1,0 +1,20 @@
+"""Tools that a model may call: their descriptions, the calls it makes, and carrying these out."""
+
+from smallmind._chat_tools.calls import ToolCall, ToolResult, made_calls
+from smallmind._chat_tools.formats import FORMATS, ToolFormat, format_of
+from smallmind._chat_tools.running import Executor, run_call
+from smallmind._chat_tools.tool import Tool, ToolLike, as_tools
+
+__all__ = [
+    "FORMATS",
+    "Executor",
+    "Tool",
+    "ToolCall",
+    "ToolFormat",
+    "ToolLike",
+    "ToolResult",
+    "as_tools",
+    "format_of",
+    "made_calls",
+    "run_call",
+]
