@@ -14,12 +14,12 @@ from weakref import WeakSet
 
 from smallmind_engine.telemetry.clock import now_ns
 from smallmind_engine.telemetry.errors import ConfigError
-from smallmind_engine.telemetry.events import Event
+from smallmind_engine.telemetry.events import Degraded, Event
 from smallmind_engine.telemetry.exporter import Exporter, FlushResult
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
-from smallmind_engine.telemetry.reasons import ReasonCode
+from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
 
 DEFAULT_CAPACITY: Final = 8192
 STOP_TIMEOUT_S: Final = 2.0
@@ -100,6 +100,7 @@ class QueuedExporter:
         self._failed = 0
         self._dropped = 0
         self._dropped_told = 0
+        self._notices = 0
         self._flush_until_ns: int | None = None
 
     @property
@@ -224,11 +225,17 @@ class QueuedExporter:
                 return None
             newly_dropped = dropped - self._dropped_told
             self._dropped_told = dropped
-            return partial(self._tell_drops, newly_dropped) if newly_dropped else self._wake.get
+            if newly_dropped > self._notices:
+                self._notices = 0
+                return partial(self._tell_drops, newly_dropped)
+            # Only what told of losses was lost in turn: to tell of that would never end.
+            self._notices -= newly_dropped
+            return self._wake.get
 
     def _pass_on(self, event: Event, path: Path) -> None:
         succeeded = self._try(partial(self._exporter.export, event), path)
         with self._lock:
+            self._notices += _tells_of_losses(event)
             self._delivered += succeeded
             self._failed += not succeeded
 
@@ -286,6 +293,10 @@ class QueuedExporter:
             pending=max(0, target - self._done) + held.pending,
             timed_out=timed_out or held.timed_out,
         )
+
+
+def _tells_of_losses(event: Event) -> bool:
+    return isinstance(event, Degraded) and event.reason is DegradeReason.EVENTS_DROPPED
 
 
 def stop_together(queues: Iterable[QueuedExporter], timeout_s: float = STOP_TIMEOUT_S) -> None:

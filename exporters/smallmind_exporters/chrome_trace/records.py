@@ -41,10 +41,13 @@ def _record(phase: str, track: int, name: str, ts_us: float) -> Record:
 
 def _finite(args: Mapping[str, object]) -> Record:
     """Details of a record; numbers that JSON does not have become text."""
-    return {
-        name: str(value) if isinstance(value, float) and not math.isfinite(value) else value
-        for name, value in args.items()
-    }
+    return {name: _finite_value(value) for name, value in args.items()}
+
+
+def _finite_value(value: object) -> object:
+    if isinstance(value, tuple | list):
+        return [_finite_value(each) for each in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def microseconds(seconds: float) -> float:

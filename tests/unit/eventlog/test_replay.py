@@ -38,13 +38,16 @@ def path(tmp_path) -> Path:
 
 
 def generate_live(folder: Path, path: Path, **options: object) -> tuple[bytes, object]:
-    """A real workload of several outcomes; the exposition and the metrics at its end."""
+    """A real workload of several outcomes; the exposition and the metrics at its end.
+
+    The log is as it was at that moment, before the engine was closed.
+    """
     metrics = InMemoryRuntimeMetrics()
     with (
         PrometheusExporter() as prometheus,
         JsonLinesExporter(path, **options) as log,
         tiny_engine(
-            folder, exporters=[prometheus, log], metrics=metrics, detail="kernel"
+            folder, exporters=[prometheus, log], metrics=metrics, detail="kernel", backend="numpy"
         ) as engine,
     ):
         for text in ("ab", "abc abc", "b"):
@@ -56,8 +59,18 @@ def generate_live(folder: Path, path: Path, **options: object) -> tuple[bytes, o
         with engine.session("alice") as session:
             session.generate("ab", **SAMPLED)
             session.generate("ba", **SAMPLED)
-        assert engine.flush()["jsonl"].complete
-        return prometheus.render(openmetrics=True), metrics.snapshot()
+        # The scheduler still tells of a request when its caller has the result already.
+        told = engine.flush()["jsonl"]
+        while (again := engine.flush()["jsonl"]) != told:
+            told = again
+        assert told.complete
+        live = prometheus.render(openmetrics=True), metrics.snapshot()
+        then = {each: each.read_bytes() for each in path.parent.glob(f"{path.name}*")}
+    for each in path.parent.glob(f"{path.name}*"):
+        each.unlink()
+    for each, content in then.items():
+        each.write_bytes(content)
+    return live
 
 
 def test_prometheus_shows_the_same_bytes_after_a_replay_as_after_the_live_run(tmp_path, path):
@@ -163,7 +176,7 @@ def test_what_is_missing_is_told(path):
         file.write('{"later":1}\nnonsense\n{"ev')
     report = replay(EventLog.open(path), [])
     assert (report.dropped, report.lost, report.unknown, report.damaged, report.torn) == (
-        17, 5, 1, 1, 1,
+        12, 5, 1, 1, 1,
     )  # fmt: skip
     assert not report.complete
 

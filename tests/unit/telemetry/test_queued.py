@@ -13,13 +13,14 @@ import pytest
 
 from smallmind_engine.telemetry import (
     ConfigError,
+    Degraded,
     EventBus,
     FlushResult,
     QueuedExporter,
     ReasonCode,
 )
 from smallmind_engine.telemetry.queued import stop_together
-from telemetry_doubles import IDS, Recorder, raising, token
+from telemetry_doubles import IDS, Recorder, publish_tokens, raising, token
 
 EMITTER = EventBus().emitter(IDS)
 
@@ -334,3 +335,29 @@ def test_at_exit_a_hanging_exporter_is_waited_for_two_seconds_at_most(request):
     done = run_at_exit(request, 45)
     assert time.perf_counter() - began < 30
     assert (done.stdout, done.stderr) == ("", "")
+
+
+class LosesAll(Recorder):
+    """Takes every event and loses it."""
+
+    @property
+    def lost(self) -> int:
+        return len(self.events)
+
+
+def test_losses_behind_the_queue_are_told_once_and_the_telling_comes_to_an_end():
+    bus = EventBus()
+    sinks = [LosesAll(name, inline=False) for name in ("one", "two")]
+    for sink in sinks:
+        bus.subscribe(sink)
+    publish_tokens(bus.emitter(), 20)
+    for _ in range(10):  # what one flush causes in the other queue is through after the next
+        bus.flush(5.0)
+    told = [len(sink.of(Degraded)) for sink in sinks]
+    assert all(1 <= count <= 40 for count in told), told
+    settled = [health.dropped for health in bus.health()]
+    for _ in range(3):
+        bus.flush(5.0)
+    assert [health.dropped for health in bus.health()] == settled
+    assert settled == [sink.lost for sink in sinks]
+    bus.close()

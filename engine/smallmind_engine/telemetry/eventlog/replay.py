@@ -125,6 +125,8 @@ class Replayer:
     def __init__(self, exporters: Iterable[Exporter], *, whole: bool = True) -> None:
         self._exporters = tuple(exporters)
         self._begun = False
+        self._told = 0
+        self._gone = 0
         self.report = ReplayReport(counted_before=None if whole else 0)
         for exporter in self._exporters:
             if isinstance(exporter, HealthAware):
@@ -137,19 +139,17 @@ class Replayer:
             self._restore(record)
         elif isinstance(record, Event):
             self._begun = True
-            self.report = replace(
-                report, events=report.events + 1, dropped=report.dropped + _dropped(record)
-            )
+            self._told += _dropped(record)
+            self.report = replace(report, events=report.events + 1)
             for exporter in self._exporters:
                 if exporter.interests & record.kind:
                     exporter.export(record)
         elif isinstance(record, HealthReport):
-            dropped = sum(each.dropped for each in record.exporters if each.name == LOG_EXPORTER)
-            self.report = replace(
-                report,
-                health=record.exporters,
-                dropped=max(report.dropped, dropped - report.lost),
+            self._gone = max(
+                self._gone,
+                sum(each.dropped for each in record.exporters if each.name == LOG_EXPORTER),
             )
+            self.report = replace(report, health=record.exporters)
         elif isinstance(record, LossReport):
             self.report = replace(report, lost=report.lost + record.events)
         elif isinstance(record, Unreadable):
@@ -159,6 +159,14 @@ class Replayer:
                 unknown=report.unknown + record.unknown,
                 damaged=report.damaged + (not record.torn and not record.unknown),
             )
+
+        self._account_for_drops()
+
+    def _account_for_drops(self) -> None:
+        """Of the events that are gone, those that could not be written are told apart."""
+        dropped = max(0, max(self._told, self._gone) - self.report.lost)
+        if dropped != self.report.dropped:
+            self.report = replace(self.report, dropped=dropped)
 
     def _restore(self, snapshot: Snapshot) -> None:
         """Begin with the snapshot if nothing came before it; later ones say what is known."""
