@@ -7,7 +7,6 @@ import inspect
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
@@ -147,9 +146,7 @@ def test_a_second_thread_is_kept_out_of_a_stream(engine: Engine, of: str, method
 @pytest.mark.parametrize(
     ("kind", "table"), [(Session, SESSION), (ChatClient, CHAT), (TokenStream, STREAM)]
 )
-def test_the_tables_above_leave_no_public_method_out(
-    kind: type, table: dict[str, object]
-) -> None:
+def test_the_tables_above_leave_no_public_method_out(kind: type, table: dict[str, object]) -> None:
     public = {
         name
         for name, value in vars(kind).items()

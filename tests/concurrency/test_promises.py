@@ -1,4 +1,4 @@
-"""The promises of docs/concurrency.md, one test each; some have whole files of their own besides."""
+"""The promises of docs/concurrency.md, one test each; some have files of their own besides."""
 
 from __future__ import annotations
 

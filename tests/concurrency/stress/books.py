@@ -72,9 +72,7 @@ class EventsBook:
     """An exporter that keeps the books of what is told. Thread-safe."""
 
     name = "books"
-    interests = (
-        EventKind.REQUEST_QUEUED | EventKind.INFERENCE_STARTED | EventKind.INFERENCE_STOPPED
-    )
+    interests = EventKind.REQUEST_QUEUED | EventKind.INFERENCE_STARTED | EventKind.INFERENCE_STOPPED
     inline = True
 
     def __init__(self) -> None:

@@ -93,7 +93,8 @@ class Caller:
 
     def another(self, name: str) -> Caller:
         """One of the same kind, with dice of its own."""
-        return dataclasses.replace(self, name=name, rng=random.Random(self.rng.random()), number=0)
+        dice = random.Random(self.rng.random())  # noqa: S311 - repeatable
+        return dataclasses.replace(self, name=name, rng=dice, number=0)
 
     def question(self) -> tuple[int, dict[str, object]]:
         """The number of a prompt, and options with which its tokens are known."""
