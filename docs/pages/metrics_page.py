@@ -33,12 +33,14 @@ _SECTIONS = (
     ),
     ("Tokens", ("prompt_", "generated_", "request_tokens")),
     ("Batches", ("batch_",)),
+    ("Embeddings", ("embedding_",)),
     ("KV cache", ("kv_", "prefix_")),
     (
         "Models and memory",
         ("model_", "kernel_compilations", "kernel_preparation", "tokenizer_", "memory_"),
     ),
     ("Operations of the model", ("kernel_", "machine_")),
+    ("Retrieval", ("retrieval",)),
     ("The service and its telemetry", ("degraded", "log_", "telemetry_")),
 )
 

@@ -22,6 +22,7 @@ from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
+from smallmind._threads import in_thread
 from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
@@ -35,9 +36,9 @@ class ChatClient:
 
     Args:
         core: the engine's parts.
-        system: instructions before the first turn; wins over the one in ``options`` and in a
-            store.
+        system: instructions before the first turn; win over those in ``options`` and a store.
         options: see ``ChatOptions``.
+        session: takes its requests; a new one when None.
 
     Raises:
         ChatTemplateError: the model has no chat template, and ``strict_template`` asks for one.
@@ -45,10 +46,16 @@ class ChatClient:
         ChatStoreError: the store cannot be read.
     """
 
-    def __init__(self, core: EngineCore, system: str | None, options: ChatOptions) -> None:
+    def __init__(
+        self,
+        core: EngineCore,
+        system: str | None,
+        options: ChatOptions,
+        session: Session | None = None,
+    ) -> None:
         self._core = core
         self._options = options
-        self._session = Session(core, options.session_id)
+        self._session = session or Session(core, options.session_id)
         self._guard = SingleUseGuard(f"chat {self.session_id!r}")
         self._exchange = Exchange(core, options, self._session)
         instructions = system if system is not None else options.system
@@ -118,8 +125,7 @@ class ChatClient:
     ) -> ChatResult:
         """Say something and get the answer; options and errors as in ``Engine.generate``.
 
-        An answer that was cut short (cancelled, timed out) stays in the conversation; a turn
-        that failed leaves no trace in it.
+        An answer that was cut short stays in the conversation; a failed turn leaves no trace.
 
         Args:
             text: of the user.
@@ -171,14 +177,15 @@ class ChatClient:
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatResult:
         """As ``send``, for asyncio: cancelling the task stops the answer."""
+        chosen = merged(options, kwargs)
         with self._guard():
-            chosen, bell = merged(options, kwargs), Doorbell()
-            plan = self._planned(text, replace, tools, chosen)
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            bell = Doorbell()
             run = self._exchange.run(plan, streaming=False, on_ready=bell.ring)
             try:
                 await acollect(run, bell, chosen.on_token)
             finally:
-                result = self._exchange.concluded(plan, run)
+                result = await in_thread(self._exchange.concluded, plan, run)
             return whole(result)
 
     async def astream(
@@ -193,15 +200,15 @@ class ChatClient:
         """As ``stream``, for asyncio; ``last_result`` is the whole answer when it ended."""
         chosen = merged(options, kwargs)
         with self._guard():
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
             bell = Doorbell()
-            plan = self._planned(text, replace, tools, chosen)
             run = self._exchange.run(plan, streaming=True, on_ready=bell.ring)
             try:
                 async with aclosing(astream_chunks(run, bell, chosen.on_token)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             finally:
-                self._exchange.concluded(plan, run)
+                await in_thread(self._exchange.concluded, plan, run)
 
     def regenerate(
         self,
@@ -322,15 +329,16 @@ class ChatClient:
     # -- copies -------------------------------------------------------------------------------
 
     def fork(self, session_id: str | None = None) -> ChatClient:
-        """A conversation of its own that begins with all that was said in this one.
+        """A conversation of its own that begins with all of this one, its KV cache included.
 
         Args:
             session_id: of the new one; made up when None. In a store it is kept from its next
                 turn on.
         """
         with self._guard():
-            options = dataclasses.replace(self._options, session_id=session_id, store=None)
-            other = ChatClient(self._core, self.system, options)
+            options = dataclasses.replace(self._options, store=None)
+            session = self._session.fork(session_id)
+            other = ChatClient(self._core, self.system, options, session)
             self._exchange.continued_by(other._exchange)
             return other
 
@@ -355,8 +363,6 @@ class ChatClient:
                 keeper.keep(self._exchange.conversation)
             else:
                 keeper.copy_to(chosen, name, self._exchange.conversation)
-
-    # -- small things -------------------------------------------------------------------------
 
     def _planned(
         self,

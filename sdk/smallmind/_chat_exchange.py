@@ -122,7 +122,7 @@ class Exchange:
     def run(
         self, plan: Plan, *, streaming: bool, on_ready: Callable[[], None] | None = None
     ) -> GenerationRun:
-        """The request, not begun; arguments as of ``Session.new_run``."""
+        """The request, not begun; ``on_ready`` as in ``Session.new_run``."""
         prompt = plan.prompt
         run = self._session.new_run(
             prompt.rest,

@@ -34,6 +34,7 @@ from smallmind_engine.kernels.numba_backend.cutting import (
     StepPart,
     answer_of,
     cut_into_steps,
+    steps_by_output,
 )
 from smallmind_engine.kernels.numba_backend.operation_costs import step_costs
 from smallmind_engine.kernels.numba_backend.operation_times import OperationTimer, TickRate
@@ -218,12 +219,12 @@ class NumbaRunner:
             found = self._find_best(chunks, limit, timer)
             if found is not None:
                 return found
-            for step in cut_into_steps(chunks):
-                logits = self._run([part for _, part in step], limit, timer=timer)
+            for hidden, step in steps_by_output(chunks):
+                rows = self._run([part for _, part in step], limit, timer=timer, hidden=hidden)
                 begin = 0
                 for index, part in step:
                     if part.wanted:
-                        pieces[index].append(logits[begin : begin + part.wanted])
+                        pieces[index].append(rows[begin : begin + part.wanted])
                     begin += part.wanted
             for chunk in chunks:
                 chunk.cache.length += len(chunk.token_ids)
@@ -269,7 +270,10 @@ class NumbaRunner:
         limit: WorkLimit,
         search: SearchBuffers | None = None,
         timer: OperationTimer | None = None,
+        *,
+        hidden: bool = False,
     ) -> FloatArray:
+        """The wanted rows of logits, or of the hidden states that they would be made of."""
         model = self._model
         if model is None:
             raise RuntimeError
@@ -285,8 +289,10 @@ class NumbaRunner:
         sizes[Size.QUERY_ROWS] = self._query_rows(parts)
         turns = self._turns.up_to(max(part.length + len(part.ids) for part in parts))
         sizes[Size.BEST_ONLY] = search is not None
+        # Without an output matrix a step ends behind the last norm. As an index, -1 is the same.
+        sizes[Size.OUTPUT] = -1 if hidden else len(model.plans) - 1
         columns = round_up(spec.vocab_size)
-        logits = np.empty((n_wanted if search is None else 0, columns), np.float32)
+        logits = np.empty((0 if hidden or search is not None else n_wanted, columns), np.float32)
         table = self._table_of(buffers, model)
         table.put("turns", turns)
         table.put("logits", logits)
@@ -308,6 +314,8 @@ class NumbaRunner:
                     buffers.times,
                     spans,
                 )
+        if hidden:  # each private copy of the stream has all rows, the shared one too
+            return buffers.normed[0, :n_wanted, : spec.width].copy()
         return logits[:, : spec.vocab_size]
 
     def _table_of(self, buffers: StepBuffers, model: PackedModel) -> StepTable:
