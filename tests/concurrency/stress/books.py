@@ -24,7 +24,7 @@ class Seen(Enum):
     TOLD = auto()  # the result, with its reason
     UNTOLD = auto()  # it did not stay for the result
     NONE = auto()  # there was no request: it was refused before, or never begun
-    PERHAPS = auto()  # its task was cancelled, perhaps before there was a request
+    PERHAPS = auto()  # its task was cancelled, or the engine closed, perhaps before it was told of
 
     @property
     def stops(self) -> tuple[int, ...]:

@@ -117,11 +117,13 @@ class Caller:
     def note_error(self, request_id: str, error: SmallMindError) -> None:
         """A request was refused, or failed."""
         result = error.details.get("result")
-        if isinstance(result, GenerationResult):
+        if isinstance(error, ClosedError):
+            self.turned_away = True
+            self.book.note(request_id, Seen.PERHAPS)  # exporters may have been closed by then
+        elif isinstance(result, GenerationResult):
             self.book.note(request_id, Seen.TOLD, result.stop_reason)
         else:
             self.book.note(request_id, Seen.NONE)
-        self.turned_away |= isinstance(error, ClosedError)
 
     def note_result(self, request_id: str, result: GenerationResult, number: int | None) -> None:
         """A request ended with a result.
