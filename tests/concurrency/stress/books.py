@@ -16,6 +16,7 @@ from smallmind_engine.telemetry import (
     InferenceStopped,
     RequestQueued,
 )
+from smallmind_engine.telemetry.fork import renew_in_child
 
 
 class Seen(Enum):
@@ -76,6 +77,11 @@ class EventsBook:
     inline = True
 
     def __init__(self) -> None:
+        self.begin_in_child()
+        renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock and empty pages, as in a forked child."""
         self._lock = threading.Lock()
         self.told: dict[str, Told] = {}
 
