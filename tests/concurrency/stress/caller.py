@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from concurrency.stress.books import CallersBook, Seen
 from concurrency.stress.prompts import GREEDY, MOST_TOKENS, POOL, prompt
-from smallmind import Engine, GenerationResult, SmallMindError, StopReason
+from smallmind import Engine, GenerationResult, ReasonCode, SmallMindError, StopReason
 from smallmind_engine.telemetry.errors import ClosedError
 
 
@@ -74,6 +74,7 @@ class Caller:
         alone: tokens of the pool's prompts; None when they are not to be compared.
         number: of its requests so far.
         turned_away: whether the engine takes no more requests.
+        crowded: whether the queue was full when it came last.
     """
 
     engine: Engine
@@ -85,11 +86,17 @@ class Caller:
     alone: Sequence[tuple[int, ...]] | None
     number: int = 0
     turned_away: bool = False
+    crowded: bool = False
 
     def new_id(self) -> str:
         """Of the next request."""
         self.number += 1
         return f"{self.name}-{self.number}"
+
+    def breath(self) -> float:
+        """Seconds to wait before the next request, as a polite caller does."""
+        crowded, self.crowded = self.crowded, False
+        return 0.2 if self.turned_away else self.rng.uniform(0.0, 0.2) if crowded else 0.0
 
     def another(self, name: str) -> Caller:
         """One of the same kind, with dice of its own."""
@@ -117,6 +124,7 @@ class Caller:
     def note_error(self, request_id: str, error: SmallMindError) -> None:
         """A request was refused, or failed."""
         result = error.details.get("result")
+        self.crowded = error.reason is ReasonCode.BACKPRESSURE_QUEUE_FULL
         if isinstance(error, ClosedError):
             self.turned_away = True
             self.book.note(request_id, Seen.PERHAPS)  # exporters may have been closed by then

@@ -267,5 +267,4 @@ def work(me: Caller) -> None:
             way(me)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is a fault
             me.book.fault(f"{way.__name__}: {error!r}")
-        if me.turned_away:
-            me.stop.wait(0.2)
+        me.stop.wait(me.breath())
