@@ -11,10 +11,12 @@ PYTEST_WORKERS ?= 2
 # Each worker computes on one core: threads of two workers would wait for each other.
 TEST_ENVIRONMENT := OPENBLAS_NUM_THREADS=1
 FUZZ_COUNT ?= 100000
+STRESS_SECONDS ?= 600
+STRESS_SEED ?= 1
 LLAMA_CMAKE ?= -DGGML_NATIVE=ON -DGGML_AMX_TILE=OFF -DGGML_AMX_INT8=OFF -DGGML_AMX_BF16=OFF
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench bench-parts fuzz docs clean
+.PHONY: help demo test lint bench bench-parts stress fuzz docs clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -37,6 +39,11 @@ bench: $(VENV)/.bench  ## beside llama.cpp, with the machine's limits: table, JS
 
 bench-parts: $(VENV)/.dev  ## the benchmarks of single parts
 	$(BIN)/python tests/benchmarks/run.py $(ARGS)
+
+stress: $(VENV)/.dev  ## callers of all kinds until the books balance (STRESS_SECONDS=600), then cancellations and overload
+	$(TEST_ENVIRONMENT) PYTHONPATH=tests $(BIN)/python -m concurrency.stress --seconds $(STRESS_SECONDS) --seed $(STRESS_SEED) $(ARGS)
+	$(BIN)/python tests/benchmarks/bench_cancellation.py
+	$(BIN)/python tests/benchmarks/bench_overload.py
 
 fuzz: $(VENV)/.dev  ## mutated GGUF files (FUZZ_COUNT=100000)
 	$(BIN)/python tests/benchmarks/fuzz_gguf.py --count $(FUZZ_COUNT) $(ARGS)

@@ -31,6 +31,8 @@ _E = TypeVar("_E", bound=Event)
 class InMemoryExporter:
     """Records events, the latest ``capacity`` of them, and offers assertions on them.
 
+    Thread-safe.
+
     The ``assert_`` methods raise ``AssertionError`` with what was found. They look at all
     requests on record, or at one when ``request_id`` is given, and fail when there is none.
     After ``close`` nothing more is recorded, and the record stays readable.

@@ -6,7 +6,7 @@ import dataclasses
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing
 from types import TracebackType
-from typing import Final, Self, Unpack
+from typing import Self, Unpack
 
 from smallmind._async import Doorbell, acollect, astream_chunks
 from smallmind._chat_choice import ChatTemplate
@@ -15,7 +15,7 @@ from smallmind._chat_exchange import Exchange, invalid
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
 from smallmind._chat_result import ChatResult, ChatStream, whole
-from smallmind._chat_rounds import ToolRun, run_rounds
+from smallmind._chat_rounds import DEFAULT_ROUNDS, ToolRun, run_rounds
 from smallmind._chat_telling import tell_rounds_exhausted
 from smallmind._chat_tools import Executor, ToolCall, ToolLike, ToolResult, as_tools, run_call
 from smallmind._guarded_stream import guarded
@@ -26,9 +26,6 @@ from smallmind._threads import in_thread
 from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
-
-DEFAULT_ROUNDS: Final = 8
-"""How often tools answer in one turn at most, unless a caller says otherwise."""
 
 
 class ChatClient:

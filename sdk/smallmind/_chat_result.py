@@ -52,7 +52,7 @@ class ChatStream:
     """Chunks of an answer as it comes; ``result`` is there when it ended.
 
     Leaving the ``with`` block, ``close``, or dropping the stream stops the answer; what was said
-    until then stays in the conversation. Belongs to one thread at a time.
+    until then stays in the conversation. Not thread-safe, as the conversation.
 
     Args:
         chunks: the answer.

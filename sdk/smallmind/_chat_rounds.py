@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 from smallmind._chat_result import ChatResult
 from smallmind._chat_tools import ToolCall, ToolResult
 from smallmind_engine.runtime import status_of
 from smallmind_engine.telemetry import RequestStatus
+
+DEFAULT_ROUNDS: Final = 8
+"""How often tools answer in one turn at most, unless a caller says otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

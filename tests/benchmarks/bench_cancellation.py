@@ -42,15 +42,13 @@ class Moment:
     """A cancellation to come.
 
     Attributes:
-        engine: to be asked.
-        busy: an engine that runs one request at a time, and always has one.
+        engine: to be asked; two requests run at once, and one of them always does.
         rng: dice.
         token: of the request.
         pressed_s: when it was cancelled; None before.
     """
 
     engine: Engine
-    busy: Engine
     rng: random.Random
     token: CancellationToken
     pressed_s: float | None = None
@@ -78,10 +76,12 @@ class Moment:
 
 
 def in_queue(at: Moment) -> float | None:
-    """While another request has the only place."""
-    at.later(0.05)
-    result = at.busy.generate("and", cancellation=at.token, priority=-10, **LONG)
-    return at.lag(result.stop_reason)
+    """While others have all places: a reader that is away for a moment has the last."""
+    with at.engine.stream(at.prompt(4), **LONG) as other:
+        next(other)
+        at.later(0.05)
+        result = at.engine.generate("and", cancellation=at.token, priority=-10, **LONG)
+        return at.lag(result.stop_reason)
 
 
 def in_prefill(at: Moment) -> float | None:
@@ -226,29 +226,24 @@ def measure(model: str, count: int, seed: int) -> dict[str, list[float]]:
     rng = random.Random(seed)  # noqa: S311 - repeatable
     ways = [way for way, share in SHARE.items() for _ in range(share)]
     lags: dict[str, list[float]] = {way: [] for way in SHARE}
-    threads_before, stop, stop_others = threading.active_count(), threading.Event(), None
-    faults: list[str] = []
-    with (
-        load(model, exporters=()) as engine,
-        load(model, exporters=(), max_concurrent_requests=1) as busy,
-    ):
-        stop_others = CancellationToken()
-        others = [keep_busy(each, stop, stop_others) for each in (engine, busy)]
+    threads_before = threading.active_count()
+    stop, stop_other = threading.Event(), CancellationToken()
+    with load(model, exporters=(), max_concurrent_requests=2) as engine:
+        other = keep_busy(engine, stop, stop_other)
         lags["(one token)"] = [token_s(engine) for _ in range(3)]
         done, rss = 0, rss_bytes()
         while done < count:
             way = rng.choice(ways)
-            lag = WAYS[way](Moment(engine, busy, rng, CancellationToken()))
+            lag = WAYS[way](Moment(engine, rng, CancellationToken()))
             if lag is not None:
                 lags[way].append(lag)
                 done += 1
             if done == count // 5:
                 rss = rss_bytes()
         stop.set()
-        stop_others.cancel()
-        for other in others:
-            other.join()
-        faults = [*left_behind(engine), *left_behind(busy)]
+        stop_other.cancel()
+        other.join()
+        faults = left_behind(engine)
         grown = (rss_bytes() or 0) - (rss or 0)
         print(f"resident memory grew by {grown / 2**20:.1f} MiB over the last four fifths")
     lags["Ctrl-C"] = [interrupted(model, rng) for _ in range(INTERRUPTS)]

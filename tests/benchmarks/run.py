@@ -10,6 +10,9 @@ HERE = Path(__file__).parent
 SCRIPTS = (
     "bench_engine.py",
     "bench_emission.py",
+    "bench_scheduler.py",
+    "bench_cancellation.py",
+    "bench_overload.py",
     "bench_telemetry.py",
     "bench_sampling.py",
     "bench_gguf.py",

@@ -155,7 +155,7 @@ def test_a_session_goes_on_in_both(engine: Engine) -> None:
 
 @pytest.mark.parametrize("inline", [True, False])
 def test_a_child_of_a_busy_engine_gives_back_what_lost_requests_held(
-    tmp_path: Path, inline: bool
+    tmp_path: Path, *, inline: bool
 ) -> None:
     """Whatever is told of that goes through queues whose locks were the parent's, and are new."""
     pytest.importorskip("numba")
@@ -179,8 +179,7 @@ def test_two_threads_may_fork_at_once(engine: Engine) -> None:
     codes: list[int] = []
 
     def fork() -> None:
-        for _ in range(20):
-            codes.append(quick_child())
+        codes.extend(quick_child() for _ in range(20))
 
     threads = [threading.Thread(target=fork) for _ in range(4)]
     for thread in threads:

@@ -1,4 +1,4 @@
-"""The promises of docs/concurrency.md, one test each; some have whole files of their own besides."""
+"""The promises of docs/concurrency.md, one test each; some have files of their own besides."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 import smallmind
 from engines import Recorder, tiny_engine
-from smallmind import CancellationToken, Engine, GenerationOptions, StopReason
+from smallmind import CancellationToken, Engine, GenerationOptions, StopReason, chat
+from smallmind_engine import telemetry
 from smallmind_engine.memory import MemoryCategory
 from smallmind_engine.telemetry import InferenceStopped
 
@@ -159,3 +161,26 @@ def test_every_test_that_the_page_names_exists() -> None:
         tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
         names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert name in names, f"{file} has no {name}"
+
+
+SHARED = [
+    smallmind.Engine,
+    smallmind.CancellationToken,
+    chat.InMemoryChatStore,
+    chat.SQLiteChatStore,
+    telemetry.EventBus,
+    telemetry.QueuedExporter,
+    telemetry.StdlibLoggingExporter,
+    telemetry.MetricsExporter,
+    telemetry.InMemoryRuntimeMetrics,
+    telemetry.ConsoleRuntimeLogger,
+    *(point.load() for point in entry_points(group="smallmind.exporters")),
+]
+NOT_SHARED = [smallmind.Session, smallmind.ChatClient, smallmind.TokenStream]
+
+
+@pytest.mark.parametrize("kind", SHARED + NOT_SHARED)
+def test_docstrings_say_whether_threads_may_share(kind: type) -> None:
+    said = re.search(r"(Not t|T)hread-safe", kind.__doc__ or "")
+    assert said, kind
+    assert (said[1] == "T") == (kind in SHARED)

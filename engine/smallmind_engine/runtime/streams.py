@@ -14,9 +14,10 @@ from smallmind_engine.runtime.results import GenerationResult, StreamChunk
 class TokenStream:
     """Chunks of a running request; ``result`` is there when it ended.
 
-    Leaving the ``with`` block, ``close``, or dropping the stream stops the request. Not
-    thread-safe: it belongs to one thread at a time, and a second one gets
-    ``ConcurrentSessionUseError`` at once. To stop it from another thread, cancel its token.
+    Leaving the ``with`` block, ``close``, or dropping the stream stops the request.
+
+    Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once. To
+    stop it from another thread, cancel its token.
 
     Args:
         run: the request.

@@ -16,6 +16,8 @@ from smallmind_engine.telemetry.text import message_text, pairs_text, value_text
 class ConsoleRuntimeLogger:
     """Writes one line per event: time (UTC), level, component, message, properties and ids.
 
+    Thread-safe.
+
     Whatever a value holds, an event stays one line: values with spaces, quotes or control
     characters are quoted and escaped.
 

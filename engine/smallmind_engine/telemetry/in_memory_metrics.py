@@ -159,6 +159,8 @@ class _Tally:
 class InMemoryRuntimeMetrics:
     """Counts, averages and percentiles in memory; ``snapshot()`` reads them all at one moment.
 
+    Thread-safe.
+
     No update is lost and no snapshot is torn, whatever the number of threads. A forked child
     counts from zero: what was counted belongs to the parent.
     """

@@ -135,6 +135,8 @@ class NullRuntimeMetrics:
 class MetricsExporter:
     """Feeds a ``RuntimeMetrics`` from the bus: ``load(..., metrics=InMemoryRuntimeMetrics())``.
 
+    Thread-safe, as the metrics that it feeds must be.
+
     Args:
         metrics: is told; must not wait for anything, as it is called in the engine's threads.
         name: of the exporter.

@@ -39,6 +39,8 @@ class _Flush:
 class QueuedExporter:
     """Passes events to another exporter from a thread of its own.
 
+    Thread-safe.
+
     The thread alone calls the exporter behind: ``export``, ``flush`` and, at the end, ``close``.
     So none of them can hold up a caller longer than the caller is ready to wait. When the queue is
     full the oldest event is dropped and counted. After a fork the child begins with an empty queue

@@ -41,6 +41,8 @@ _STANDARD: Final = frozenset(
 class StdlibLoggingExporter:
     """Passes log events to ``logging.getLogger("smallmind.<component>")``.
 
+    Thread-safe, as ``logging`` is; ``export`` is called by one thread of its own.
+
     A record's message is the event's message with its properties as ``key=value``. Its attributes
     hold ``request_id``, ``session_id``, ``trace_id``, ``span_id``, ``reason``, ``error``,
     ``properties`` (a dict), and each property under its own name where that is free. Level trace

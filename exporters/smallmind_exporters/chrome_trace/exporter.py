@@ -26,6 +26,8 @@ _OPENING: Final = b"[\n"
 class ChromeTraceExporter:
     """A trace in the JSON array form of the Trace Event Format, for ui.perfetto.dev.
 
+    Thread-safe; ``export`` is called by one thread of its own.
+
     Each running request has a lane with its slices: queue, prefill, decode, the stream's reader;
     tokens are instants. Queue depth, requests in flight and the KV caches are counter tracks.
     With ``detail="kernel"`` each lane has a second track with the operations of the model.

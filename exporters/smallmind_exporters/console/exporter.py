@@ -32,6 +32,8 @@ HealthSource = Callable[[], tuple[ExporterHealth, ...]]
 class ConsoleExporter:
     """A live panel on the standard error: requests, speed, latencies, cache, memory, troubles.
 
+    Thread-safe.
+
     On a terminal it is redrawn twice a second from its first event on; elsewhere the panel is
     printed once, when the exporter is closed. A forked child draws nothing.
 

@@ -43,6 +43,8 @@ HealthSource = Callable[[], tuple[ExporterHealth, ...]]
 class JsonLinesExporter:
     """A log of events that ``smallmind replay``, ``report`` and ``top`` read.
 
+    Thread-safe; ``export`` is called by one thread of its own.
+
     An event is in the hands of the operating system when ``export`` returns. When the disk is
     full, or the path cannot be written to, the event is lost, counted, and ``export`` raises for
     the first one in a row; each later event is tried anew, and the log itself tells how many are

@@ -34,6 +34,8 @@ DEFAULT_RING: Final = 1024
 class OtlpExporter:
     """Spans, metrics and log records of one engine or more, by OTLP.
 
+    Thread-safe; ``export`` is called by one thread of its own.
+
     A request is one span with a child for each phase, made when it has ended, with its true
     times. Its parent is the span of the host, or of the ``traceparent``, that was current when
     the request was made; without one the span has the very ids of the request's log lines,

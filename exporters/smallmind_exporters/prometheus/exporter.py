@@ -28,6 +28,8 @@ MULTIPROCESS_SUBFOLDER: Final = "smallmind"
 class PrometheusExporter:
     """Metrics of one engine for Prometheus, in a registry of its own or one handed in.
 
+    Thread-safe.
+
     Several engines may share a registry, each with an exporter of its own: their counters,
     histograms and gauges add up. What an engine counted stays after its exporter is closed, so
     that counters never go back; its gauges go. Metrics that are not ours are never touched.

@@ -31,6 +31,8 @@ _METHODS: Final = {
 class StructlogExporter:
     """One canonical line for each request, and one for each notable event, by structlog.
 
+    Thread-safe; ``export`` is called by one thread of its own.
+
     How lines look is the host's to say: its configuration of structlog is used as it is at each
     line, and never changed. Ids are on each line, because the line is written from a thread of
     the bus, where the host's context variables are not. No line breaks out of its line, whatever

@@ -52,7 +52,7 @@ _LIST: Final = """
 
 
 class SQLiteChatStore:
-    """Keeps conversations in a file. Safe in several threads and processes, also after a fork.
+    """Keeps conversations in a file. Thread-safe; for many processes too, also after a fork.
 
     Each turn is one transaction: whoever is killed loses at most the turn that was not written
     yet, and readers see whole turns only. They never wait for a writer (write-ahead log). Nothing

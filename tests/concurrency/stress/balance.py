@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from dataclasses import dataclass, field
@@ -114,5 +113,5 @@ def leftovers() -> Counter[str]:
     found = Counter(f"thread {thread.name}" for thread in threading.enumerate())
     for what, folder in (("files", _FILES), ("system threads", _TASKS)):
         if folder.exists():
-            found[what] = len(os.listdir(folder))
+            found[what] = sum(1 for _ in folder.iterdir())
     return found

@@ -16,6 +16,7 @@ from smallmind_engine.telemetry import (
     InferenceStopped,
     RequestQueued,
 )
+from smallmind_engine.telemetry.fork import renew_in_child
 
 
 class Seen(Enum):
@@ -24,7 +25,7 @@ class Seen(Enum):
     TOLD = auto()  # the result, with its reason
     UNTOLD = auto()  # it did not stay for the result
     NONE = auto()  # there was no request: it was refused before, or never begun
-    PERHAPS = auto()  # its task was cancelled, perhaps before there was a request
+    PERHAPS = auto()  # its task was cancelled, or the engine closed, perhaps before it was told of
 
     @property
     def stops(self) -> tuple[int, ...]:
@@ -76,6 +77,11 @@ class EventsBook:
     inline = True
 
     def __init__(self) -> None:
+        self.begin_in_child()
+        renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock and empty pages, as in a forked child."""
         self._lock = threading.Lock()
         self.told: dict[str, Told] = {}
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from concurrency.stress.books import CallersBook, Seen
 from concurrency.stress.prompts import GREEDY, MOST_TOKENS, POOL, prompt
-from smallmind import Engine, GenerationResult, SmallMindError, StopReason
+from smallmind import Engine, GenerationResult, ReasonCode, SmallMindError, StopReason
 from smallmind_engine.telemetry.errors import ClosedError
 
 
@@ -74,6 +74,7 @@ class Caller:
         alone: tokens of the pool's prompts; None when they are not to be compared.
         number: of its requests so far.
         turned_away: whether the engine takes no more requests.
+        crowded: whether the queue was full when it came last.
     """
 
     engine: Engine
@@ -85,15 +86,22 @@ class Caller:
     alone: Sequence[tuple[int, ...]] | None
     number: int = 0
     turned_away: bool = False
+    crowded: bool = False
 
     def new_id(self) -> str:
         """Of the next request."""
         self.number += 1
         return f"{self.name}-{self.number}"
 
+    def breath(self) -> float:
+        """Seconds to wait before the next request, as a polite caller does."""
+        crowded, self.crowded = self.crowded, False
+        return 0.2 if self.turned_away else self.rng.uniform(0.0, 0.2) if crowded else 0.0
+
     def another(self, name: str) -> Caller:
         """One of the same kind, with dice of its own."""
-        return dataclasses.replace(self, name=name, rng=random.Random(self.rng.random()), number=0)
+        dice = random.Random(self.rng.random())  # noqa: S311 - repeatable
+        return dataclasses.replace(self, name=name, rng=dice, number=0)
 
     def question(self) -> tuple[int, dict[str, object]]:
         """The number of a prompt, and options with which its tokens are known."""
@@ -116,11 +124,14 @@ class Caller:
     def note_error(self, request_id: str, error: SmallMindError) -> None:
         """A request was refused, or failed."""
         result = error.details.get("result")
-        if isinstance(result, GenerationResult):
+        self.crowded = error.reason is ReasonCode.BACKPRESSURE_QUEUE_FULL
+        if isinstance(error, ClosedError):
+            self.turned_away = True
+            self.book.note(request_id, Seen.PERHAPS)  # exporters may have been closed by then
+        elif isinstance(result, GenerationResult):
             self.book.note(request_id, Seen.TOLD, result.stop_reason)
         else:
             self.book.note(request_id, Seen.NONE)
-        self.turned_away |= isinstance(error, ClosedError)
 
     def note_result(self, request_id: str, result: GenerationResult, number: int | None) -> None:
         """A request ended with a result.

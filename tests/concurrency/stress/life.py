@@ -45,10 +45,19 @@ class Life:
 def live(
     settings: Settings, number: int, path: Path, backend: str, alone: Sequence[tuple[int, ...]]
 ) -> Life:
+    """The life of an engine, and what is left when nobody refers to it any more."""
+    before = leftovers()
+    life = _lived(settings, number, path, backend, alone)
+    life.faults += _what_stays(before)
+    return life
+
+
+def _lived(
+    settings: Settings, number: int, path: Path, backend: str, alone: Sequence[tuple[int, ...]]
+) -> Life:
     """Load an engine, let everybody at it, stop them in one of three ways, and do the books."""
     rng = random.Random(settings.seed * 1_000_003 + number)  # noqa: S311 - repeatable
     life, callers, events = Life(), CallersBook(), EventsBook()
-    before = leftovers()
     stop, let_go, alarms = threading.Event(), threading.Event(), Alarms()
     exporters = [events, *(troublemaker(rng, let_go) for _ in range(2))]
     engine = random_engine(path, backend, rng, exporters)
@@ -78,9 +87,7 @@ def live(
     closed_balance = balance_of(engine, callers, events, ended=True)
     life.counts.update(open_balance.counts)
     life.counts.update({f"end {end}": 1, f"lives {backend}": 1})
-    del engine, tasks, works, threads, compared
     life.faults += [*callers.faults, *open_balance.faults, *closed_balance.faults]
-    life.faults += _what_stays(before)
     return life
 
 

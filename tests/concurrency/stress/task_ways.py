@@ -95,7 +95,7 @@ async def _work(me: Caller) -> None:
             await way(me)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is a fault
             me.book.fault(f"task {way.__name__}: {error!r}")
-        await asyncio.sleep(0.2 if me.turned_away else me.rng.uniform(0.0, 0.05))
+        await asyncio.sleep(me.breath() + me.rng.uniform(0.0, 0.05))
 
 
 async def _all(callers: list[Caller]) -> None:

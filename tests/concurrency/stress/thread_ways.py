@@ -198,19 +198,26 @@ def _intrude(me: Caller, session: Session) -> None:
     told: list[bool] = []
 
     def come_in() -> None:
+        own_id = me.new_id()
         try:
-            session.generate([5], max_tokens=1)
+            result = session.generate([5], max_tokens=1, request_id=own_id)
         except ConcurrentSessionUseError:
             told.append(True)
+        except SmallMindError as error:
+            me.note_error(own_id, error)
+        else:
+            me.note_result(own_id, result, None)
 
     try:
         with session.stream(
-            [5, 6], request_id=request_id, context_overflow="sliding", max_tokens=4
+            [5, 6], request_id=request_id, context_overflow="sliding", **{**GREEDY, "max_tokens": 4}
         ) as stream:
             next(stream, None)
             intruder = threading.Thread(target=come_in)
             intruder.start()
             intruder.join()
+            for _ in stream:
+                pass
     except SmallMindError as error:
         me.note_error(request_id, error)
         return
@@ -260,5 +267,4 @@ def work(me: Caller) -> None:
             way(me)
         except BaseException as error:  # noqa: BLE001 - whatever it is, it is a fault
             me.book.fault(f"{way.__name__}: {error!r}")
-        if me.turned_away:
-            me.stop.wait(0.2)
+        me.stop.wait(me.breath())

@@ -265,3 +265,31 @@ def test_a_long_prefill_is_left_between_its_layers(
         assert other.result(30).stop_reason is StopReason.MAX_TOKENS
         assert engine.generate([5] * 90, max_tokens=4, **GREEDY).token_ids == expected
         assert len(checks) == 1
+
+
+def test_a_callback_that_fails_after_its_task_was_cancelled_leaves_no_complaint(
+    engine: Engine,
+) -> None:
+    """asyncio complains of errors that nobody has seen; the caller went away before this one."""
+    inside, leave = threading.Event(), threading.Event()
+    complaints: list[dict[str, object]] = []
+
+    def on_token(chunk: object) -> None:
+        inside.set()
+        leave.wait(30)
+        raise KeyError("too late")
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: complaints.append(context))
+        task = asyncio.create_task(engine.agenerate("the", on_token=on_token, **LONG))
+        await asyncio.to_thread(inside.wait, 30)
+        task.cancel()
+        loop.call_later(0.01, leave.set)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        del task
+        gc.collect()
+
+    asyncio.run(main())
+    assert complaints == []
