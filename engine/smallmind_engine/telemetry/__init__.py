@@ -63,6 +63,11 @@ from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushR
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
 from smallmind_engine.telemetry.health import HealthAware, LossAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
+from smallmind_engine.telemetry.insight_events import (
+    RuntimeStalled,
+    StallCause,
+    TokenQuality,
+)
 from smallmind_engine.telemetry.kernel_events import (
     KernelExecuted,
     KernelsPrepared,
@@ -159,11 +164,14 @@ __all__ = [
     "RuntimeLogger",
     "RuntimeLoggerAdapter",
     "RuntimeMetrics",
+    "RuntimeStalled",
     "SmallMindError",
+    "StallCause",
     "StdlibLoggingExporter",
     "StopReason",
     "Subscription",
     "TokenGenerated",
+    "TokenQuality",
     "TokenizerDiagnosed",
     "TokenizerError",
     "ToolError",

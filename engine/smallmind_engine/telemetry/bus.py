@@ -33,7 +33,7 @@ from smallmind_engine.telemetry.exporting import (
     visits,
 )
 from smallmind_engine.telemetry.fork import renew_in_child
-from smallmind_engine.telemetry.kinds import NO_KINDS, EventKind
+from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
 from smallmind_engine.telemetry.queued import STOP_TIMEOUT_S, QueuedExporter, stop_together
 from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
 from smallmind_engine.telemetry.text import describe_error, safe_str
@@ -41,6 +41,15 @@ from smallmind_engine.telemetry.text import describe_error, safe_str
 _next_sequence: Final[Callable[[], int]] = itertools.count(1).__next__
 
 FAILURES_BEFORE_DETACH: Final = 5
+FREQUENT: Final = int(
+    EventKind.TOKEN_GENERATED
+    | EventKind.TOKEN_QUALITY
+    | EventKind.KERNEL_EXECUTED
+    | EventKind.BATCH_STEPPED
+)
+METERED_EVERY: Final = 13
+"""Of the frequent kinds so many are measured as one; a prime, or it might always meet one kind."""
+
 DETACHED_REMEMBERED: Final = 64
 
 
@@ -51,11 +60,13 @@ class Subscription:
         exporter: as it was subscribed.
         interests: mask of the kinds it receives.
         active: whether it still receives events.
+        publish_ns: nanoseconds that it took of the threads that publish; see ``ExporterHealth``.
     """
 
     __slots__ = (
         "__weakref__",
         "_bus",
+        "_clock",
         "_consecutive",
         "_errors",
         "_last_error",
@@ -63,14 +74,21 @@ class Subscription:
         "_name",
         "_own_queue",
         "_queue",
+        "_shed_before",
         "_target",
+        "_unmetered",
         "active",
         "exporter",
         "interests",
+        "publish_ns",
     )
 
     def __init__(self, bus: EventBus, exporter: Exporter, interests: int) -> None:
         self._bus = bus
+        self._clock = bus.clock
+        self._unmetered = 0
+        self.publish_ns = 0
+        self._shed_before = bus.shed(interests)
         self._errors = 0
         self._consecutive = 0
         self._last_error = ""
@@ -103,8 +121,21 @@ class Subscription:
             if visited and self._queue is None:
                 defer(lambda: self._export(event, path) if self.active else None)
                 return
+            self._export(event, path)
+            return  # measured as part of the exporter that caused it
+        count = 1
+        if event.kind & FREQUENT:
+            self._unmetered = count = self._unmetered + 1
+            if count < METERED_EVERY:
+                self._export(event, path)
+                if here.deferred:
+                    deliver_deferred()
+                return
+            self._unmetered = 0
+        begin_ns = self._clock()
         self._export(event, path)
-        if here.deferred and not path:
+        self.publish_ns += (self._clock() - begin_ns) * count
+        if here.deferred:
             deliver_deferred()
 
     def _export(self, event: Event, path: Path) -> None:
@@ -155,7 +186,16 @@ class Subscription:
         """Counts of this exporter's troubles."""
         dropped = self._queue.dropped if self._queue is not None else 0
         with self._lock:
-            return ExporterHealth(self._name, self.active, self._errors, dropped, self._last_error)
+            return ExporterHealth(
+                self._name,
+                self.active,
+                self._errors,
+                dropped,
+                self._last_error,
+                publish_s=self.publish_ns / 1e9,
+                export_s=0.0 if self._queue is None else self._queue.export_s,
+                shed=self._bus.shed(self.interests) - self._shed_before,
+            )
 
     def flush(self, timeout_s: float) -> FlushResult:
         """Flush the queue and the exporter; a failing one is reported in the answer."""
@@ -238,9 +278,16 @@ def _as_queue(exporter: Exporter) -> QueuedExporter | None:
 
 
 class EventBus:
-    """Where exporters subscribe. Thread-safe; subscribing never waits for a publisher."""
+    """Where exporters subscribe. Thread-safe; subscribing never waits for a publisher.
 
-    def __init__(self) -> None:
+    Args:
+        clock: monotonic nanoseconds, with which it measures what its exporters take.
+    """
+
+    def __init__(self, clock: Callable[[], int] = now_ns) -> None:
+        self.clock: Final = clock
+        self._spent_ns = 0
+        self._shed: dict[int, int] = {}
         self._detached: deque[Subscription] = deque(maxlen=DETACHED_REMEMBERED)
         # One immutable pair, replaced whole: readers need no lock and never see half a change.
         self._state: tuple[tuple[Subscription, ...], int] = ((), NO_KINDS)
@@ -284,7 +331,27 @@ class EventBus:
     def remove(self, subscription: Subscription) -> None:
         """Take a subscription off the bus; ``Subscription.close`` is the public way."""
         with self._lock:
+            if subscription in self._state[0]:
+                self._spent_ns += subscription.publish_ns
             self._state = _state_of(tuple(s for s in self._state[0] if s is not subscription))
+
+    @property
+    def overhead_ns(self) -> int:
+        """Nanoseconds that telemetry took of the threads that publish, so far."""
+        with self._lock:
+            return self._spent_ns + sum(s.publish_ns for s in self._state[0])
+
+    def note_overhead(self, spent_ns: int) -> None:
+        """Count what was spent on finding out what an event says."""
+        self._spent_ns += spent_ns
+
+    def note_shed(self, kind: int) -> None:
+        """Count an event that was not built because telemetry exceeded its budget."""
+        self._shed[kind] = self._shed.get(kind, 0) + 1
+
+    def shed(self, interests: int = ALL_KINDS) -> int:
+        """How many events of these kinds were not built for that reason."""
+        return sum(count for kind, count in tuple(self._shed.items()) if kind & interests)
 
     def emitter(self, correlation: Correlation | None = None) -> Emitter:
         """A view of the bus as it is now, for one request or operation.
@@ -337,7 +404,7 @@ class EventBus:
         subscription.leave(discard=True)
         health = subscription.health
         self._tell_degraded(
-            health.name,
+            f"exporter:{health.name}",
             DegradeReason.EXPORTER_DETACHED,
             f"detached after {health.errors} errors, last {health.last_error}",
         )
@@ -345,10 +412,14 @@ class EventBus:
     def report_drops(self, subscription: Subscription, count: int) -> None:
         """Tell the exporters, the late one included, that a queue lost events."""
         self._tell_degraded(
-            subscription.health.name,
+            f"exporter:{subscription.health.name}",
             DegradeReason.EVENTS_DROPPED,
             f"{count} events were dropped because the queue was full",
         )
+
+    def report_shed(self, message: str) -> None:
+        """Tell the exporters that less detail is told from now on."""
+        self._tell_degraded("telemetry", DegradeReason.TELEMETRY_SHED, message)
 
     def report_failure(self, subscription: Subscription, error: BaseException) -> None:
         """Tell the other exporters, once, that one of them failed."""
@@ -370,14 +441,14 @@ class EventBus:
                 )
             )
 
-    def _tell_degraded(self, exporter: str, reason: DegradeReason, message: str) -> None:
+    def _tell_degraded(self, component: str, reason: DegradeReason, message: str) -> None:
         # Ids of its own: it belongs to no request, so none is seen in part by late subscribers.
         emitter = self.emitter(new_correlation())
         if emitter.wants & EventKind.DEGRADED:
             emitter.publish(
                 Degraded(
                     *emitter.header(),
-                    component=f"exporter:{exporter}",
+                    component=component,
                     reason=reason,
                     message=message,
                 )

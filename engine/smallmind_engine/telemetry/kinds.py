@@ -33,6 +33,8 @@ class EventKind(IntEnum):
     KERNEL_EXECUTED = 1 << 21
     MACHINE_MEASURED = 1 << 22
     BATCH_STEPPED = 1 << 23
+    RUNTIME_STALL = 1 << 29
+    TOKEN_QUALITY = 1 << 30
 
 
 NO_KINDS: Final = 0

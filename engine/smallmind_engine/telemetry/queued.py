@@ -100,6 +100,7 @@ class QueuedExporter:
         self._failed = 0
         self._dropped = 0
         self._dropped_told = 0
+        self._exported_ns = 0
         self._flush_until_ns: int | None = None
 
     @property
@@ -111,6 +112,11 @@ class QueuedExporter:
     def dropped(self) -> int:
         """Events lost because the queue was full or was stopped, or behind it."""
         return self._dropped + (self._loss_aware.lost if self._loss_aware is not None else 0)
+
+    @property
+    def export_s(self) -> float:
+        """Seconds that the exporter behind has worked."""
+        return self._exported_ns / 1e9
 
     def export(self, event: Event, /) -> None:
         """Queue one event; never waits for the exporter behind."""
@@ -227,8 +233,10 @@ class QueuedExporter:
             return partial(self._tell_drops, newly_dropped) if newly_dropped else self._wake.get
 
     def _pass_on(self, event: Event, path: Path) -> None:
+        begin_ns = now_ns()
         succeeded = self._try(partial(self._exporter.export, event), path)
         with self._lock:
+            self._exported_ns += now_ns() - begin_ns
             self._delivered += succeeded
             self._failed += not succeeded
 

@@ -173,6 +173,12 @@ REASONS: Final[tuple[Reason, ...]] = (
         "Give the exporter a faster sink or a larger queue.",
     ),
     _reason(
+        ReasonCode.TELEMETRY_SHED,
+        "Publishing took more than `telemetry_budget`, so less detail is told for a while.",
+        "`exporter_health` tells which exporter is slow: put it behind a queue, or raise the "
+        "budget.",
+    ),
+    _reason(
         ReasonCode.GGUF_NOT_GGUF,
         "The file does not begin with the GGUF magic.",
         "Pass a `.gguf` file.",
