@@ -20,6 +20,7 @@ from smallmind_engine.telemetry import (
     batch_events,
     events,
     kernel_events,
+    memory_events,
 )
 
 REFERENCE: Final = Path(__file__).parent / "reference"
@@ -62,7 +63,10 @@ def event_types() -> str:
 
 def all_event_types() -> list[type[Event]]:
     """The event types that are published, by kind."""
-    modules = {**vars(events), **vars(kernel_events), **vars(batch_events)}
+    added = (kernel_events, batch_events, memory_events)
+    modules = dict(vars(events))
+    for module in added:
+        modules |= vars(module)
     types = (value for value in modules.values() if inspect.isclass(value))
     published = [t for t in types if issubclass(t, Event) and t is not Event]
     return sorted(published, key=lambda event_type: event_type.kind)

@@ -28,6 +28,7 @@ from smallmind_engine.telemetry import (
     MachineMeasured,
     MemoryBudgetEvent,
     MemoryHighWater,
+    MemoryUsage,
     ModelLoadEnded,
     ModelLoadProgress,
     ModelLoadStarted,
@@ -124,6 +125,14 @@ def model_load(
         duration_s=0.0625,
     )
     yield MemoryHighWater(*header(), model=model, category="weights", high_water_bytes=750_000)
+    yield MemoryUsage(
+        *header(),
+        model=model,
+        category="weights",
+        current_bytes=700_000,
+        high_water_bytes=750_000,
+        limit_bytes=1_000_000,
+    )
     yield ModelLoadEnded(
         *header(),
         model=model,

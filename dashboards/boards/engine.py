@@ -78,11 +78,24 @@ MEMORY: Final = Board(
             "Memory",
             (
                 Panel(
+                    title="Memory held now",
+                    asks="Where does the memory go?",
+                    kind=PanelKind.STACKED,
+                    unit="bytes",
+                    width=8,
+                    queries=(
+                        Query(
+                            total("memory_bytes", ("model", "category")),
+                            "{{model}}: {{category}}",
+                        ),
+                    ),
+                ),
+                Panel(
                     title="Most memory held",
                     asks="What takes the memory?",
                     kind=PanelKind.STACKED,
                     unit="bytes",
-                    width=12,
+                    width=8,
                     queries=(
                         Query(
                             total("memory_high_water_bytes", ("model", "category")),
@@ -93,7 +106,7 @@ MEMORY: Final = Board(
                 Panel(
                     title="The budget said no, or less",
                     asks="Does the memory budget hold requests back?",
-                    width=12,
+                    width=8,
                     unit="ops",
                     only_after="the memory budget gave less or refused",
                     queries=(

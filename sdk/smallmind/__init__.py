@@ -9,12 +9,13 @@ from smallmind._chat import ChatClient
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_result import ChatResult
 from smallmind._engine import Engine
+from smallmind._estimate import estimate_memory
 from smallmind._load import load
 from smallmind._session import Session
 from smallmind._version import __version__
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.kernels import WeightsMode
-from smallmind_engine.memory import MemoryBudgetMode
+from smallmind_engine.memory import MemoryBudgetMode, MemoryCategory, MemoryPlan
 from smallmind_engine.runtime import (
     BackpressurePolicy,
     ContextOverflow,
@@ -54,6 +55,8 @@ __all__ = [
     "GenerationOptions",
     "GenerationResult",
     "MemoryBudgetMode",
+    "MemoryCategory",
+    "MemoryPlan",
     "Phase",
     "ReasonCode",
     "Session",
@@ -66,5 +69,6 @@ __all__ = [
     "Usage",
     "WeightsMode",
     "__version__",
+    "estimate_memory",
     "load",
 ]

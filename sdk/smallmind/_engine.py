@@ -12,7 +12,7 @@ from smallmind._chat import ChatClient
 from smallmind._chat_options import ChatOptions
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
-from smallmind_engine.memory import BudgetUsage
+from smallmind_engine.memory import BudgetUsage, MemoryPlan
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime import (
     DEFAULT_BUFFERED_TOKENS,
@@ -199,6 +199,11 @@ class Engine:
     def memory(self) -> tuple[BudgetUsage, ...]:
         """Reserved memory by category, now and at most."""
         return self._core.budget.usage()
+
+    @property
+    def memory_plan(self) -> MemoryPlan:
+        """What was planned to be taken, the limit it was held against, and what was given up."""
+        return self._core.model.memory_plan
 
     @property
     def kv_tokens(self) -> tuple[int, int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypedDict, Unpack
 
@@ -13,7 +14,12 @@ from smallmind._registry import PullProgress, resolve
 from smallmind_engine.cache import KVType
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.kernels import WeightsMode
-from smallmind_engine.memory import BudgetEnforcer, MemoryBudgetMode
+from smallmind_engine.memory import (
+    BudgetEnforcer,
+    MemoryBudgetMode,
+    MemoryRung,
+    effective_limit,
+)
 from smallmind_engine.model import LoadOptions, load_model
 from smallmind_engine.runtime import Detail, EngineCore, EngineOptions
 from smallmind_engine.telemetry import (
@@ -42,6 +48,7 @@ class EngineKwargs(TypedDict, total=False):
     tokenizer_mode: TokenizerMode | str
     strict_tokenizer: bool
     max_memory_bytes: int | None
+    max_tensor_bytes: int | None
     memory_budget_mode: MemoryBudgetMode | str
     max_concurrent_requests: int
     max_queue_depth: int
@@ -117,32 +124,55 @@ def load(
         with correlated(new_correlation(traceparent=traceparent)) as correlation:
             path = resolve(path_or_name, on_progress=_pull_progress(on_progress), limit=limit)
             known = name or _model_name(path_or_name, path)
-            budget = BudgetEnforcer(chosen.max_memory_bytes, chosen.memory_budget_mode, known)
+            how = load_options(chosen)
+            budget = BudgetEnforcer(
+                _budget_bytes(chosen, how), chosen.memory_budget_mode, known, bus
+            )
             model = load_model(
                 path,
-                LoadOptions(
-                    backend=chosen.backend,
-                    weights=chosen.weights,
-                    kv_cache_type=chosen.kv_cache_type,
-                    threads=chosen.threads,
-                    keep_packed_weights=chosen.keep_packed_weights,
-                    context_length=chosen.context_length,
-                    tokenizer_mode=chosen.tokenizer_mode,
-                    strict_tokenizer=chosen.strict_tokenizer,
-                    measure_machine=chosen.detail is Detail.KERNEL,
-                ),
+                how,
                 budget,
                 bus.emitter(correlation),
                 name=known,
                 limit=limit,
                 on_progress=on_progress,
             )
+        if any(step.rung is MemoryRung.NO_PREFIX_STORE for step in model.memory_plan.steps):
+            chosen = replace(chosen, max_prefix_tokens=0)
         return Engine(EngineCore(model, chosen, budget, bus), owned, attached)
     except BaseException:
         bus.close()
         for mine in owned.values():
             mine.close()
         raise
+
+
+def load_options(options: EngineOptions) -> LoadOptions:
+    """The part of an engine's options that loading needs, with the limit that holds here."""
+    return LoadOptions(
+        backend=options.backend,
+        weights=options.weights,
+        kv_cache_type=options.kv_cache_type,
+        threads=options.threads,
+        keep_packed_weights=options.keep_packed_weights,
+        context_length=options.context_length,
+        tokenizer_mode=options.tokenizer_mode,
+        strict_tokenizer=options.strict_tokenizer,
+        measure_machine=options.detail is Detail.KERNEL,
+        memory_limit=effective_limit(options.max_memory_bytes),
+        max_tensor_bytes=options.max_tensor_bytes,
+        sequences=options.max_batch_size,
+        prefix_cache=options.prefix_cache,
+        max_prefix_tokens=options.max_prefix_tokens,
+        max_kv_tokens=options.max_kv_tokens,
+    )
+
+
+def _budget_bytes(options: EngineOptions, how: LoadOptions) -> int | None:
+    """What the budget enforces: the user's limit, or the system's when a mode asks for one."""
+    if options.memory_budget_mode is MemoryBudgetMode.NONE or how.memory_limit is None:
+        return options.max_memory_bytes
+    return how.memory_limit.budget_bytes
 
 
 def _model_name(path_or_name: str | Path, path: Path) -> str:

@@ -10,12 +10,12 @@ HERE = Path(__file__).parent
 SCRIPTS = (
     "bench_engine.py",
     "bench_emission.py",
-    "bench_scheduler.py",
     "bench_telemetry.py",
     "bench_sampling.py",
     "bench_gguf.py",
     "bench_dequantize.py",
     "bench_tokenizers.py",
+    "bench_cancellation_load.py",
 )
 
 

@@ -140,6 +140,15 @@ class WorkLimit:
             return None
         return max(0.0, self._deadline_s - self._clock())
 
+    @property
+    def is_unlimited(self) -> bool:
+        """Whether nothing can ever exceed it."""
+        return self._token is None and self._deadline_s is None
+
+    def on_cancel(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """As of the token; nothing when there is none. A deadline calls nobody."""
+        return (lambda: None) if self._token is None else self._token.on_cancel(callback)
+
     def check(self, work: str) -> None:
         """Raise when the work must stop.
 

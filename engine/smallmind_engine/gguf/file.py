@@ -27,7 +27,7 @@ Progress = Callable[[int, int], None]
 
 _SAMPLE_BYTES: Final = 4096
 _SAMPLES: Final = 64
-_HASH_BYTES: Final = 1 << 22
+_HASH_BYTES: Final = 1 << 20
 
 
 class GgufFile:
@@ -96,6 +96,7 @@ class GgufFile:
                 for index, part in enumerate(paths)
             ]
             file = cls(path, paths, [maps[part] for part in paths], headers)
+            file.release_all()  # what was read of the headers is in memory as metadata now
         except BaseException:
             _unmap(maps.values())
             raise
@@ -151,6 +152,13 @@ class GgufFile:
         if advice is not None and length > 0:
             self._map_of(tensor).madvise(advice, begin, length)
 
+    def release_all(self) -> None:
+        """Let the operating system take the memory of all bytes; they stay readable."""
+        advice = getattr(mmap, "MADV_DONTNEED", None)
+        if advice is not None:
+            for each in self._open_maps():
+                each.madvise(advice)
+
     def floats(
         self,
         name: str,
@@ -194,20 +202,29 @@ class GgufFile:
             )
         return tensor
 
-    def fingerprint(self) -> str:
+    def fingerprint(self, *, limit: WorkLimit = NO_LIMIT) -> str:
         """A cheap identity of the content: 32 hex digits.
 
         Hashes all headers, and up to 64 samples of 4 KiB spread evenly over each file; so files
         of the same headers that differ in a few bytes of weights only may share it. ``sha256``
         tells for sure.
+
+        Args:
+            limit: stops the work.
+
+        Raises:
+            OperationCancelledError: ``limit`` was exceeded.
         """
         digest = hashlib.blake2b(digest_size=16)
         for each, header in zip(self._open_maps(), self._headers, strict=True):
             size = len(each)
             digest.update(size.to_bytes(8, "little"))
-            digest.update(each[: header.header_bytes])
+            for begin in range(0, header.header_bytes, _HASH_BYTES):
+                limit.check("taking the fingerprint of the model file")
+                digest.update(each[begin : min(begin + _HASH_BYTES, header.header_bytes)])
             step = max(_SAMPLE_BYTES, (size - header.header_bytes) // _SAMPLES)
             for begin in range(header.header_bytes, size, step):
+                limit.check("taking the fingerprint of the model file")
                 digest.update(each[begin : begin + _SAMPLE_BYTES])
         return digest.hexdigest()
 

@@ -20,7 +20,7 @@ MetadataValue = int | float | bool | str | npt.NDArray[Any] | list[Any]
 """Arrays of numbers and booleans are NumPy arrays; of strings, lists; of arrays, lists of lists."""
 
 _MAX_NESTING: Final = 8
-_STRINGS_AT_ONCE: Final = 16384
+_STRINGS_AT_ONCE: Final = 4096
 
 
 class ValueType(IntEnum):

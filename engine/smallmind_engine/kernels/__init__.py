@@ -11,6 +11,7 @@ from smallmind_engine.kernels.backend import (
     Output,
     PrepareRequest,
     Progress,
+    ScratchRequest,
     WeightsMode,
 )
 from smallmind_engine.kernels.ceilings import Ceilings
@@ -58,6 +59,7 @@ __all__ = [
     "Progress",
     "RopeLayout",
     "RopeTable",
+    "ScratchRequest",
     "TransformerSpec",
     "WeightSource",
     "WeightsMode",

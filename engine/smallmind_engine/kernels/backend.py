@@ -103,6 +103,23 @@ OnOperations = Callable[[Sequence[OperationTime]], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ScratchRequest:
+    """What steps are to be expected.
+
+    Attributes:
+        mode: where the weights live.
+        context_length: positions of the longest sequence.
+        sequences: that take part in a step at most.
+        threads: that compute at once.
+    """
+
+    mode: WeightsMode
+    context_length: int
+    sequences: int
+    threads: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class PrepareRequest:
     """How a model is to be brought into a backend's form.
 
@@ -230,6 +247,26 @@ class Backend(Protocol):
 
     def kv_bytes_per_token(self, spec: TransformerSpec, kv_type: KVType | None) -> int:
         """Memory of one token in a KV cache over all layers; None for the backend's own type."""
+        ...
+
+    @property
+    def kv_types(self) -> tuple[KVType, ...]:
+        """What its KV caches can store, its own choice first."""
+        ...
+
+    @property
+    def kernels_bytes(self) -> int:
+        """Memory of its compiled kernels and their compiler, which a process has once."""
+        ...
+
+    def scratch_bytes(self, spec: TransformerSpec, request: ScratchRequest) -> int:
+        """Memory that steps take at most for what they compute in between."""
+        ...
+
+    def largest_tensor(
+        self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode
+    ) -> tuple[str, int]:
+        """Name and bytes of the largest tensor that it holds in one piece."""
         ...
 
     def prepare(

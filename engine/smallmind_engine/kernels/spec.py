@@ -13,6 +13,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf import QuantType
 
 FloatArray = npt.NDArray[np.float32]
@@ -130,9 +131,18 @@ class WeightSource(Protocol):
         ...
 
     def floats(
-        self, name: str, *, rows: slice | None = None, out: FloatArray | None = None
+        self,
+        name: str,
+        *,
+        rows: slice | None = None,
+        out: FloatArray | None = None,
+        limit: WorkLimit = NO_LIMIT,
     ) -> FloatArray:
-        """Its values (or those of some rows) as float32, written into ``out`` when given."""
+        """Its values (or those of some rows) as float32, written into ``out`` when given.
+
+        Raises:
+            OperationCancelledError: ``limit`` was exceeded.
+        """
         ...
 
     def qtype(self, name: str) -> QuantType:

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 from smallmind_engine.kernels import Ceilings, CompileReport
+from smallmind_engine.memory import RUNG_REASONS, MemoryPlan
 from smallmind_engine.telemetry import (
     Degraded,
     DegradeReason,
     Emitter,
     EventKind,
     KernelsPrepared,
+    LogLevel,
     MachineMeasured,
+    MemoryBudgetEvent,
+    ReasonCode,
+    RuntimeLoggerAdapter,
     TokenizerDiagnosed,
 )
+from smallmind_engine.telemetry.errors import MemoryBudgetError
 from smallmind_engine.tokenizers import Tokenizer
 
 
@@ -48,6 +54,56 @@ def tell_tokenizer(emitter: Emitter, model: str, tokenizer: Tokenizer) -> None:
                     message=issue.message,
                 )
             )
+
+
+def tell_plan(emitter: Emitter, model: str, plan: MemoryPlan) -> None:
+    """Publish what was given up to keep to a budget, or that a limit will not hold."""
+    limit_bytes = 0 if plan.limit is None else plan.limit.budget_bytes
+    for step in plan.steps:
+        if emitter.wants & EventKind.MEMORY_BUDGET:
+            emitter.publish(
+                MemoryBudgetEvent(
+                    *emitter.header(),
+                    model=model,
+                    reason=ReasonCode.MEMORY_BUDGET_SOFT_LIMIT,
+                    category=step.category.value,
+                    wanted_bytes=step.before_bytes,
+                    granted_bytes=step.after_bytes,
+                    limit_bytes=limit_bytes,
+                )
+            )
+        message = f"{step.message}, which saves {step.saved_bytes} bytes"
+        tell_degraded(emitter, "memory", RUNG_REASONS[step.rung], message)
+    if plan.limit is not None and not plan.fits:
+        RuntimeLoggerAdapter("memory", emitter).log(
+            LogLevel.WARN,
+            "the model and one full context take more memory than there is",
+            reason=ReasonCode.MEMORY_BUDGET_SOFT_LIMIT,
+            planned_bytes=plan.total_bytes,
+            limit_bytes=limit_bytes,
+            source=plan.limit.source.value,
+        )
+
+
+def tell_refused(emitter: Emitter, model: str, error: MemoryBudgetError) -> None:
+    """Publish that the budget does not hold the model."""
+    if emitter.wants & EventKind.MEMORY_BUDGET:
+        details = error.details
+        emitter.publish(
+            MemoryBudgetEvent(
+                *emitter.header(),
+                model=model,
+                reason=ReasonCode.MEMORY_BUDGET_EXCEEDED,
+                category=str(details["category"]),
+                wanted_bytes=_size(details["wanted_bytes"]),
+                granted_bytes=0,
+                limit_bytes=_size(details["limit_bytes"]),
+            )
+        )
+
+
+def _size(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 class PreparationTeller:

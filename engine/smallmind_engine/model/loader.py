@@ -2,82 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-from smallmind_engine.cache import KVType
-from smallmind_engine.control import NO_LIMIT, WorkLimit
+from smallmind_engine.control import NO_LIMIT, WorkLimit, run_or_leave
 from smallmind_engine.gguf import GgufFile, QuantType
 from smallmind_engine.kernels import (
-    AUTO,
     Ceilings,
     CompileReport,
     ModelRunner,
     PrepareRequest,
     TransformerSpec,
-    WeightsMode,
     choose_backend,
-    get_backend,
 )
-from smallmind_engine.kernels.backend import Backend
-from smallmind_engine.memory import BudgetEnforcer, MemoryCategory, available_bytes
+from smallmind_engine.memory import BudgetEnforcer, MemoryCategory, MemoryPlan, Reservation
 from smallmind_engine.model.architectures import transformer_spec
+from smallmind_engine.model.load_options import LoadOptions
+from smallmind_engine.model.load_phases import LoadPhases, LoadProgress
 from smallmind_engine.model.load_telling import (
     PreparationTeller,
     tell_degraded,
+    tell_plan,
+    tell_refused,
     tell_tokenizer,
 )
+from smallmind_engine.model.memory_planning import PlannedRun, plan_run, usable_context
 from smallmind_engine.model.weight_source import GgufWeights
 from smallmind_engine.telemetry import (
     DegradeReason,
     Emitter,
     EventKind,
     ModelLoadEnded,
-    ModelLoadProgress,
     ModelLoadStarted,
     RequestStatus,
     SmallMindError,
-    now_ns,
 )
-from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.errors import MemoryBudgetError
 from smallmind_engine.telemetry.reasons import ReasonCode
-from smallmind_engine.tokenizers import Tokenizer, TokenizerFactory, TokenizerMode
+from smallmind_engine.tokenizers import Tokenizer, TokenizerFactory
 
-LoadProgress = Callable[[str, int, int], None]
-"""Told of the phase, the bytes done and the bytes in all."""
-
-_HEADROOM: Final = 0.9
-"""Share of the free memory that weights may take when nobody set a budget."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadOptions:
-    """How to load.
-
-    Attributes:
-        backend: name of a backend, or ``auto``.
-        weights: where weights live; None for whatever fits.
-        kv_cache_type: what KV caches store; None for the backend's own choice.
-        threads: that compute at once; None for all that there are.
-        keep_packed_weights: keep packed weights on disk for the next load.
-        context_length: positions that will be used; None for all the model was trained for.
-        tokenizer_mode: see ``TokenizerMode``.
-        strict_tokenizer: refuse rather than fall back.
-        measure_machine: tell what the machine can do at most, which takes a moment.
-    """
-
-    backend: str = "auto"
-    weights: WeightsMode | None = None
-    kv_cache_type: KVType | None = None
-    threads: int | None = None
-    keep_packed_weights: bool = False
-    context_length: int | None = None
-    tokenizer_mode: TokenizerMode = TokenizerMode.AUTO
-    strict_tokenizer: bool = False
-    measure_machine: bool = False
+_TAKEN_LATER: Final = frozenset({MemoryCategory.KV_CACHE, MemoryCategory.PREFIX_STORE})
+"""What requests reserve when they need it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +57,8 @@ class LoadedModel:
         quantization: the type that most weights have.
         fingerprint: identifies the content of the file.
         chat_template: Jinja source; None when the file has none.
+        memory_plan: what was planned to be taken, and what was given up for it.
+        reservation: what is reserved in the budget for the model itself.
         load_phases: seconds by phase of the loading.
         load_s: seconds of the whole.
     """
@@ -105,6 +74,8 @@ class LoadedModel:
     quantization: str
     fingerprint: str
     chat_template: str | None
+    memory_plan: MemoryPlan
+    reservation: Reservation
     load_phases: tuple[tuple[str, float], ...]
     load_s: float
 
@@ -112,55 +83,7 @@ class LoadedModel:
         """Let go of the weights and the file."""
         self.runner.close()
         self.file.close()
-
-
-class _Phases:
-    """Measures the phases of loading, and passes progress on."""
-
-    def __init__(self, model: str, emitter: Emitter, on_progress: LoadProgress | None) -> None:
-        self._model = model
-        self._emitter = emitter
-        self._on_progress = on_progress
-        self._begin_ns = self._mark_ns = now_ns()
-        self._done: list[tuple[str, float]] = []
-
-    def progress(self, phase: str) -> Callable[[int, int], None] | None:
-        """A callback for the progress of ``phase``; None when nobody listens."""
-        tell = self.any_progress()
-        return None if tell is None else partial(tell, phase)
-
-    def any_progress(self) -> LoadProgress | None:
-        """A callback for the progress of any phase; None when nobody listens."""
-        wanted = self._emitter.wants & EventKind.MODEL_LOAD_PROGRESS
-        if not wanted:
-            return self._on_progress
-
-        def tell(phase: str, done: int, total: int) -> None:
-            if self._on_progress is not None:
-                self._on_progress(phase, done, total)
-            self._emitter.publish(
-                ModelLoadProgress(
-                    *self._emitter.header(), model=self._model, phase=phase, done=done, total=total
-                )
-            )
-
-        return tell
-
-    def ended(self, phase: str) -> None:
-        """The time since the last call went into ``phase``."""
-        now = now_ns()
-        self._done.append((phase, (now - self._mark_ns) / 1e9))
-        self._mark_ns = now
-
-    @property
-    def seconds(self) -> tuple[tuple[str, float], ...]:
-        """Seconds by phase."""
-        return tuple(self._done)
-
-    @property
-    def total_s(self) -> float:
-        """Seconds since the beginning."""
-        return (now_ns() - self._begin_ns) / 1e9
+        self.reservation.close()
 
 
 def load_model(
@@ -191,7 +114,7 @@ def load_model(
         OperationCancelledError: ``limit`` was exceeded.
     """
     model = name or path.stem
-    phases = _Phases(model, emitter, on_progress)
+    phases = LoadPhases(model, emitter, on_progress)
     if emitter.wants & EventKind.MODEL_LOAD_STARTED:
         size = path.stat().st_size if path.is_file() else 0
         emitter.publish(ModelLoadStarted(*emitter.header(), model=model, file_bytes=size))
@@ -200,6 +123,7 @@ def load_model(
     except SmallMindError as error:
         _tell_end(emitter, model, phases, reason=error.reason)
         raise
+    budget.tell_usage(emitter.correlation, everything=True)
     _tell_end(emitter, model, phases, loaded=loaded)
     return loaded
 
@@ -211,14 +135,18 @@ def _load(
     budget: BudgetEnforcer,
     emitter: Emitter,
     limit: WorkLimit,
-    phases: _Phases,
+    phases: LoadPhases,
 ) -> LoadedModel:
     file = GgufFile.open(path, limit=limit, on_progress=phases.progress("read"))
+    held = Reservation(budget)
     try:
-        phases.ended("read")
         source = GgufWeights(file)
         spec = transformer_spec(file.metadata, source, options.context_length)
-        context = _context_length(options, spec)
+        usable_context(options, spec)
+        phases.ended("read")
+        run = _planned(file, spec, options, budget, emitter, limit, model)
+        held.take((share for share in run.plan.shares if share[0] not in _TAKEN_LATER), emitter)
+        phases.ended("plan")
         tokenizer = TokenizerFactory.create(
             file.metadata,
             mode=options.tokenizer_mode,
@@ -228,53 +156,9 @@ def _load(
         )
         tell_tokenizer(emitter, model, tokenizer)
         phases.ended("tokenizer")
-        backend, mode = _choose(options, spec, source, budget, emitter)
-        wanted = backend.weight_bytes(spec, source, mode)
-        granted = budget.reserve(
-            MemoryCategory.WEIGHTS, wanted, emitter, hint="use weights='per_layer'"
-        )
-        if mode is WeightsMode.PER_LAYER and options.weights is None:
-            tell_degraded(
-                emitter,
-                "model",
-                DegradeReason.WEIGHTS_PER_LAYER,
-                f"resident weights do not fit; {wanted} bytes are used in turn",
-            )
-        teller = PreparationTeller(emitter, model, backend.name)
-        fingerprint = file.fingerprint()
-
-        def kernels_ready(report: CompileReport, isa: str) -> None:
-            phases.ended("kernels")
-            teller.kernels_ready(report, isa)
-
-        def machine_measured(ceilings: Ceilings) -> None:
-            phases.ended("ceilings")
-            teller.machine_measured(ceilings)
-
-        measured = options.measure_machine and emitter.wants & EventKind.MACHINE_MEASURED
-        try:
-            runner = backend.prepare(
-                spec,
-                source,
-                PrepareRequest(
-                    mode=mode,
-                    kv_type=options.kv_cache_type,
-                    threads=options.threads,
-                    fingerprint=fingerprint,
-                    keep_packed=options.keep_packed_weights,
-                    limit=limit,
-                    on_progress=phases.any_progress(),
-                    on_kernels=kernels_ready,
-                    on_unsaved=teller.unsaved,
-                    on_converted=teller.converted,
-                    on_ceilings=machine_measured if measured else None,
-                ),
-            )
-        except BaseException:
-            budget.release(MemoryCategory.WEIGHTS, granted)
-            raise
-        teller.close()
-        phases.ended("weights")
+        fingerprint = file.fingerprint(limit=limit)
+        runner = _prepared(run, spec, source, options, fingerprint, emitter, model, limit, phases)
+        file.release_all()
         template = file.metadata.get("tokenizer.chat_template")
         return LoadedModel(
             name=model,
@@ -283,17 +167,95 @@ def _load(
             spec=spec,
             tokenizer=tokenizer,
             runner=runner,
-            context_length=context,
+            context_length=run.plan.context_length,
             parameters=sum(tensor.n_elements for tensor in file.tensors.values()),
             quantization=main_quantization(file).name,
             fingerprint=fingerprint,
             chat_template=template if isinstance(template, str) else None,
+            memory_plan=run.plan,
+            reservation=held,
             load_phases=phases.seconds,
             load_s=phases.total_s,
         )
     except BaseException:
+        held.close()
         file.close()
         raise
+
+
+def _planned(
+    file: GgufFile,
+    spec: TransformerSpec,
+    options: LoadOptions,
+    budget: BudgetEnforcer,
+    emitter: Emitter,
+    limit: WorkLimit,
+    model: str,
+) -> PlannedRun:
+    """Choose the backend and how it will run; the first import of a compiler takes seconds."""
+    choice = run_or_leave(partial(choose_backend, options.backend), limit, "finding a backend")
+    if choice.fallback is not None:
+        tell_degraded(emitter, "kernels", DegradeReason.BACKEND_FALLBACK, choice.fallback)
+    try:
+        run = plan_run(
+            file,
+            spec,
+            options,
+            choice.backend,
+            mode=budget.mode,
+            taken_bytes=budget.taken_bytes,
+        )
+    except MemoryBudgetError as error:
+        tell_refused(emitter, model, error)
+        raise
+    tell_plan(emitter, model, run.plan)
+    limit.check("planning the memory")
+    return run
+
+
+def _prepared(
+    run: PlannedRun,
+    spec: TransformerSpec,
+    source: GgufWeights,
+    options: LoadOptions,
+    fingerprint: str,
+    emitter: Emitter,
+    model: str,
+    limit: WorkLimit,
+    phases: LoadPhases,
+) -> ModelRunner:
+    """Have the backend bring kernels and weights into its form."""
+    teller = PreparationTeller(emitter, model, run.backend.name)
+
+    def kernels_ready(report: CompileReport, isa: str) -> None:
+        phases.ended("kernels")
+        teller.kernels_ready(report, isa)
+
+    def machine_measured(ceilings: Ceilings) -> None:
+        phases.ended("ceilings")
+        teller.machine_measured(ceilings)
+
+    measured = options.measure_machine and emitter.wants & EventKind.MACHINE_MEASURED
+    runner = run.backend.prepare(
+        spec,
+        source,
+        PrepareRequest(
+            mode=run.mode,
+            kv_type=run.kv_type,
+            threads=options.threads,
+            fingerprint=fingerprint,
+            keep_packed=options.keep_packed_weights,
+            limit=limit,
+            on_progress=phases.any_progress(),
+            on_kernels=kernels_ready,
+            on_unsaved=teller.unsaved,
+            on_converted=teller.converted,
+            on_ceilings=machine_measured if measured else None,
+        ),
+    )
+    teller.close()
+    phases.ended("weights")
+    return runner
 
 
 def main_quantization(file: GgufFile) -> QuantType:
@@ -305,60 +267,10 @@ def main_quantization(file: GgufFile) -> QuantType:
     return max(counts, key=lambda qtype: counts[qtype], default=QuantType.F32)
 
 
-def _context_length(options: LoadOptions, spec: TransformerSpec) -> int:
-    wanted = options.context_length
-    if wanted is None:
-        return spec.context_length
-    if wanted < 1 or (spec.learned_positions and wanted > spec.context_length):
-        raise ConfigError(
-            ReasonCode.OPTION_INVALID,
-            f"context_length is {wanted}; this model takes 1 to {spec.context_length}",
-            option="context_length",
-            value=wanted,
-        )
-    return wanted
-
-
-def _choose(
-    options: LoadOptions,
-    spec: TransformerSpec,
-    source: GgufWeights,
-    budget: BudgetEnforcer,
-    emitter: Emitter,
-) -> tuple[Backend, WeightsMode]:
-    """The backend, and where its weights will live: resident when that fits.
-
-    ``auto`` takes the backend that has what was asked for: only NumPy's can keep weights on disk.
-    """
-    choice = choose_backend(options.backend)
-    if choice.fallback is not None:
-        tell_degraded(emitter, "kernels", DegradeReason.BACKEND_FALLBACK, choice.fallback)
-    backend = choice.backend
-    wanted = options.weights
-    if wanted is None:
-        free = _free_bytes(budget)
-        fits = free is None or backend.weight_bytes(spec, source, WeightsMode.RESIDENT) <= free
-        wanted = WeightsMode.RESIDENT if fits else WeightsMode.PER_LAYER
-        if wanted not in backend.modes and options.backend != AUTO:
-            wanted = backend.modes[0]
-    if wanted not in backend.modes and options.backend == AUTO:
-        backend = get_backend("numpy")
-    return backend, wanted
-
-
-def _free_bytes(budget: BudgetEnforcer) -> int | None:
-    """What the budget leaves, or else most of the free memory of the machine."""
-    free = budget.free_bytes
-    if free is not None:
-        return free
-    available = available_bytes()
-    return None if available is None else int(available * _HEADROOM)
-
-
 def _tell_end(
     emitter: Emitter,
     model: str,
-    phases: _Phases,
+    phases: LoadPhases,
     *,
     loaded: LoadedModel | None = None,
     reason: ReasonCode | None = None,

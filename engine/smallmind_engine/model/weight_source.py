@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.gguf import GgufFile, QuantType
 from smallmind_engine.kernels import FloatArray
 
@@ -26,10 +27,15 @@ class GgufWeights:
         return self.file.tensors[name].shape
 
     def floats(
-        self, name: str, *, rows: slice | None = None, out: FloatArray | None = None
+        self,
+        name: str,
+        *,
+        rows: slice | None = None,
+        out: FloatArray | None = None,
+        limit: WorkLimit = NO_LIMIT,
     ) -> FloatArray:
         """Its values as float32."""
-        return self.file.floats(name, rows=rows, out=out)
+        return self.file.floats(name, rows=rows, out=out, limit=limit)
 
     def qtype(self, name: str) -> QuantType:
         """How its numbers are stored."""

@@ -33,6 +33,7 @@ class BlockAccount:
         self._most = most_blocks
         self._model = model
         self.block_bytes: Final = block_bytes
+        self._idle = 0
         self.used = 0
         self.rented = 0
         self.returned = 0
@@ -120,6 +121,12 @@ class BlockAccount:
                 taken_bytes=self.used * self.block_bytes,
             )
         return left
+
+    def book_idle(self, blocks: int) -> None:
+        """So many of the blocks are kept for prompts to come, and used by nobody now."""
+        moved = (blocks - self._idle) * self.block_bytes
+        self._idle = blocks
+        self._budget.move(MemoryCategory.KV_CACHE, MemoryCategory.PREFIX_STORE, moved)
 
     def give_back(self, blocks: int) -> None:
         """End the use of blocks."""

@@ -8,7 +8,7 @@ from typing import Final
 from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.memory import BudgetEnforcer
-from smallmind_engine.model import LoadedModel
+from smallmind_engine.model import LoadedModel, kept_prefix_tokens
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
@@ -17,10 +17,6 @@ from smallmind_engine.runtime.stats import EngineStats, stats_of
 from smallmind_engine.telemetry import EventBus, ReasonCode
 from smallmind_engine.telemetry.errors import ClosedError, TokenizerError
 from smallmind_engine.telemetry.fork import renew_in_child
-
-_KEPT_CONTEXTS: Final = 4
-_KEPT_BYTES: Final = 256 * 2**20
-"""Shared prefixes that are kept when nobody says how many: context windows, and bytes at most."""
 
 
 class EngineCore:
@@ -45,8 +41,7 @@ class EngineCore:
         self.bus: Final = bus
         kept = options.max_prefix_tokens
         if kept is None:
-            fitting = _KEPT_BYTES // model.runner.kv_bytes_per_token
-            kept = min(_KEPT_CONTEXTS * model.context_length, fitting)
+            kept = kept_prefix_tokens(model.context_length, model.runner.kv_bytes_per_token)
         most = options.max_kv_tokens
         self.kv_store: Final = KVStore(
             model.runner,

@@ -63,7 +63,10 @@ class EngineOptions:
         context_length: positions that may be used; None for all the model was trained for.
         tokenizer_mode: which tokenizer to build from the file.
         strict_tokenizer: refuse to load rather than fall back to a lesser tokenizer.
-        max_memory_bytes: budget for weights and KV caches together; None for no limit.
+        max_memory_bytes: budget for everything that a model takes; None for what the container
+            or the machine has free, less a tenth.
+        max_tensor_bytes: largest size of a tensor in memory; a model with a larger one is refused.
+            None for any size.
         memory_budget_mode: what happens when the budget does not suffice.
         max_concurrent_requests: requests that run at once; the others queue.
         max_queue_depth: requests that may wait; one more is turned away.
@@ -87,6 +90,7 @@ class EngineOptions:
     tokenizer_mode: TokenizerMode = TokenizerMode.AUTO
     strict_tokenizer: bool = False
     max_memory_bytes: int | None = None
+    max_tensor_bytes: int | None = None
     memory_budget_mode: MemoryBudgetMode = MemoryBudgetMode.NONE
     max_concurrent_requests: int = 16
     max_queue_depth: int = 64
@@ -112,6 +116,7 @@ class EngineOptions:
         _to_enum(self, "detail", Detail)
         _check_count(self, "context_length", least=1, optional=True)
         _check_count(self, "max_memory_bytes", least=1, optional=True)
+        _check_count(self, "max_tensor_bytes", least=1, optional=True)
         _check_count(self, "max_concurrent_requests", least=1)
         _check_count(self, "max_queue_depth", least=0)
         _check_count(self, "max_batch_size", least=1)

@@ -39,7 +39,7 @@ class PrefixStore:
         """Drop the least recently used block that no sequence uses; False without one."""
         if not self._tree.evict():
             return False
-        self._account.give_back(1)
+        self._give_back()
         self.evicted += 1
         return True
 
@@ -49,12 +49,12 @@ class PrefixStore:
             if self.has_free(wanted) or not self._tree.may_forget(block):
                 break
             self._tree.forget(block)
-            self._account.give_back(1)
+            self._give_back()
 
     def forget_all(self) -> None:
         """Drop all that no sequence uses."""
         while self._tree.evict():
-            self._account.give_back(1)
+            self._give_back()
 
     def let_go(self, blocks: Sequence[PrefixBlock], emitter: Emitter | None = None) -> None:
         """A sequence does not use these blocks, given in its order, any more."""
@@ -66,7 +66,17 @@ class PrefixStore:
         dropped = 0
         while self._tree.idle_blocks > self._most_idle and self.evict():
             dropped += 1
+        self.book_idle()
         self.tell_evicted(dropped, emitter)
+
+    def book_idle(self) -> None:
+        """Have the blocks that no sequence uses booked as what they are."""
+        self._account.book_idle(self._tree.idle_blocks)
+
+    def _give_back(self) -> None:
+        """Give back a block that nobody used."""
+        self.book_idle()
+        self._account.give_back(1)
 
     def take_for_copy(self, emitter: Emitter) -> bool:
         """Pay for a block, if one is free or can be made so."""

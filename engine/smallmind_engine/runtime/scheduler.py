@@ -39,8 +39,6 @@ IDLE_S: Final = 10.0
 _JOIN_TIMEOUT_S: Final = 5.0
 _FORK_TIMEOUT_S: Final = 5.0
 _MOST_PREFILLING: Final = 2
-_HEAVY_TOKENS: Final = 32
-"""A request with so many tokens in a step is worth interrupting it when it is cancelled."""
 
 
 class Scheduler:
@@ -157,7 +155,7 @@ class Scheduler:
             timeout = self._next_deadline - time.perf_counter()
         if len(self._queue):
             timeout = min(timeout, STALL_NS / 1e9)
-        idle = self._closing
+        idle = self._closing and not (self._live or len(self._queue))
         if not idle:
             try:
                 work = self._notes.get(timeout=max(timeout, 0.0))
@@ -194,7 +192,8 @@ class Scheduler:
         reason = work.why_stop
         if reason is not None:
             if work.in_step:
-                self._interrupt |= self._is_heavy(work)
+                # A step in which others decode is short anyway.
+                self._interrupt |= work.stage is PREFILL or len(self._stepping) == 1
             else:
                 self._end(work, work.told_to_stop(reason), work.abort_failure)
         elif work.may_resume:
@@ -205,10 +204,6 @@ class Scheduler:
             else:
                 if reason is not None:
                     self._end(work, reason)
-
-    def _is_heavy(self, work: RequestWork) -> bool:
-        counts = [count for other, count in self._stepping if other is work]
-        return len(self._stepping) == 1 or sum(counts) >= _HEAVY_TOKENS
 
     def attend_in_step(self) -> bool:
         """Called between layers: whether the step is to be given up. Hot path."""
@@ -375,8 +370,9 @@ class Scheduler:
 
     def _end_all(self, error: BaseException) -> None:
         """End all requests after a fault of the scheduler itself."""
-        failure = InferenceError(ReasonCode.ERROR, f"the scheduler failed: {error!r}")
         for work in [*self._live, *self._queue]:
+            failure = InferenceError(ReasonCode.ERROR, f"the scheduler failed: {error!r}")
+            failure.__cause__ = error
             self._end(work, StopReason.ERROR, failure)
 
     # -- forks --------------------------------------------------------------------------------

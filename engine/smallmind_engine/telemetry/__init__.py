@@ -77,6 +77,7 @@ from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
 from smallmind_engine.telemetry.log_rendering import as_log_event
 from smallmind_engine.telemetry.logger import NullRuntimeLogger, RuntimeLogger, RuntimeLoggerAdapter
 from smallmind_engine.telemetry.logger_exporter import LoggerExporter
+from smallmind_engine.telemetry.memory_events import MemoryUsage
 from smallmind_engine.telemetry.metrics import MetricsExporter, NullRuntimeMetrics, RuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
 from smallmind_engine.telemetry.queued import QueuedExporter
@@ -138,6 +139,7 @@ __all__ = [
     "MemoryBudgetError",
     "MemoryBudgetEvent",
     "MemoryHighWater",
+    "MemoryUsage",
     "MetricsExporter",
     "MetricsSnapshot",
     "MissingExtraError",

@@ -35,6 +35,7 @@ class EventKind(IntEnum):
     BATCH_STEPPED = 1 << 23
     RUNTIME_STALL = 1 << 29
     TOKEN_QUALITY = 1 << 30
+    MEMORY_USAGE = 1 << 24
 
 
 NO_KINDS: Final = 0

@@ -65,12 +65,13 @@ REASONS: Final[tuple[Reason, ...]] = (
     _reason(
         ReasonCode.MEMORY_BUDGET_EXCEEDED,
         "The memory that was asked for does not fit the budget, and the mode is strict.",
-        "Raise `max_memory_bytes`, or lower the context length the error names.",
+        "Raise `max_memory_bytes`, or take one of the settings that the error suggests.",
     ),
     _reason(
         ReasonCode.MEMORY_BUDGET_SOFT_LIMIT,
-        "The budget was met by giving less than was asked for (best-effort mode).",
-        "Raise `max_memory_bytes` to get the full cache.",
+        "The budget was met by giving less than was asked for (best-effort mode), or a plan is over"
+        " a limit that nobody enforces (a warning).",
+        "Raise `max_memory_bytes` to get all of it.",
     ),
     _reason(
         ReasonCode.ERROR,

@@ -8,6 +8,7 @@ from smallmind_engine.tokenizers.diagnostics import (
     TokenizerMode,
 )
 from smallmind_engine.tokenizers.factory import TokenizerFactory
+from smallmind_engine.tokenizers.footprint import tokenizer_bytes
 from smallmind_engine.tokenizers.protocol import Tokenizer
 from smallmind_engine.tokenizers.streaming import StreamingDetokenizer
 from smallmind_engine.tokenizers.token_table import TokenTableTokenizer
@@ -24,4 +25,5 @@ __all__ = [
     "TokenizerIssue",
     "TokenizerMode",
     "UnigramTokenizer",
+    "tokenizer_bytes",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from smallmind_engine.control import WorkLimit
+from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.tokenizers.base import TokenizerParts, VocabularyTokenizer
 from smallmind_engine.tokenizers.byte_level import to_byte_level
+from smallmind_engine.tokenizers.indexing import first_places
 from smallmind_engine.tokenizers.merging import merge_symbols
 from smallmind_engine.tokenizers.pretokenizers import PreTokenizer, PreTokenizerSpec
 from smallmind_engine.tokenizers.vocabulary import SPACE_MARK, TextForm
@@ -21,6 +22,7 @@ class BpeTokenizer(VocabularyTokenizer):
         parts: vocabulary and special tokens.
         merges: rules ``"left right"``, the first one strongest.
         pre_tokenizer: how text is cut into words.
+        limit: stops the building.
 
     Source: Sennrich et al. 2016, algorithm 1; Radford et al. 2019, section 2.2.
     """
@@ -28,12 +30,15 @@ class BpeTokenizer(VocabularyTokenizer):
     kind: ClassVar = "bpe"
 
     def __init__(
-        self, parts: TokenizerParts, merges: Sequence[str], pre_tokenizer: PreTokenizerSpec
+        self,
+        parts: TokenizerParts,
+        merges: Sequence[str],
+        pre_tokenizer: PreTokenizerSpec,
+        limit: WorkLimit = NO_LIMIT,
     ) -> None:
         super().__init__(parts)
         # Symbols hold no space, so the rule's own text is a key that needs no parsing.
-        # Backwards, so that the first of two equal rules wins.
-        self._ranks = dict(zip(reversed(merges), range(len(merges) - 1, -1, -1), strict=True))
+        self._ranks = first_places(merges, limit)
         self._over_bytes = parts.vocabulary.form is TextForm.BYTE_LEVEL
         self._ignore_merges = pre_tokenizer.ignore_merges
         self._pre_tokenizer = PreTokenizer(pre_tokenizer.stages)

@@ -19,6 +19,7 @@ from smallmind_engine.tokenizers.diagnostics import (
     TokenizerIssue,
     TokenizerMode,
 )
+from smallmind_engine.tokenizers.indexing import pieces
 from smallmind_engine.tokenizers.pretokenizers import (
     DEFAULT_SPEC,
     PRE_TOKENIZERS,
@@ -97,7 +98,9 @@ class _Assembly:
         model = self._text("model") or ""
         merges = self._merges()
         kind, form = self._intended(model, merges)
-        vocabulary = read_vocabulary(self.metadata, form, self.expected_vocab_size, self.issues)
+        vocabulary = read_vocabulary(
+            self.metadata, form, self.expected_vocab_size, self.issues, self.limit
+        )
         self.limit.check("building the tokenizer")
         if vocabulary is None:
             if self.mode is not TokenizerMode.BYTE:
@@ -224,13 +227,13 @@ class _Assembly:
             strip_after=_stripping_ids(self.metadata, vocabulary),
         )
         if kind == "bpe" and pre is not None:
-            return BpeTokenizer(parts, merges, pre)
+            return BpeTokenizer(parts, merges, pre, self.limit)
         if kind == "unigram":
             merge_spaces = self._flag("remove_extra_whitespaces", default=False)
-            return UnigramTokenizer(parts, merge_spaces=merge_spaces)
+            return UnigramTokenizer(parts, merge_spaces=merge_spaces, limit=self.limit)
         if kind == "byte":
             return ByteTokenizer(parts)
-        return TokenTableTokenizer(parts)
+        return TokenTableTokenizer(parts, self.limit)
 
     def _pre_tokenizer(self) -> PreTokenizerSpec:
         name = self._text("pre")
@@ -245,7 +248,11 @@ class _Assembly:
 
     def _merges(self) -> list[str]:
         merges = as_list(self.metadata.get(_PREFIX + "merges"))
-        return [entry if isinstance(entry, str) else "" for entry in merges]
+        return [
+            entry if isinstance(entry, str) else ""
+            for piece in pieces(merges, self.limit)
+            for entry in piece
+        ]
 
     def _text(self, key: str) -> str | None:
         value = self.metadata.get(_PREFIX + key)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import ClassVar, Final
 
-from smallmind_engine.control import WorkLimit
+from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.tokenizers.base import TokenizerParts, VocabularyTokenizer
 from smallmind_engine.tokenizers.byte_level import to_byte_level
+from smallmind_engine.tokenizers.indexing import pieces
 from smallmind_engine.tokenizers.merging import merge_symbols
 from smallmind_engine.tokenizers.vocabulary import SPACE_MARK, TextForm, Vocabulary
 from smallmind_engine.tokenizers.words import WordCache
@@ -26,22 +27,23 @@ class TokenTableTokenizer(VocabularyTokenizer):
 
     Args:
         parts: vocabulary and special tokens.
+        limit: stops the building.
 
     Source: Kudo & Richardson 2018, "SentencePiece"; the order of merges is llama.cpp's.
     """
 
     kind: ClassVar = "token_table"
 
-    def __init__(self, parts: TokenizerParts) -> None:
+    def __init__(self, parts: TokenizerParts, limit: WorkLimit = NO_LIMIT) -> None:
         super().__init__(parts)
         vocabulary = parts.vocabulary
         self._over_bytes = vocabulary.form is TextForm.BYTE_LEVEL
         self._scores = vocabulary.scores
         self._words = WordCache(self._merge_word)
-        self._word_pattern = word_pattern(vocabulary)
+        self._word_pattern = word_pattern(vocabulary, limit)
         self._longest: dict[str, int] = {}
         if self._scores is None:
-            self._longest = _longest_by_first_character(vocabulary.ids)
+            self._longest = _longest_by_first_character(list(vocabulary.ids), limit)
 
     def _encode_text(self, text: str, ids: list[int], limit: WorkLimit) -> None:
         spelled = to_byte_level(text) if self._over_bytes else text.replace(" ", SPACE_MARK)
@@ -93,25 +95,31 @@ class TokenTableTokenizer(VocabularyTokenizer):
         return self._ids_of_bytes(char.replace(SPACE_MARK, " ").encode())
 
 
-def word_pattern(vocabulary: Vocabulary) -> re.Pattern[str]:
+def word_pattern(vocabulary: Vocabulary, limit: WorkLimit = NO_LIMIT) -> re.Pattern[str]:
     """Where a text with marked spaces can be cut without changing its tokens.
 
     No token holds the characters on both sides of the cut, so no merge crosses it. Nearly
     always that is before every run of spaces; characters that some token has before a space,
     such as ``>`` in Gemma's ``>▁</``, keep the space with them.
     """
-    joined = _NONCHARACTER.join(vocabulary.tokens)
-    crossing = set(re.findall(f"([^{SPACE_MARK}]){SPACE_MARK}", joined))
-    if joined.count(_NONCHARACTER) == vocabulary.size - 1:
+    before_mark = re.compile(f"([^{SPACE_MARK}]){SPACE_MARK}")
+    crossing: set[str] = set()
+    of_its_own = False
+    for piece in pieces(vocabulary.tokens, limit):
+        joined = _NONCHARACTER.join(piece)
+        crossing.update(before_mark.findall(joined))
+        of_its_own = of_its_own or joined.count(_NONCHARACTER) != len(piece) - 1
+    if not of_its_own:
         crossing.discard(_NONCHARACTER)
     held = "".join(sorted(crossing))
     more = f"|(?<=[{re.escape(held)}]){SPACE_MARK}+" if held else ""
     return re.compile(f"{SPACE_MARK}*(?:[^{SPACE_MARK}]+{more})+|{SPACE_MARK}+")
 
 
-def _longest_by_first_character(tokens: Iterable[str]) -> dict[str, int]:
+def _longest_by_first_character(tokens: Sequence[str], limit: WorkLimit) -> dict[str, int]:
     longest: dict[str, int] = {}
-    for token in tokens:
-        if len(token) > longest.get(token[0], 0):
-            longest[token[0]] = len(token)
+    for piece in pieces(tokens, limit):
+        for token in piece:
+            if len(token) > longest.get(token[0], 0):
+                longest[token[0]] = len(token)
     return longest

@@ -5,8 +5,9 @@ from __future__ import annotations
 from math import inf
 from typing import ClassVar, Final
 
-from smallmind_engine.control import WorkLimit
+from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.tokenizers.base import TokenizerParts, VocabularyTokenizer
+from smallmind_engine.tokenizers.indexing import pieces
 from smallmind_engine.tokenizers.token_table import word_pattern
 from smallmind_engine.tokenizers.vocabulary import SPACE_MARK, TokenType
 from smallmind_engine.tokenizers.words import WordCache
@@ -24,13 +25,16 @@ class UnigramTokenizer(VocabularyTokenizer):
     Args:
         parts: vocabulary, with scores as log-probabilities, and special tokens.
         merge_spaces: runs of spaces count as one, and spaces at the ends are dropped.
+        limit: stops the building.
 
     Source: Kudo 2018, "Subword Regularization", section 3.2 (Viterbi).
     """
 
     kind: ClassVar = "unigram"
 
-    def __init__(self, parts: TokenizerParts, *, merge_spaces: bool) -> None:
+    def __init__(
+        self, parts: TokenizerParts, *, merge_spaces: bool, limit: WorkLimit = NO_LIMIT
+    ) -> None:
         super().__init__(parts)
         self._merge_spaces = merge_spaces
         vocabulary = parts.vocabulary
@@ -42,13 +46,14 @@ class UnigramTokenizer(VocabularyTokenizer):
                 0.0 if types[token_id] == TokenType.USER_DEFINED else scores[token_id],
                 token_id,
             )
-            for token, token_id in vocabulary.ids.items()
+            for piece in pieces(list(vocabulary.ids.items()), limit)
+            for token, token_id in piece
             if types[token_id] in usable
         }
         normal = [s for s, kind in zip(scores, types, strict=True) if kind == TokenType.NORMAL]
         self._unknown_score = min(normal, default=0.0) - _UNKNOWN_PENALTY
         self._longest = max(map(len, self._scores), default=0)
-        self._pattern = word_pattern(vocabulary)
+        self._pattern = word_pattern(vocabulary, limit)
         self._words = WordCache(self._encode_word)
 
     def _encode_text(self, text: str, ids: list[int], limit: WorkLimit) -> None:

@@ -10,9 +10,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.telemetry.reasons import DegradeReason
 from smallmind_engine.tokenizers.byte_level import BYTE_TO_CHAR
 from smallmind_engine.tokenizers.diagnostics import TokenizerIssue
+from smallmind_engine.tokenizers.indexing import first_places, pieces
 
 SPACE_MARK: Final = "\u2581"
 """How SentencePiece vocabularies write a space."""
@@ -108,6 +110,7 @@ def read_vocabulary(
     form: TextForm,
     expected_size: int | None,
     issues: list[TokenizerIssue],
+    limit: WorkLimit = NO_LIMIT,
 ) -> Vocabulary | None:
     """Read ``tokenizer.ggml.tokens``, ``.token_type`` and ``.scores``.
 
@@ -116,25 +119,30 @@ def read_vocabulary(
         form: how the entries spell bytes.
         expected_size: rows of the model's embedding; None when not known.
         issues: receives what is wrong with the lists.
+        limit: stops the work.
 
     Returns:
         The vocabulary, or None when the file has no token at all.
+
+    Raises:
+        OperationCancelledError: the limit was reached.
     """
     raw = as_list(metadata.get("tokenizer.ggml.tokens"))
     if not raw:
         _partial(issues, "tokenizer.ggml.tokens is missing, empty or not a list of strings")
         return None
-    tokens = _read_tokens(raw, expected_size, issues)
+    tokens = _read_tokens(raw, expected_size, issues, limit)
     if tokens is None:
         return None
     size = len(tokens)
-    # Backwards, so that the first of two equal entries wins.
-    ids = dict(zip(reversed(tokens), range(size - 1, -1, -1), strict=True))
+    ids = first_places(tokens, limit)
     ids.pop("", None)
     repeated = size - len(ids) - tokens.count("")
     if repeated:
         _partial(issues, f"{repeated} entries of tokenizer.ggml.tokens occur more than once")
+    limit.check("building the tokenizer")
     types = _read_types(metadata, tokens, form, min(len(raw), size), issues)
+    limit.check("building the tokenizer")
     scores = _read_scores(metadata, size, min(len(raw), size), issues)
     return Vocabulary(tokens, ids, types, scores, form)
 
@@ -143,9 +151,14 @@ def _read_tokens(
     entries: list[object],
     expected_size: int | None,
     issues: list[TokenizerIssue],
+    limit: WorkLimit,
 ) -> list[str] | None:
     # Ids are places in the list: an entry that is no text keeps its place.
-    tokens = [entry if isinstance(entry, str) else "" for entry in entries]
+    tokens = [
+        entry if isinstance(entry, str) else ""
+        for piece in pieces(entries, limit)
+        for entry in piece
+    ]
     bad = sum(not isinstance(entry, str) for entry in entries) if "" in tokens else 0
     if bad == len(entries):
         _partial(issues, "tokenizer.ggml.tokens holds no string")

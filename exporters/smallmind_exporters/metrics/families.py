@@ -17,6 +17,7 @@ from smallmind_engine.telemetry import (
     KVCacheUsage,
     MemoryBudgetEvent,
     MemoryHighWater,
+    MemoryUsage,
     ModelLoadEnded,
     PrefillEnded,
     RequestAdmitted,
@@ -328,6 +329,15 @@ FAMILIES: Final[tuple[Family, ...]] = (
         annotation="{issue}",
         labels=(labels.MODEL, labels.TOKENIZER_REASON),
         readings=(rows(TokenizerDiagnosed, readings.issue_rows),),
+    ),
+    Family(
+        name="memory_bytes",
+        kind=MetricKind.GAUGE,
+        help="Memory that a category holds now.",
+        otel="memory.used",
+        unit="bytes",
+        labels=(labels.MODEL, labels.CATEGORY),
+        readings=(rows(MemoryUsage, lambda e: (((e.category,), e.current_bytes),)),),
     ),
     Family(
         name="memory_high_water_bytes",

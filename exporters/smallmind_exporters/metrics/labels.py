@@ -84,7 +84,12 @@ BUDGET_REASON: Final = Label(
     "whether less was given, or nothing",
     (ReasonCode.MEMORY_BUDGET_SOFT_LIMIT, ReasonCode.MEMORY_BUDGET_EXCEEDED),
 )
-CATEGORY: Final = Label("category", "what the memory is for", ("weights", "kv_cache"), limit=FEW)
+CATEGORY: Final = Label(
+    "category",
+    "what the memory is for",
+    ("weights", "kv_cache", "scratch", "prefix_store", "tokenizer", "kernels"),
+    limit=FEW,
+)
 EVICTION_REASON: Final = Label(
     "reason",
     "why it was dropped",

@@ -9,7 +9,8 @@ from pathlib import Path
 from smallmind_engine.control import WorkLimit
 from smallmind_engine.gguf import GgufFile, MetadataValue, QuantType, TensorInfo
 from smallmind_engine.kernels import TransformerSpec, WeightsMode, get_backend
-from smallmind_engine.model import GgufWeights, transformer_spec
+from smallmind_engine.kernels.backend import Backend
+from smallmind_engine.model import GgufWeights, LoadOptions, plan_run, transformer_spec
 from smallmind_engine.telemetry import SmallMindError
 from smallmind_engine.tokenizers import TokenizerDiagnostics, TokenizerFactory
 
@@ -44,6 +45,13 @@ class MemoryEstimate:
         kv_bytes_per_token: KV cache of one position.
         context_length: positions that the model was trained for.
         kv_bytes_full_context: KV cache of all of them.
+        tokenizer_bytes: metadata and the tokenizer's tables.
+        scratch_bytes: activations, scores and logits of the largest step.
+        kernels_bytes: compiled kernels and their compiler.
+        total_bytes: everything, with one full context.
+        limit_bytes: what the container or the machine has free, less a tenth; None when unknown.
+        limit_source: who sets that limit.
+        fits: whether the total is within it.
     """
 
     backend: str
@@ -52,6 +60,13 @@ class MemoryEstimate:
     kv_bytes_per_token: int
     context_length: int
     kv_bytes_full_context: int
+    tokenizer_bytes: int
+    scratch_bytes: int
+    kernels_bytes: int
+    total_bytes: int
+    limit_bytes: int | None
+    limit_source: str | None
+    fits: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,17 +124,7 @@ def inspect_file(path: Path, *, backend: str, limit: WorkLimit) -> Inspection:
         memory = tokenizer = None
         try:
             spec = transformer_spec(file.metadata, weights)
-            kv_bytes = estimator.kv_bytes_per_token(spec, None)
-            memory = MemoryEstimate(
-                backend=estimator.name,
-                resident_bytes=estimator.weight_bytes(spec, weights, WeightsMode.RESIDENT),
-                per_layer_bytes=get_backend("numpy").weight_bytes(
-                    spec, weights, WeightsMode.PER_LAYER
-                ),
-                kv_bytes_per_token=kv_bytes,
-                context_length=spec.context_length,
-                kv_bytes_full_context=kv_bytes * spec.context_length,
-            )
+            memory = _estimate(file, spec, estimator)
         except SmallMindError as error:
             problems.append(error)
         limit.check("inspecting the model")
@@ -147,6 +152,29 @@ def inspect_file(path: Path, *, backend: str, limit: WorkLimit) -> Inspection:
             memory=memory,
             problems=tuple(problems),
         )
+
+
+def _estimate(file: GgufFile, spec: TransformerSpec, backend: Backend) -> MemoryEstimate:
+    """What the weights would take both ways, and a whole engine with them in memory."""
+    how = LoadOptions(backend=backend.name, weights=WeightsMode.RESIDENT)
+    plan = plan_run(file, spec, how, backend).plan
+    demand, limit = plan.demand, plan.limit
+    per_layer = get_backend("numpy").weight_bytes(spec, GgufWeights(file), WeightsMode.PER_LAYER)
+    return MemoryEstimate(
+        backend=backend.name,
+        resident_bytes=demand.weight_bytes,
+        per_layer_bytes=per_layer,
+        kv_bytes_per_token=demand.kv_bytes_per_token,
+        context_length=plan.context_length,
+        kv_bytes_full_context=plan.kv_cache_bytes,
+        tokenizer_bytes=demand.tokenizer_bytes,
+        scratch_bytes=demand.scratch_bytes,
+        kernels_bytes=demand.kernels_bytes,
+        total_bytes=plan.total_bytes,
+        limit_bytes=None if limit is None else limit.budget_bytes,
+        limit_source=None if limit is None else limit.source.value,
+        fits=plan.fits,
+    )
 
 
 def quantisation_mix(tensors: tuple[TensorInfo, ...]) -> tuple[QuantShare, ...]:

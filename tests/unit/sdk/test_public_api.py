@@ -11,14 +11,13 @@ import pytest
 
 import smallmind
 
-SUBMODULES = {"chat", "validation"}
+SUBMODULES = {"chat", "testing", "validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
     "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",
-    "EngineStats", "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "Phase",
-    "ReasonCode", "Session", "SmallMindError",
-    "StopReason", "StreamChunk", "Timings", "TokenStream", "TokenizerMode", "Usage",
-    "WeightsMode", "load",
+    "EngineStats", "GenerationOptions", "GenerationResult", "MemoryBudgetMode", "MemoryCategory",
+    "MemoryPlan", "Phase", "ReasonCode", "Session", "SmallMindError", "StopReason", "StreamChunk",
+    "Timings", "TokenStream", "TokenizerMode", "Usage", "WeightsMode", "estimate_memory", "load",
 ]  # fmt: skip
 
 

@@ -276,6 +276,7 @@ def test_the_kinds_of_each_token_and_of_progress_are_not_notable():
         | EventKind.MODEL_LOAD_PROGRESS
         | EventKind.KV_CACHE_USAGE
         | EventKind.KERNEL_EXECUTED
+        | EventKind.MEMORY_USAGE
         | EventKind.BATCH_STEPPED
     )
 

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
 from smallmind_engine.cache import KVType
 from smallmind_engine.gguf import QuantType
-from smallmind_engine.kernels.backend import PrepareRequest, WeightsMode, refuse_choice
+from smallmind_engine.kernels.backend import (
+    PrepareRequest,
+    ScratchRequest,
+    WeightsMode,
+    refuse_choice,
+)
 from smallmind_engine.kernels.ceilings import usable_cores
 from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
 from smallmind_engine.kernels.numba_backend.ceilings import machine_ceilings
-from smallmind_engine.kernels.numba_backend.compile_cache import compile_kernels
+from smallmind_engine.kernels.numba_backend.compile_apart import compile_apart
+from smallmind_engine.kernels.numba_backend.compile_cache import CompiledKernel, compile_kernels
+from smallmind_engine.kernels.numba_backend.footprint import (
+    KERNELS_BYTES,
+    largest_tensor,
+    scratch_bytes,
+)
 from smallmind_engine.kernels.numba_backend.isa import choose_tier
 from smallmind_engine.kernels.numba_backend.kernel_names import product_name
 from smallmind_engine.kernels.numba_backend.kernel_table import (
@@ -45,6 +58,8 @@ class NumbaBackend:
 
     name: Final = "numba"
     modes: Final = (WeightsMode.RESIDENT,)
+    kv_types: Final = (DEFAULT_KV_TYPE, KVType.F32, KVType.INT8)
+    kernels_bytes: Final = KERNELS_BYTES
 
     def __init__(self) -> None:
         self._tier = choose_tier()
@@ -60,6 +75,17 @@ class NumbaBackend:
         """Memory of one token in a KV cache over all layers."""
         return page_layout(spec, kv_type or DEFAULT_KV_TYPE).page_bytes // PAGE_TOKENS
 
+    def scratch_bytes(self, spec: TransformerSpec, request: ScratchRequest) -> int:
+        """Memory that steps take at most for what they compute in between."""
+        return scratch_bytes(spec, request)
+
+    def largest_tensor(
+        self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode
+    ) -> tuple[str, int]:
+        """Name and bytes of the largest tensor that it holds in one piece."""
+        self._check_mode(mode)
+        return largest_tensor(plan_matrices(spec, source))
+
     def prepare(
         self, spec: TransformerSpec, source: WeightSource, request: PrepareRequest
     ) -> NumbaRunner:
@@ -70,12 +96,7 @@ class NumbaBackend:
         _tell_conversions(plans, request)
         layouts = tuple(dict.fromkeys(plan.layout for plan in plans))
         tell = request.on_progress
-        kernels, report = compile_kernels(
-            kernel_sources(self._tier, layouts, (kv_type,)),
-            tier=self._tier,
-            limit=request.limit,
-            on_progress=None if tell is None else lambda _, done, all_: tell("kernels", done, all_),
-        )
+        kernels, report = self._kernels(layouts, kv_type, request)
         if request.on_kernels is not None:
             request.on_kernels(report, self._tier)
         threads = request.threads or usable_cores()
@@ -94,6 +115,34 @@ class NumbaBackend:
         addresses = {layout.name: kernels[product_name(layout)].address for layout in layouts}
         model = build_tables(spec, source, plans, arena, addresses)
         return NumbaRunner(spec, source, model, kernels, kv_type, threads)
+
+    def _kernels(
+        self, layouts: tuple[PackedLayout, ...], kv_type: KVType, request: PrepareRequest
+    ) -> tuple[Mapping[str, CompiledKernel], CompileReport]:
+        tell = request.on_progress
+        progress: CompileProgress | None = None
+        if tell is not None:
+            progress = lambda _, done, all_: tell("kernels", done, all_)  # noqa: E731 - an argument
+        sources = kernel_sources(self._tier, layouts, (kv_type,))
+        begin = time.perf_counter()
+        apart = compile_apart(
+            sources,
+            tier=self._tier,
+            layouts=layouts,
+            kinds=(kv_type,),
+            limit=request.limit,
+            on_progress=progress,
+        )
+        kernels, report = compile_kernels(
+            sources, tier=self._tier, limit=request.limit, on_progress=progress
+        )
+        return kernels, replace(
+            report,
+            compiled=report.compiled + apart,
+            cached=report.cached - apart,
+            loaded=max(0, report.loaded - apart),
+            seconds=time.perf_counter() - begin,
+        )
 
     def _check_mode(self, mode: WeightsMode) -> None:
         if mode not in self.modes:

@@ -38,6 +38,14 @@ _SPARE_TOKENS: Final = 4
 """Kernels read up to three tokens behind the last one."""
 
 
+def step_capacities(most_tokens: int) -> tuple[int, ...]:
+    """The numbers of tokens that there are buffers for: few, each four times the one before."""
+    capacities = [PRIVATE_TOKENS]
+    while capacities[-1] < most_tokens:
+        capacities.append(min(4 * capacities[-1], most_tokens))
+    return tuple(capacities)
+
+
 def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Zeros that begin at a cache line."""
     kind = np.dtype(dtype)

@@ -13,10 +13,11 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from smallmind_engine.control import NO_LIMIT, WorkLimit
+from smallmind_engine.control import NO_LIMIT, WorkLimit, run_or_leave
 from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
 from smallmind_engine.kernels.numba_backend.cache_location import (
     PACKAGE,
@@ -76,9 +77,26 @@ class _Ready:
     """The kernels of this process. Machine code cannot be unloaded, so they are for all."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self._lock = threading.Lock()
         self.kernels: dict[tuple[str, KernelSource], CompiledKernel] = {}
         self.problems: dict[Path, str] = {}
+
+    def make(
+        self, source: KernelSource, key: str, tier: str, path: Path | None
+    ) -> tuple[CompiledKernel, bool | None]:
+        """A kernel, and whether it came from disk; None when another thread has made it."""
+        with self._lock:
+            kernel = self.kernels.get((key, source))
+            if kernel is not None:
+                return kernel, None
+            kernel = _load(source, path)
+            found = kernel is not None
+            if kernel is None:
+                kernel, trouble = _compile(source, path, f"{source.name}.{tier}.{key}")
+                if path is not None and trouble is not None:
+                    self.problems[path.parent] = trouble
+            self.kernels[key, source] = kernel
+            return kernel, found
 
 
 _READY: Final = _Ready()
@@ -97,7 +115,8 @@ def compile_kernels(
     Args:
         sources: the kernels; names are unique among them.
         tier: the instructions they use; part of the cache's key.
-        limit: stops between two kernels. Those that are ready stay so.
+        limit: stops at once. Those that are ready stay so, and one that is being compiled becomes
+            so in the background.
         on_progress: told before each kernel and at the end, from the first one on that has to be
             compiled; from the calling thread.
         package: the folder whose sources are in the cache's key.
@@ -120,17 +139,14 @@ def compile_kernels(
         slow = slow or not ((key, source) in _READY.kernels or _is_there(path))
         if slow and on_progress is not None:
             on_progress(source.name, done, len(sources))
-        with _READY.lock:
-            kernel = _READY.kernels.get((key, source))
-            if kernel is None:
-                kernel = _load(source, path)
-                loaded += kernel is not None
-                if kernel is None:
-                    kernel, trouble = _compile(source, path, f"{source.name}.{tier}.{key}")
-                    compiled += 1
-                    if directory is not None and trouble is not None:
-                        _READY.problems[directory] = trouble
-                _READY.kernels[key, source] = kernel
+        kernel = _READY.kernels.get((key, source))
+        if kernel is None:
+            # One kernel can take Numba seconds. Who is told to stop does not wait for it; it gets
+            # ready in the background, for the next one who needs it.
+            make = partial(_READY.make, source, key, tier, path)
+            kernel, found = run_or_leave(make, limit, "compiling kernels")
+            loaded += found is True
+            compiled += found is False
         kernels[source.name] = kernel
     if slow and on_progress is not None:
         on_progress(sources[-1].name, len(sources), len(sources))
@@ -150,6 +166,27 @@ def is_kept(source: KernelSource, *, tier: str, package: Path = PACKAGE) -> bool
     """Whether a kernel is on disk, so that Numba is not needed for it."""
     _, directory, _ = _place(tier, package)
     return directory is not None and _is_there(directory / _file_name(source))
+
+
+def missing_kernels(
+    sources: Sequence[KernelSource], *, tier: str, package: Path = PACKAGE
+) -> list[KernelSource]:
+    """Those that are neither in memory nor on disk."""
+    key, directory, _ = _place(tier, package)
+    return [
+        source
+        for source in sources
+        if (key, source) not in _READY.kernels
+        and not _is_there(None if directory is None else directory / _file_name(source))
+    ]
+
+
+def kernel_path(source: KernelSource, *, tier: str, package: Path = PACKAGE) -> Path | None:
+    """Where a kernel is kept; None when there is no place for it, or it cannot be written to."""
+    _, directory, _ = _place(tier, package)
+    if directory is None or directory in _READY.problems:
+        return None
+    return directory / _file_name(source)
 
 
 def _place(tier: str, package: Path) -> tuple[str, Path | None, str | None]:

@@ -26,6 +26,7 @@ from smallmind_engine.kernels.numba_backend.buffers import (
     PRIVATE_TOKENS,
     SearchBuffers,
     StepBuffers,
+    step_capacities,
 )
 from smallmind_engine.kernels.numba_backend.compile_cache import CompiledKernel
 from smallmind_engine.kernels.numba_backend.cutting import (
@@ -118,6 +119,7 @@ class NumbaRunner:
         self._functions[Function.EMBED] = kernels[kernel_names.row_name(output)].address
         self._kernels = kernels  # keeps the code alive
         self._buffers: dict[int, StepBuffers] = {}
+        self._capacities = step_capacities(MOST_TOKENS)
         self._tables: dict[int, StepTable] = {}
         self._turns = Turns(spec)
         self._positions = source.floats(POSITIONS) if spec.learned_positions else None
@@ -330,9 +332,7 @@ class NumbaRunner:
         return max(1, int(_LAYER_FLOPS_AT_ONCE / (self._layer_flops * n_tokens)))
 
     def _buffers_for(self, n_tokens: int) -> StepBuffers:
-        capacity = PRIVATE_TOKENS
-        while capacity < n_tokens:
-            capacity *= 4
+        capacity = next(size for size in self._capacities if size >= n_tokens)
         buffers = self._buffers.get(capacity)
         if buffers is None:
             buffers = StepBuffers(self._spec, capacity, self._team.size)

@@ -9,16 +9,18 @@ from smallmind_engine.cache import KVType
 from smallmind_engine.kernels.backend import (
     PrepareRequest,
     Progress,
+    ScratchRequest,
     WeightsMode,
     refuse_choice,
 )
 from smallmind_engine.kernels.ceilings import MEASURED, numpy_ceilings, usable_cores
+from smallmind_engine.kernels.numpy_backend.footprint import largest_tensor, scratch_bytes
 from smallmind_engine.kernels.numpy_backend.model_weights import (
     ModelWeights,
     layer_bytes,
     resident_bytes,
 )
-from smallmind_engine.kernels.numpy_backend.transformer import NumpyRunner
+from smallmind_engine.kernels.numpy_backend.transformer import PREFILL_CHUNK, NumpyRunner
 from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 
 _FLOAT_BYTES: Final = 4
@@ -29,6 +31,8 @@ class NumpyBackend:
 
     name: Final = "numpy"
     modes: Final = (WeightsMode.RESIDENT, WeightsMode.PER_LAYER)
+    kv_types: Final = (KVType.F32,)
+    kernels_bytes: Final = 0
 
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
         """Memory that ``prepare`` would take for good."""
@@ -40,6 +44,16 @@ class NumpyBackend:
         """Memory of one token in a KV cache over all layers."""
         del kv_type  # there is one
         return spec.kv_values_per_token * _FLOAT_BYTES
+
+    def scratch_bytes(self, spec: TransformerSpec, request: ScratchRequest) -> int:
+        """Memory that a step takes at most for what it computes in between."""
+        return scratch_bytes(spec, request, PREFILL_CHUNK)
+
+    def largest_tensor(
+        self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode
+    ) -> tuple[str, int]:
+        """Name and bytes of the largest tensor that it holds in one piece."""
+        return largest_tensor(spec, source, mode)
 
     def prepare(
         self, spec: TransformerSpec, source: WeightSource, request: PrepareRequest

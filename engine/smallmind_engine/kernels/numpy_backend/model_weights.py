@@ -24,7 +24,7 @@ from smallmind_engine.kernels.tensors import (
     require,
 )
 
-_ROWS_AT_ONCE: Final = 8192
+ROWS_AT_ONCE: Final = 8192
 _FLOAT_BYTES: Final = 4
 
 
@@ -68,9 +68,15 @@ class ModelWeights:
         self._layers: list[LayerWeights] = []
         self._output: FloatArray | None = None
         if mode is WeightsMode.RESIDENT:
-            self._load(limit, on_progress)
+            try:
+                self._load(limit, on_progress)
+            except BaseException:
+                # Or the error's traceback would keep in memory what is there. The system takes
+                # longer to take it back than someone who cancels should wait.
+                threading.Thread(target=_drop_all, args=(self._layers,), daemon=True).start()
+                raise
         else:
-            self._idle.append(load_layer(spec, source, 0))
+            self._idle.append(load_layer(spec, source, 0, limit=limit))
 
     def _load(self, limit: WorkLimit, on_progress: Progress | None) -> None:
         spec = self._spec
@@ -85,13 +91,14 @@ class ModelWeights:
                 on_progress(min(done, total), total)
 
         for index in range(spec.n_layers):
-            layer = load_layer(spec, self._source, index)
+            layer = load_layer(spec, self._source, index, limit=limit, read_once=True)
             self._layers.append(layer)
             advance(layer.nbytes)
         output = np.empty((spec.vocab_size, spec.width), np.float32)
-        for begin in range(0, spec.vocab_size, _ROWS_AT_ONCE):
-            rows = slice(begin, min(begin + _ROWS_AT_ONCE, spec.vocab_size))
-            self._source.floats(self._output_name, rows=rows, out=output[rows])
+        for begin in range(0, spec.vocab_size, ROWS_AT_ONCE):
+            rows = slice(begin, min(begin + ROWS_AT_ONCE, spec.vocab_size))
+            self._source.floats(self._output_name, rows=rows, out=output[rows], limit=limit)
+            self._source.release(self._output_name)
             advance(output[rows].nbytes)
         self._output = output
 
@@ -133,9 +140,9 @@ class ModelWeights:
         logits = np.empty((len(x), self._spec.vocab_size), np.float32)
         if self._output is not None:
             return np.matmul(x, self._output.T, out=logits)
-        slab = np.empty((min(_ROWS_AT_ONCE, self._spec.vocab_size), self._spec.width), np.float32)
-        for begin in range(0, self._spec.vocab_size, _ROWS_AT_ONCE):
-            rows = slice(begin, min(begin + _ROWS_AT_ONCE, self._spec.vocab_size))
+        slab = np.empty((min(ROWS_AT_ONCE, self._spec.vocab_size), self._spec.width), np.float32)
+        for begin in range(0, self._spec.vocab_size, ROWS_AT_ONCE):
+            rows = slice(begin, min(begin + ROWS_AT_ONCE, self._spec.vocab_size))
             weights = slab[: rows.stop - rows.start]
             self._source.floats(self._output_name, rows=rows, out=weights)
             np.matmul(x, weights.T, out=logits[:, rows])
@@ -146,6 +153,12 @@ class ModelWeights:
         self._layers.clear()
         self._idle.clear()
         self._output = None
+
+
+def _drop_all(layers: list[LayerWeights]) -> None:
+    """Forget layers one by one: the GIL is held while an array is freed."""
+    while layers:
+        layers.pop()
 
 
 def layer_bytes(spec: TransformerSpec) -> int:

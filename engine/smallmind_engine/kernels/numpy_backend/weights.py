@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.kernels.rotation import halves_order
 from smallmind_engine.kernels.spec import (
     FloatArray,
@@ -54,7 +55,13 @@ class LayerWeights:
 
 
 def load_layer(
-    spec: TransformerSpec, source: WeightSource, index: int, into: LayerWeights | None = None
+    spec: TransformerSpec,
+    source: WeightSource,
+    index: int,
+    into: LayerWeights | None = None,
+    *,
+    limit: WorkLimit = NO_LIMIT,
+    read_once: bool = False,
 ) -> LayerWeights:
     """Dequantise one layer.
 
@@ -63,8 +70,11 @@ def load_layer(
         source: has the tensors.
         index: of the layer.
         into: a layer whose matrices are overwritten, to save memory; None for new ones.
+        limit: stops the work.
+        read_once: whether the tensors' bytes in the file will not be needed again.
 
     Raises:
+        OperationCancelledError: ``limit`` was exceeded.
         ModelFileError: a tensor is missing or has the wrong shape.
     """
     at = f"blk.{index}."
@@ -91,8 +101,10 @@ def load_layer(
         begin = 0
         for name, rows in parts:
             require(source, at + name, (rows, columns))
-            source.floats(at + name, out=joined[begin : begin + rows])
+            source.floats(at + name, out=joined[begin : begin + rows], limit=limit)
             begin += rows
+            if read_once:  # else what was read would be in memory twice
+                source.release(at + name)
         return joined
 
     fused_qkv = source.has(at + "attn_qkv.weight")

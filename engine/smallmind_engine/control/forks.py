@@ -1,0 +1,71 @@
+"""Work that a fork must not cut in two: the process forks when it is done.
+
+A forked child has only the thread that forked. Locks that another thread held at that moment stay
+locked in it for ever, those of the import system and of compilers among them.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+
+class ForkGate:
+    """Lets forks wait for work, and work for forks. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._begin()
+
+    def _begin(self) -> None:
+        self._changed = threading.Condition()
+        self._working: list[int] = []
+        self._forking = 0
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Forks of other threads wait until the ``with`` block has ended."""
+        own = threading.get_ident()
+        with self._changed:
+            # Who is inside already may go deeper, or the fork would wait for it for ever.
+            self._changed.wait_for(lambda: not self._forking or own in self._working)
+            self._working.append(own)
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._working.remove(own)
+                self._changed.notify_all()
+
+    def before_fork(self) -> None:
+        """Wait until no other thread works, and let none begin."""
+        own = threading.get_ident()
+        with self._changed:
+            self._forking += 1
+            self._changed.wait_for(lambda: all(each == own for each in self._working))
+
+    def after_in_parent(self) -> None:
+        """Let work begin again."""
+        with self._changed:
+            self._forking -= 1
+            self._changed.notify_all()
+
+    def after_in_child(self) -> None:  # pragma: no cover - runs in forked children, not measured
+        """Begin anew, with what the forking thread itself was in the midst of."""
+        own = threading.get_ident()
+        working = [each for each in self._working if each == own]
+        self._begin()
+        self._working = working
+
+
+FORK_GATE: Final = ForkGate()
+"""The one of this process, as there is one process to fork."""
+
+if hasattr(os, "register_at_fork"):  # pragma: no branch - a matter of the system
+    os.register_at_fork(
+        before=FORK_GATE.before_fork,
+        after_in_parent=FORK_GATE.after_in_parent,
+        after_in_child=FORK_GATE.after_in_child,
+    )
