@@ -71,6 +71,10 @@ class TelemetryBudget:
         self._bus.note_shed(kind)
         return True
 
+    def note(self, spent_ns: int) -> None:
+        """Count what it took to find out what an event says."""
+        self._bus.note_overhead(spent_ns)
+
     def check(self) -> None:
         """Decide anew when a window has passed. Called before each step."""
         share = self._share

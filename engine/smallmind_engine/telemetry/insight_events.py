@@ -62,7 +62,7 @@ class RuntimeStalled(Event):
         parts = [
             f"{seconds * 1e3:.0f} ms gen-{generation} GC"
             for generation, seconds in enumerate(self.gc_s)
-            if seconds >= 0.0005  # noqa: PLR2004 - what rounds to a millisecond
+            if seconds >= 0.0005
         ]
         counts = (
             (self.major_faults, "page faults from disk"),

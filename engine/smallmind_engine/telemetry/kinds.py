@@ -33,9 +33,9 @@ class EventKind(IntEnum):
     KERNEL_EXECUTED = 1 << 21
     MACHINE_MEASURED = 1 << 22
     BATCH_STEPPED = 1 << 23
+    MEMORY_USAGE = 1 << 24
     RUNTIME_STALL = 1 << 29
     TOKEN_QUALITY = 1 << 30
-    MEMORY_USAGE = 1 << 24
 
 
 NO_KINDS: Final = 0

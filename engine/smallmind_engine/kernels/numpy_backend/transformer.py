@@ -20,6 +20,7 @@ from smallmind_engine.kernels.backend import (
     WeightsMode,
     best_of,
 )
+from smallmind_engine.kernels.finite_watch import FiniteWatch
 from smallmind_engine.kernels.numpy_backend.attention import attend
 from smallmind_engine.kernels.numpy_backend.block_times import BlockTimes
 from smallmind_engine.kernels.numpy_backend.model_weights import ModelWeights
@@ -34,7 +35,7 @@ from smallmind_engine.kernels.numpy_backend.ops import (
 from smallmind_engine.kernels.numpy_backend.weights import LayerWeights
 from smallmind_engine.kernels.numpy_backend.workspace import Workspace, WorkspacePool
 from smallmind_engine.kernels.rotation import RotationTable
-from smallmind_engine.kernels.spec import FloatArray, NormKind, TransformerSpec
+from smallmind_engine.kernels.spec import FloatArray, IntArray, NormKind, TransformerSpec
 
 PREFILL_CHUNK: Final = 512
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -107,12 +108,23 @@ class NumpyRunner:
             on_operations(times.operations)
         return outputs
 
+    def find_non_finite(self, token_ids: IntArray) -> str:
+        """Where NaN or infinity first appears; see ``ModelRunner.find_non_finite``."""
+        chunk = Chunk(token_ids, self.new_cache(len(token_ids)), LogitsWanted.ALL)
+        watch = FiniteWatch()
+        with self._pool.lend() as workspace, np.errstate(all="ignore"):
+            (logits,) = self._step([chunk], workspace, NO_LIMIT, None, watch)
+        if isinstance(logits, np.ndarray):
+            watch.see("output", logits)
+        return watch.first
+
     def _step(
         self,
         chunks: Sequence[Chunk],
         workspace: Workspace,
         limit: WorkLimit,
         times: BlockTimes | None,
+        watch: FiniteWatch | None = None,
     ) -> list[Output]:
         spec = self._spec
         ids = np.concatenate([chunk.token_ids for chunk in chunks])
@@ -125,6 +137,8 @@ class NumpyRunner:
             np.multiply(x, np.float32(spec.embedding_scale), out=x)
         if self._weights.positions is not None:
             np.add(x, self._weights.positions[positions], out=x)
+        if watch is not None:
+            watch.see("embedding", x)
         rotations = {table: r.at(positions) for table, r in self._rotations.items()}
         for index, layer_spec in enumerate(spec.layers):
             limit.check("a step of the model")
@@ -133,6 +147,8 @@ class NumpyRunner:
                 if times is None:
                     self._attention(index, layer, chunks, x, rotation, workspace)
                     self._feed_forward(layer, x, workspace)
+                    if watch is not None:
+                        watch.see_layer(index, x)
                     continue
                 times.begin()
                 self._attention(index, layer, chunks, x, rotation, workspace)
