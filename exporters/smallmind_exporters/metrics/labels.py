@@ -10,6 +10,7 @@ from smallmind_engine.telemetry import (
     Phase,
     ReasonCode,
     RequestStatus,
+    StallCause,
     StopReason,
 )
 from smallmind_exporters import conventions
@@ -117,6 +118,12 @@ KERNEL_SOURCE: Final = Label(
 BATCH_KIND: Final = Label(
     "kind", "whether they were of prompts or generated", ("prefill", "decode")
 )
+STALL_CAUSE: Final = Label("cause", "what held the token up", tuple(StallCause))
+GENERATION: Final = Label("generation", "of the garbage collector", ("0", "1", "2"))
+FAULT_KIND: Final = Label(
+    "kind", "whether pages were mapped, or read from disk", ("minor", "major")
+)
+NON_FINITE_AT: Final = Label("at", "`embedding`, a layer, or `output`", limit=256)
 OP: Final = Label("op", "the operation of the model", limit=FEW)
 OPERAND_TYPES: Final = Label(
     "quantization", "types of what the operation read, joined with `+`", limit=50
