@@ -80,6 +80,21 @@ INSIGHT: Final = Board(
                     "Mass left out", "How much does truncation cut off?", "token_removed_mass_ratio"
                 ),
                 _signal("Repetition", "Does the model repeat itself?", "token_repetition_ratio"),
+                Panel(
+                    title="Choices",
+                    asks="How often is another token drawn than the likeliest?",
+                    unit="ops",
+                    kind=PanelKind.STACKED,
+                    queries=(Query(rate("token_choices_total", ("choice",)), "{{choice}}"),),
+                ),
+                Panel(
+                    title="No numbers",
+                    asks="Where do NaN or infinity first appear in the model?",
+                    unit="ops",
+                    queries=(
+                        Query(rate("non_finite_total", ("model", "at")), "{{model}}: {{at}}"),
+                    ),
+                ),
             ),
         ),
         Row(

@@ -1,4 +1,7 @@
-"""The metrics that explain: late tokens, how sure the model was, and where numbers ended."""
+"""The metrics that explain: late tokens, how sure the model was, and where numbers ended.
+
+The histograms of quality begin with the first token that was measured: most engines measure none.
+"""
 
 from __future__ import annotations
 
@@ -59,12 +62,22 @@ INSIGHT_FAMILIES: Final[tuple[Family, ...]] = (
         stability=_DEVELOPMENT,
     ),
     Family(
+        name="token_choices_total",
+        kind=MetricKind.COUNTER,
+        help="Tokens that were measured, by whether the likeliest was chosen.",
+        annotation="{token}",
+        labels=(labels.MODEL, labels.CHOICE),
+        readings=(rows(TokenQuality, readings.choice_rows),),
+        stability=_DEVELOPMENT,
+    ),
+    Family(
         name="token_entropy_nats",
         kind=MetricKind.HISTOGRAM,
         help="Entropy of the model's distribution at each token; with quality_signals only.",
         annotation="{nat}",
         labels=(labels.MODEL,),
         buckets=buckets.NATS,
+        combinations=(),
         readings=(one(TokenQuality, lambda e: e.entropy),),
         stability=_DEVELOPMENT,
     ),
@@ -75,6 +88,7 @@ INSIGHT_FAMILIES: Final[tuple[Family, ...]] = (
         annotation="{nat}",
         labels=(labels.MODEL,),
         buckets=buckets.NATS,
+        combinations=(),
         readings=(one(TokenQuality, lambda e: abs(e.logprob)),),
         stability=_DEVELOPMENT,
     ),
@@ -85,6 +99,7 @@ INSIGHT_FAMILIES: Final[tuple[Family, ...]] = (
         annotation="1",
         labels=(labels.MODEL,),
         buckets=buckets.SHARES,
+        combinations=(),
         readings=(one(TokenQuality, lambda e: e.margin),),
         stability=_DEVELOPMENT,
     ),
@@ -95,6 +110,7 @@ INSIGHT_FAMILIES: Final[tuple[Family, ...]] = (
         annotation="1",
         labels=(labels.MODEL,),
         buckets=buckets.SHARES,
+        combinations=(),
         readings=(one(TokenQuality, lambda e: e.removed_mass),),
         stability=_DEVELOPMENT,
     ),
@@ -105,6 +121,7 @@ INSIGHT_FAMILIES: Final[tuple[Family, ...]] = (
         annotation="1",
         labels=(labels.MODEL,),
         buckets=buckets.SHARES,
+        combinations=(),
         readings=(one(TokenQuality, lambda e: e.repetition),),
         stability=_DEVELOPMENT,
     ),
@@ -115,7 +132,6 @@ INSIGHT_FAMILIES: Final[tuple[Family, ...]] = (
         annotation="{request}",
         labels=(labels.MODEL, labels.NON_FINITE_AT),
         readings=(rows(InferenceStopped, readings.non_finite_rows),),
-        combinations=(),
         stability=_DEVELOPMENT,
     ),
 )

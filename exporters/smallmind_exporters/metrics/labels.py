@@ -123,7 +123,10 @@ GENERATION: Final = Label("generation", "of the garbage collector", ("0", "1", "
 FAULT_KIND: Final = Label(
     "kind", "whether pages were mapped, or read from disk", ("minor", "major")
 )
-NON_FINITE_AT: Final = Label("at", "`embedding`, a layer, or `output`", limit=256)
+CHOICE: Final = Label("choice", "whether it was the likeliest", ("best", "other"))
+NON_FINITE_AT: Final = Label(
+    "at", "`embedding`, a layer, or `output`", ("embedding", "output"), limit=256
+)
 OP: Final = Label("op", "the operation of the model", limit=FEW)
 OPERAND_TYPES: Final = Label(
     "quantization", "types of what the operation read, joined with `+`", limit=50

@@ -18,6 +18,7 @@ from smallmind_engine.telemetry import (
     RuntimeStalled,
     TokenGenerated,
     TokenizerDiagnosed,
+    TokenQuality,
 )
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
@@ -115,6 +116,11 @@ def gc_rows(event: RuntimeStalled) -> Rows:
 def fault_rows(event: RuntimeStalled) -> Rows:
     """Page faults, by what they took."""
     return ((("minor",), event.minor_faults), (("major",), event.major_faults))
+
+
+def choice_rows(event: TokenQuality) -> Rows:
+    """One token, by whether it was the likeliest."""
+    return ((("best" if event.rank == 1 else "other",), 1),)
 
 
 def non_finite_rows(event: InferenceStopped) -> Rows:

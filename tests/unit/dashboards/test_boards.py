@@ -36,7 +36,6 @@ EXPRESSIONS = [
 NOT_DRAWN = {
     "machine_byte_ops_per_second": "a ceiling of integer products; floats are drawn",
     "tokenizer_issues_total": "happens once, at load; the degradations show it",
-    "non_finite_total": "the alert on errors of the model tells; its log line has the layer",
     "model_loads_total": "rare; the time of loads is drawn",
 }
 

@@ -13,6 +13,7 @@ from smallmind_engine.telemetry import (
     batch_events,
     bus,
     events,
+    insight_events,
     kernel_events,
 )
 
@@ -23,7 +24,8 @@ def test_no_event_is_built_without_an_exporter(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     built: list[str] = []
-    for cls in {**vars(events), **vars(kernel_events), **vars(batch_events)}.values():
+    modules = (events, kernel_events, batch_events, insight_events)
+    for cls in [value for module in modules for value in vars(module).values()]:
         if isinstance(cls, type) and issubclass(cls, events.Event) and cls is not events.Event:
             new = cls.__new__
 
