@@ -129,7 +129,7 @@ class StallWatch:
         self._usage = usage
         self._usual: dict[int, _Usual] = {}
         self._seen = Usage(0, 0, 0)
-        self._gc_seen = (0,) * GENERATIONS
+        self._gc_seen: tuple[int, ...] = (0,) * GENERATIONS
         self._waited = True
         self._before_ns = 0
         self.watching = False
