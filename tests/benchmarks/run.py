@@ -11,6 +11,7 @@ SCRIPTS = (
     "bench_engine.py",
     "bench_emission.py",
     "bench_telemetry.py",
+    "bench_overhead.py",
     "bench_sampling.py",
     "bench_gguf.py",
     "bench_dequantize.py",

@@ -1,7 +1,7 @@
 """Telemetry: reason codes, errors, events, the bus that carries them, and the exporter protocol."""
 
 from smallmind_engine.telemetry.batch_events import BatchStepped
-from smallmind_engine.telemetry.bus import Emitter, EventBus, Subscription
+from smallmind_engine.telemetry.bus import Emitter, EventBus
 from smallmind_engine.telemetry.clock import ANCHOR, ClockAnchor, now_ns
 from smallmind_engine.telemetry.console_logger import ConsoleRuntimeLogger
 from smallmind_engine.telemetry.correlation import (
@@ -90,6 +90,7 @@ from smallmind_engine.telemetry.reasons import (
 )
 from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
+from smallmind_engine.telemetry.subscription import Subscription
 
 __all__ = [
     "ALL_KINDS",

@@ -25,8 +25,8 @@ from smallmind_engine.telemetry import (
     RuntimeLogEvent,
     TokenGenerated,
 )
-from smallmind_engine.telemetry.bus import METERED_EVERY
 from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.subscription import METERED_EVERY
 
 TOKEN = int(EventKind.TOKEN_GENERATED)
 KERNEL = int(EventKind.KERNEL_EXECUTED)
