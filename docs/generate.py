@@ -12,15 +12,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from smallmind_engine import telemetry
 from smallmind_engine.telemetry import (
     REASONS,
     DegradeReason,
     Event,
     StopReason,
-    batch_events,
-    events,
-    kernel_events,
-    memory_events,
 )
 
 REFERENCE: Final = Path(__file__).parent / "reference"
@@ -63,11 +60,7 @@ def event_types() -> str:
 
 def all_event_types() -> list[type[Event]]:
     """The event types that are published, by kind."""
-    added = (kernel_events, batch_events, memory_events)
-    modules = dict(vars(events))
-    for module in added:
-        modules |= vars(module)
-    types = (value for value in modules.values() if inspect.isclass(value))
+    types = (value for value in vars(telemetry).values() if inspect.isclass(value))
     published = [t for t in types if issubclass(t, Event) and t is not Event]
     return sorted(published, key=lambda event_type: event_type.kind)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,3 +42,13 @@ def golden_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no golden files at {folder}; set SMALLMIND_GOLDEN_DIR")
     return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _files_of_exporters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Exporters that write files write them into a folder of the tests unless told otherwise."""
+    folder = tmp_path_factory.mktemp("exporters")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SMALLMIND_JSONL_PATH", str(folder / "events.jsonl"))
+        patch.setenv("SMALLMIND_CHROME_TRACE_PATH", str(folder / "trace.json"))
+        yield

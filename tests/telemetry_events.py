@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from smallmind_engine.telemetry import (
+    SNAPSHOT_SCHEMA,
     BackpressureApplied,
     BatchStepped,
     Correlation,
     Degraded,
     DegradeReason,
+    EmbeddingEnded,
     Event,
     EventBus,
     FirstToken,
@@ -37,10 +39,14 @@ from smallmind_engine.telemetry import (
     ReasonCode,
     RequestAdmitted,
     RequestQueued,
+    RequestRecorded,
     RequestRejected,
     RequestStatus,
+    RetrievalEnded,
+    RetrievalStarted,
     RuntimeLogEvent,
     RuntimeStalled,
+    Snapshot,
     StallCause,
     StopReason,
     TokenGenerated,
@@ -357,6 +363,79 @@ def operations(header: Header, *, model: str = MODEL) -> Iterator[Event]:
             )
 
 
+def embedding(
+    header: Header, *, model: str = MODEL, status: RequestStatus = RequestStatus.COMPLETED
+) -> Iterator[Event]:
+    """Three texts become vectors, or do not."""
+    done = status is RequestStatus.COMPLETED
+    yield EmbeddingEnded(
+        *header(),
+        model=model,
+        backend=BACKEND,
+        status=status,
+        reason=ReasonCode.COMPLETED if done else ReasonCode.CANCELLED_BY_TIMEOUT,
+        error_type="" if done else "OperationCancelledError",
+        pooling="mean",
+        texts=3,
+        tokens=60,
+        truncated=1,
+        dimension=384,
+        queue_s=0.0625,
+        duration_s=0.25,
+    )
+
+
+def recordings(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """What goes into a log only: a request's record, and what was counted so far."""
+    yield RequestRecorded(
+        *header(),
+        model=model,
+        fingerprint="sha256:0123456789ab",
+        backend=BACKEND,
+        runtime=(("smallmind", "0.1.0"), ("numpy", "2.4.0")),
+        operation="text_completion",
+        seed=7,
+        max_tokens=4,
+        ignore_eos=True,
+        options=(("temperature", 0.0), ("top_k", 40)),
+        logit_bias=((3, float("-inf")),),
+        stop=("end",),
+        stop_count=1,
+        prompt_tokens=3,
+        cached_tokens=0,
+        prompt_sha256="ab" * 32,
+        prompt_ids=(1, 2, 3),
+    )
+    yield Snapshot(
+        *header(),
+        schema=SNAPSHOT_SCHEMA,
+        counted=42,
+        series=(("generated_tokens_total", (model,), (17,)),),
+    )
+
+
+def retrieval(
+    header: Header, *, status: RequestStatus = RequestStatus.COMPLETED, returned: int = 3
+) -> Iterator[Event]:
+    """A search for the sources of an answer."""
+    yield RetrievalStarted(*header(), data_source="docs", mode="hybrid", top_k=5)
+    yield RetrievalEnded(
+        *header(),
+        data_source="docs",
+        mode="hybrid",
+        top_k=5,
+        status=status,
+        duration_s=0.03125,
+        embedder="hashing-v1:512",
+        reason=None if returned else ReasonCode.RAG_EVIDENCE_INSUFFICIENT,
+        candidates=20,
+        returned=returned,
+        returned_bytes=returned * 1024,
+        best_similarity=0.5,
+        phases=(("embed", 0.015625), ("lexical", 0.0078125)),
+    )
+
+
 def batch_steps(header: Header, *, model: str = MODEL) -> Iterator[Event]:
     """Two steps of the model: a prompt computed beside a decode, and two decodes."""
     for sequences, prefill_tokens, decode_tokens in ((2, 8, 1), (2, 0, 2)):
@@ -411,5 +490,9 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from rejected_request(header)
     yield from troubles(header)
     yield from operations(header)
+    yield from recordings(header)
+    yield from retrieval(header)
+    yield from embedding(header)
+    yield from embedding(header, status=RequestStatus.CANCELLED)
     yield from batch_steps(header)
     yield from insights(header)

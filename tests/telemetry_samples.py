@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import typing
 
-from smallmind_engine.telemetry import Event, batch_events, events, kernel_events, memory_events
+from smallmind_engine import telemetry
+from smallmind_engine.telemetry import Event, events
 from telemetry_doubles import IDS
 
 EVENT_TYPES: tuple[type[Event], ...] = tuple(
     value
-    for value in {
-        **vars(events),
-        **vars(kernel_events),
-        **vars(batch_events),
-        **vars(memory_events),
-    }.values()
+    for value in vars(telemetry).values()
     if isinstance(value, type) and issubclass(value, Event) and value is not Event
 )
 

@@ -195,6 +195,45 @@ SCHEDULER: Final = Board(
             ),
         ),
         Row(
+            "Embeddings",
+            (
+                Panel(
+                    title="Calls for vectors",
+                    asks="Are texts embedded, and do the calls end well?",
+                    unit="reqps",
+                    kind=PanelKind.STACKED,
+                    queries=(
+                        Query(
+                            rate("embedding_calls_total", ("model", "status")),
+                            "{{model}}: {{status}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    title="Texts and tokens embedded",
+                    asks="How much is embedded?",
+                    queries=(
+                        Query(rate("embedding_texts_total", ("model",)), "texts {{model}}"),
+                        Query(rate("embedding_tokens_total", ("model",)), "tokens {{model}}"),
+                    ),
+                ),
+                Panel(
+                    title="Time of a text",
+                    asks="How long does a text take to become a vector?",
+                    unit="s",
+                    queries=(
+                        Query(
+                            ratio(
+                                rate("embedding_seconds_total", ("model",)),
+                                rate("embedding_texts_total", ("model",)),
+                            ),
+                            "{{model}}",
+                        ),
+                    ),
+                ),
+            ),
+        ),
+        Row(
             "Backpressure",
             (
                 Panel(

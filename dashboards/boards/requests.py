@@ -6,6 +6,7 @@ from typing import Final
 
 from boards.panels import Board, Panel, PanelKind, Query, Row
 from boards.promql import increase, mean, quantile, rate, ratio, selector, total
+from boards.retrieval import RETRIEVAL_ROW
 
 _SHARES: Final = (0.5, 0.95, 0.99)
 
@@ -281,6 +282,7 @@ LATENCY: Final = Board(
                 ),
             ),
         ),
+        RETRIEVAL_ROW,
     ),
 )
 

@@ -35,8 +35,17 @@ def render_cli_page() -> str:
     """The page, as Markdown."""
     root: Any = typer.main.get_command(app)
     parts = [_INTRODUCTION, _exit_codes(), "## Options of all commands\n", _options(root)]
-    parts.extend(_command(name, command) for name, command in root.commands.items())
+    parts.extend(_command(name, command) for name, command in _leaves(root))
     return "\n".join(parts)
+
+
+def _leaves(group: Any, before: str = "") -> Iterable[tuple[str, Any]]:
+    """The commands of a group and of the groups in it, by their whole names."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, f"{before}{name} ")
+        else:
+            yield f"{before}{name}", command
 
 
 def _exit_codes() -> str:

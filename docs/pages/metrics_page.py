@@ -33,6 +33,7 @@ _SECTIONS = (
     ),
     ("Tokens", ("prompt_", "generated_", "request_tokens")),
     ("Batches", ("batch_",)),
+    ("Embeddings", ("embedding_",)),
     ("KV cache", ("kv_", "prefix_")),
     (
         "Models and memory",
@@ -40,6 +41,7 @@ _SECTIONS = (
     ),
     ("Operations of the model", ("kernel_", "machine_")),
     ("Late tokens and quality", ("stall", "token_", "non_finite")),
+    ("Retrieval", ("retrieval",)),
     ("The service and its telemetry", ("degraded", "log_", "telemetry_")),
 )
 

@@ -95,4 +95,6 @@ async def _in_thread(run: GenerationRun, function: Callable[[], None]) -> None:
     except asyncio.CancelledError:
         run.cancel()
         await asyncio.wait((work,))
+        if not work.cancelled():
+            work.exception()  # or asyncio would complain that nobody has seen it
         raise

@@ -14,32 +14,31 @@ from smallmind._chat_conversation import Conversation, Message
 from smallmind._chat_exchange import Exchange, invalid
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
-from smallmind._chat_result import ChatResult, ChatStream
+from smallmind._chat_result import ChatResult, ChatStream, whole
 from smallmind._chat_rounds import ToolRun, run_rounds
 from smallmind._chat_telling import tell_rounds_exhausted
 from smallmind._chat_tools import Executor, ToolCall, ToolLike, ToolResult, as_tools, run_call
-from smallmind._guard import SingleUseGuard
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
+from smallmind._threads import in_thread
+from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
-from smallmind_engine.telemetry import ReasonCode
-from smallmind_engine.telemetry.errors import InferenceError
 
 DEFAULT_ROUNDS: Final = 8
 """How often tools answer in one turn at most, unless a caller says otherwise."""
 
 
 class ChatClient:
-    """Belongs to one thread at a time, like the session inside it.
+    """Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once.
 
     Args:
         core: the engine's parts.
-        system: instructions before the first turn; wins over the one in ``options`` and in a
-            store.
+        system: instructions before the first turn; win over those in ``options`` and a store.
         options: see ``ChatOptions``.
+        session: takes its requests; a new one when None.
 
     Raises:
         ChatTemplateError: the model has no chat template, and ``strict_template`` asks for one.
@@ -47,10 +46,16 @@ class ChatClient:
         ChatStoreError: the store cannot be read.
     """
 
-    def __init__(self, core: EngineCore, system: str | None, options: ChatOptions) -> None:
+    def __init__(
+        self,
+        core: EngineCore,
+        system: str | None,
+        options: ChatOptions,
+        session: Session | None = None,
+    ) -> None:
         self._core = core
         self._options = options
-        self._session = Session(core, options.session_id)
+        self._session = session or Session(core, options.session_id)
         self._guard = SingleUseGuard(f"chat {self.session_id!r}")
         self._exchange = Exchange(core, options, self._session)
         instructions = system if system is not None else options.system
@@ -102,9 +107,10 @@ class ChatClient:
         Raises:
             ChatTemplateError: the template cannot render it.
         """
-        shown = self.messages if messages is None else messages
-        specs = [tool.spec for tool in self._exchange.tools]
-        return self._exchange.format.render(shown, specs)
+        with self._guard():
+            shown = self.messages if messages is None else messages
+            specs = [tool.spec for tool in self._exchange.tools]
+            return self._exchange.format.render(shown, specs)
 
     # -- turns --------------------------------------------------------------------------------
 
@@ -119,8 +125,7 @@ class ChatClient:
     ) -> ChatResult:
         """Say something and get the answer; options and errors as in ``Engine.generate``.
 
-        An answer that was cut short (cancelled, timed out) stays in the conversation; a turn
-        that failed leaves no trace in it.
+        An answer that was cut short stays in the conversation; a failed turn leaves no trace.
 
         Args:
             text: of the user.
@@ -172,15 +177,16 @@ class ChatClient:
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatResult:
         """As ``send``, for asyncio: cancelling the task stops the answer."""
+        chosen = merged(options, kwargs)
         with self._guard():
-            chosen, bell = merged(options, kwargs), Doorbell()
-            plan = self._planned(text, replace, tools, chosen)
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            bell = Doorbell()
             run = self._exchange.run(plan, streaming=False, on_ready=bell.ring)
             try:
                 await acollect(run, bell, chosen.on_token)
             finally:
-                result = self._exchange.concluded(plan, run)
-            return _whole(result)
+                result = await in_thread(self._exchange.concluded, plan, run)
+            return whole(result)
 
     async def astream(
         self,
@@ -194,15 +200,15 @@ class ChatClient:
         """As ``stream``, for asyncio; ``last_result`` is the whole answer when it ended."""
         chosen = merged(options, kwargs)
         with self._guard():
+            plan = await in_thread(self._planned, text, replace, tools, chosen)
             bell = Doorbell()
-            plan = self._planned(text, replace, tools, chosen)
             run = self._exchange.run(plan, streaming=True, on_ready=bell.ring)
             try:
                 async with aclosing(astream_chunks(run, bell, chosen.on_token)) as chunks:
                     async for chunk in chunks:
                         yield chunk
             finally:
-                self._exchange.concluded(plan, run)
+                await in_thread(self._exchange.concluded, plan, run)
 
     def regenerate(
         self,
@@ -235,8 +241,8 @@ class ChatClient:
         Raises:
             ConfigError: there is no such turn.
         """
-        self._exchange.check_turn(turn)
-        return str(self._exchange.conversation.turns[turn].messages[0]["content"])
+        with self._guard():
+            return self._exchange.said(turn)
 
     def undo(self) -> str:
         """Take the last turn back; answers what the user said in it.
@@ -245,7 +251,7 @@ class ChatClient:
             ConfigError: there was no turn yet.
         """
         with self._guard():
-            text = self.said(self.turns - 1)
+            text = self._exchange.said(self.turns - 1)
             self._exchange.change(self._exchange.conversation.up_to(self.turns - 1))
             return text
 
@@ -310,10 +316,12 @@ class ChatClient:
             )
 
         def answer(results: Sequence[ToolResult]) -> ChatResult:
-            return self.send_tool_results(results, tools=tools, options=chosen)
+            asked = self._exchange.asked_with(results)
+            return self._collected(self._exchange.planned(asked, tools, chosen))
 
-        first = self.send(text, tools=tools, options=chosen)
-        run = run_rounds(first, carry_out, answer, max_rounds)
+        with self._guard():
+            first = self._collected(self._planned(text, None, tools, chosen))
+            run = run_rounds(first, carry_out, answer, max_rounds)
         if run.exhausted:
             tell_rounds_exhausted(self._exchange.emitter, max_rounds)
         return run
@@ -321,15 +329,16 @@ class ChatClient:
     # -- copies -------------------------------------------------------------------------------
 
     def fork(self, session_id: str | None = None) -> ChatClient:
-        """A conversation of its own that begins with all that was said in this one.
+        """A conversation of its own that begins with all of this one, its KV cache included.
 
         Args:
             session_id: of the new one; made up when None. In a store it is kept from its next
                 turn on.
         """
         with self._guard():
-            options = dataclasses.replace(self._options, session_id=session_id, store=None)
-            other = ChatClient(self._core, self.system, options)
+            options = dataclasses.replace(self._options, store=None)
+            session = self._session.fork(session_id)
+            other = ChatClient(self._core, self.system, options, session)
             self._exchange.continued_by(other._exchange)
             return other
 
@@ -355,8 +364,6 @@ class ChatClient:
             else:
                 keeper.copy_to(chosen, name, self._exchange.conversation)
 
-    # -- small things -------------------------------------------------------------------------
-
     def _planned(
         self,
         text: str,
@@ -369,7 +376,7 @@ class ChatClient:
     def _collected(self, plan: Plan) -> ChatResult:
         run = self._exchange.run(plan, streaming=False)
         collected(run)
-        return _whole(self._exchange.concluded(plan, run))
+        return whole(self._exchange.concluded(plan, run))
 
     def _end(self, plan: Plan, run: GenerationRun, ended: list[ChatResult]) -> None:
         try:
@@ -394,10 +401,3 @@ class ChatClient:
         traceback: TracebackType | None,
     ) -> None:
         self.close()
-
-
-def _whole(result: ChatResult | None) -> ChatResult:
-    """The result of a run that ended."""
-    if result is None:
-        raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
-    return result

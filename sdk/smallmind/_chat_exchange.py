@@ -71,6 +71,11 @@ class Exchange:
         messages = (*last.messages, *(result.message for result in results))
         return Asked(self.conversation.up_to(len(before)), messages, last.trail)
 
+    def said(self, turn: int) -> str:
+        """What the user said in a turn; raises as ``check_turn``."""
+        self.check_turn(turn)
+        return str(self.conversation.turns[turn].messages[0]["content"])
+
     def check_turn(self, turn: int) -> None:
         """Raise ``ConfigError`` when there is no such turn."""
         turns = len(self.conversation.turns)
@@ -117,7 +122,7 @@ class Exchange:
     def run(
         self, plan: Plan, *, streaming: bool, on_ready: Callable[[], None] | None = None
     ) -> GenerationRun:
-        """The request, not begun; arguments as of ``Session.new_run``."""
+        """The request, not begun; ``on_ready`` as in ``Session.new_run``."""
         prompt = plan.prompt
         run = self._session.new_run(
             prompt.rest,

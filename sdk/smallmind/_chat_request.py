@@ -191,7 +191,10 @@ def _trail(plan: Plan, run: GenerationRun, result: GenerationResult) -> Trail | 
         return None
     text = plan.prompt.text + result.text
     known, so_far = len(plan.prompt.prefix_ids), plan.asked.trail
-    ids = tuple(run.sequence_ids[known:])
+    sequence = run.sequence_ids
+    if len(sequence) != result.usage.total_tokens:  # it has slid out of the context's beginning
+        return None
+    ids = tuple(sequence[known:])
     continues = known > 0
     if continues and so_far is not None:
         ids, continues = so_far.token_ids + ids, so_far.continues

@@ -10,6 +10,8 @@ from typing import Self
 
 from smallmind._chat_tools import ToolCall
 from smallmind_engine.runtime import GenerationResult, StreamChunk, TokenStream
+from smallmind_engine.telemetry import ReasonCode
+from smallmind_engine.telemetry.errors import InferenceError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +39,13 @@ def chat_result(result: GenerationResult, **more: object) -> ChatResult:
     """``result`` as a ``ChatResult``; ``more`` are the fields that it has not."""
     fields = {field.name: getattr(result, field.name) for field in dataclasses.fields(result)}
     return ChatResult(**fields, **more)  # type: ignore[arg-type]  # the fields of a dataclass
+
+
+def whole(result: ChatResult | None) -> ChatResult:
+    """The result of a run that ended."""
+    if result is None:
+        raise InferenceError(ReasonCode.ERROR, "the request ended without a result")
+    return result
 
 
 class ChatStream:

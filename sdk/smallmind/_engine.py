@@ -10,6 +10,7 @@ from typing import Self, Unpack
 from smallmind._async import Doorbell, acollect, astream_chunks
 from smallmind._chat import ChatClient
 from smallmind._chat_options import ChatOptions
+from smallmind._engine_work import EngineWork
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind_engine.memory import BudgetUsage, MemoryPlan
@@ -30,7 +31,7 @@ from smallmind_engine.telemetry import EventBus, Exporter, ExporterHealth, Flush
 from smallmind_engine.telemetry.errors import ExporterError
 
 
-class Engine:
+class Engine(EngineWork):
     """Thread-safe: share one engine, and make a session for each conversation.
 
     Made by ``smallmind.load``. Use it in a ``with`` block, or call ``close``.
@@ -44,7 +45,7 @@ class Engine:
     def __init__(
         self, core: EngineCore, owned: Mapping[str, Exporter], attached: Mapping[str, Exporter]
     ) -> None:
-        self._core = core
+        super().__init__(core)
         self._owned = dict(owned)
         self._exporters = {**attached, **owned}
 

@@ -19,8 +19,12 @@ def exporter_names() -> tuple[str, ...]:
     return tuple(sorted(_found()))
 
 
-def create_exporter(name: str) -> Exporter:
-    """Make the exporter of that name, with its default settings.
+def create_exporter(name: str, **options: object) -> Exporter:
+    """Make the exporter of that name.
+
+    Args:
+        name: of its entry point.
+        options: its settings; the defaults for the others.
 
     Raises:
         ExporterError: no installed package offers one of that name.
@@ -33,8 +37,8 @@ def create_exporter(name: str) -> Exporter:
             f"there is no exporter {name!r}; installed: {', '.join(sorted(found)) or 'none'}",
             exporter=name,
         )
-    make = cast("Callable[[], Exporter]", found[name].load())
-    return make()
+    make = cast("Callable[..., Exporter]", found[name].load())
+    return make(**options)
 
 
 def requested(exporters: Iterable[Exporter | str] | None) -> tuple[Exporter | str, ...]:

@@ -7,10 +7,13 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from smallmind_engine.runtime import EngineOptions, GenerationOptions
+from smallmind_engine.runtime.reading import EmbeddingOptions, PerplexityOptions, ScoringOptions
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
-_O = TypeVar("_O", EngineOptions, GenerationOptions)
+_O = TypeVar(
+    "_O", EngineOptions, GenerationOptions, EmbeddingOptions, ScoringOptions, PerplexityOptions
+)
 
 
 def merged_options(kind: type[_O], options: _O | None, changes: Mapping[str, object]) -> _O:

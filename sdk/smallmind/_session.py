@@ -9,9 +9,9 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smallmind._async import Doorbell, acollect, astream_chunks
-from smallmind._guard import SingleUseGuard
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
+from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import (
     DEFAULT_BUFFERED_TOKENS,
     TEXT_COMPLETION,
@@ -30,7 +30,7 @@ from smallmind_engine.telemetry.reasons import ReasonCode
 
 
 class Session:
-    """Belongs to one thread at a time; a second one gets ``ConcurrentSessionUseError`` at once.
+    """Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once.
 
     Each call continues what the calls before have left: their prompts and completions.
 

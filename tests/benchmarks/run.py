@@ -17,6 +17,7 @@ SCRIPTS = (
     "bench_dequantize.py",
     "bench_tokenizers.py",
     "bench_cancellation_load.py",
+    "bench_retrieval.py",
 )
 
 

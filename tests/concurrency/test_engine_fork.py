@@ -151,3 +151,56 @@ def test_a_session_goes_on_in_both(engine: Engine) -> None:
         answer = in_child(work)
         mine = session.generate([5], **GREEDY)
     assert answer == [list(mine.token_ids), len(history) - 1]
+
+
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_child_of_a_busy_engine_gives_back_what_lost_requests_held(
+    tmp_path: Path, inline: bool
+) -> None:
+    """Whatever is told of that goes through queues whose locks were the parent's, and are new."""
+    pytest.importorskip("numba")
+    recorder = Recorder()
+    recorder.inline = inline
+    with tiny_engine(tmp_path, exporters=[recorder], backend="numba") as engine:
+        streams = [engine.stream([5 + i] * 100, max_buffered_tokens=2, **GREEDY) for i in range(4)]
+        for stream in streams:
+            next(stream)
+        subscription = engine.bus._state[0][0]
+        for _ in range(10):
+            with subscription._lock:  # as if an exporter's thread were in the midst of something
+                assert in_child(lambda: used_by_requests(engine)) == 0
+        for stream in streams:
+            list(stream)
+
+
+def test_two_threads_may_fork_at_once(engine: Engine) -> None:
+    """Neither lets the scheduler go that the other has halted."""
+    expected = engine.generate("the", **GREEDY).token_ids
+    codes: list[int] = []
+
+    def fork() -> None:
+        for _ in range(20):
+            codes.append(quick_child())
+
+    threads = [threading.Thread(target=fork) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        assert engine.generate("the", **GREEDY).token_ids == expected
+    assert codes == [0] * 80
+
+
+def used_by_requests(engine: Engine) -> int:
+    """Blocks apart from those that are kept for prompts to come."""
+    stats = engine.stats()
+    return stats.kv_blocks_used - stats.prefix_blocks_idle
+
+
+def quick_child() -> int:
+    """The exit code of a child that does nothing."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        pid = os.fork()
+    if not pid:  # pragma: no cover - another process
+        os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

@@ -5,7 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import assert_type
 
+import numpy as np
+import numpy.typing as npt
+
 import smallmind
+from smallmind import reading
 from smallmind.chat import ChatStore, SlidingHistory, SQLiteChatStore, Tool, ToolRun
 from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult
 
@@ -69,10 +73,28 @@ def use(path: Path) -> None:
         assert_type(engine.chat(options=options).fork(), smallmind.ChatClient)
 
 
+def use_reading(engine: smallmind.Engine) -> None:
+    vectors = engine.embed(["Hi", "there"], pooling="mean", truncation="end")
+    assert_type(vectors, reading.EmbeddingResult)
+    assert_type(vectors.vectors, npt.NDArray[np.float32])
+    assert_type(
+        engine.embed("Hi", options=reading.EmbeddingOptions()).of(0), npt.NDArray[np.float32]
+    )
+    score = engine.score("Hi", [1, 2], request_timeout=1.0)
+    assert_type(score.tokens, tuple[reading.TokenScore, ...])
+    assert_type(engine.perplexity("Hi there", window=64).bits_per_byte, float | None)
+    choices = engine.choices("Hi", n=3, best_of=5, temperature=1.0)
+    assert_type(choices.choices[0], reading.Choice)
+    assert_type(choices.choices[0].result, smallmind.GenerationResult)
+
+
 async def use_async(engine: smallmind.Engine) -> None:
     assert_type(await engine.chat().asend("Hi"), smallmind.ChatResult)
     async for chunk in engine.chat().astream("Hi"):
         assert_type(chunk, smallmind.StreamChunk)
     assert_type(await engine.agenerate("Hi"), smallmind.GenerationResult)
+    assert_type(await engine.aembed("Hi"), reading.EmbeddingResult)
+    assert_type(await engine.ascore("Hi", " there"), reading.ScoreResult)
+    assert_type(await engine.achoices("Hi", 2), reading.ChoicesResult)
     async for chunk in engine.astream("Hi", seed=1):
         assert_type(chunk, smallmind.StreamChunk)

@@ -25,7 +25,10 @@ LOGS = (REPOSITORY / "engine/smallmind_engine/telemetry/stdlib_logging.py",)
 LONGEST_MODULE_LINES = 400
 LONGEST_FRONT_DOOR_LINES = 70
 # The vocabulary of the whole project: one line for each event, error and protocol.
-LONG_FRONT_DOORS = (REPOSITORY / "engine/smallmind_engine/telemetry/__init__.py",)
+LONG_FRONT_DOORS = tuple(
+    REPOSITORY / path
+    for path in ("engine/smallmind_engine/telemetry/__init__.py", "sdk/smallmind/__init__.py")
+)
 
 
 def name_of(path: Path) -> str:

@@ -120,6 +120,11 @@ class WorkLimit:
         return cls(token, None if timeout_s is None else clock() + timeout_s, clock)
 
     @property
+    def token(self) -> CancellationToken | None:
+        """What cancels the work, to hand on to work that it causes."""
+        return self._token
+
+    @property
     def exceeded(self) -> ReasonCode | None:
         """Why the work must stop, or None while it may go on."""
         if self._token is not None and self._token.is_cancelled:

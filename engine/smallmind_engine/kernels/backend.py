@@ -32,12 +32,13 @@ class WeightsMode(StrEnum):
 
 
 class LogitsWanted(StrEnum):
-    """Which rows of logits a chunk asks for."""
+    """Which rows of logits a chunk asks for, or what it asks for instead."""
 
     NONE = "none"
     LAST = "last"
     ALL = "all"
     BEST = "best"  # not the row itself, but where the last one is highest
+    HIDDEN = "hidden"  # no logits, but the states that they would be made of, of all tokens
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +215,14 @@ class ModelRunner(Protocol):
 
         Returns:
             For each chunk its logits: shape (V,) for ``LAST``, (T, V) for ``ALL``, the best token
-            for ``BEST`` (the row when its highest entry is not finite), else None. The arrays are
-            the caller's to keep.
+            for ``BEST`` (the row when its highest entry is not finite), hidden states behind the
+            last norm, shape (T, C), for ``HIDDEN``, else None. The arrays are the caller's to
+            keep. An encoder gives hidden states only, and a chunk is a whole text to it.
 
         Raises:
             OperationCancelledError: ``limit`` was exceeded.
             ContextOverflowError: a cache has no room for its chunk.
+            UnsupportedModelError: logits of an encoder were asked for.
         """
         ...
 
@@ -251,6 +254,10 @@ class Backend(Protocol):
     @property
     def modes(self) -> tuple[WeightsMode, ...]:
         """Where its weights can live, the best first."""
+        ...
+
+    def runs(self, spec: TransformerSpec) -> bool:
+        """Whether it has what this kind of model needs."""
         ...
 
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:

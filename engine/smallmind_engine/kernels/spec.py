@@ -1,4 +1,4 @@
-"""What a backend has to compute: the shape of a decoder-only transformer, as plain data.
+"""What a backend has to compute: the shape of a transformer, as plain data.
 
 One description covers all supported families; what differs between them is a value here, not a
 branch on a name. Which optional tensors a layer has (biases, extra norms) is read off the file.
@@ -32,6 +32,7 @@ class Activation(StrEnum):
 
     SILU = "silu"
     GELU_TANH = "gelu_tanh"
+    GELU_ERF = "gelu_erf"
 
 
 class RopeLayout(StrEnum):
@@ -70,7 +71,7 @@ class LayerSpec:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransformerSpec:
-    """A decoder-only transformer.
+    """A transformer: a decoder that predicts the next token, or an encoder that only reads.
 
     Attributes:
         architecture: the family's name in GGUF files.
@@ -84,6 +85,9 @@ class TransformerSpec:
         attention_softcap: scores are squashed to this range by tanh; None for not at all.
         logit_softcap: likewise for the logits.
         learned_positions: whether a table of position embeddings is added.
+        causal: whether a position sees only those before it; encoders see the whole text, and
+            have neither KV cache nor output matrix.
+        norm_after: whether norms stand behind the residual sums, not before the blocks.
         layers: one for each layer, in order.
     """
 
@@ -106,6 +110,8 @@ class TransformerSpec:
     attention_softcap: float | None
     logit_softcap: float | None
     learned_positions: bool
+    causal: bool = True
+    norm_after: bool = False
     layers: tuple[LayerSpec, ...]
 
     @property
@@ -116,6 +122,8 @@ class TransformerSpec:
     @property
     def kv_values_per_token(self) -> int:
         """Numbers that one token adds to the KV cache, over all layers."""
+        if not self.causal:
+            return 0
         return self.n_layers * self.n_kv_heads * (self.head_dim + self.value_dim)
 
 

@@ -11,6 +11,9 @@ from smallmind_engine.telemetry.reasons import ReasonCode
 EMBEDDING: Final = "token_embd.weight"
 OUTPUT: Final = "output.weight"
 POSITIONS: Final = "position_embd.weight"
+TOKEN_TYPES: Final = "token_types.weight"  # noqa: S105 - a tensor, no secret
+EMBEDDING_NORM: Final = "token_embd_norm.weight"
+EMBEDDING_NORM_BIAS: Final = "token_embd_norm.bias"
 OUTPUT_NORM: Final = "output_norm.weight"
 OUTPUT_NORM_BIAS: Final = "output_norm.bias"
 

@@ -95,6 +95,8 @@ def _with_prefix_store(request: MemoryRequest, plan: MemoryPlan) -> MemoryPlan:
     """A plan whose prefix store gets what is left, in whole blocks, up to what was planned."""
     way = plan.demand
     asked = next(each for each in request.ways if each.weights == way.weights)
+    if not asked.prefix_store_bytes:
+        return plan
     tokens = asked.prefix_store_bytes // asked.kv_bytes_per_token
     room = _room(request, plan.total_bytes)
     if room < tokens * way.kv_bytes_per_token:
@@ -196,6 +198,8 @@ def _tokens_that_fit(request: MemoryRequest, way: MemoryDemand) -> int:
     room = _room(request, way.fixed_bytes)
     if room >= request.context_length * way.kv_bytes_per_token:
         return request.context_length
+    if not way.kv_bytes_per_token:  # an encoder: it is the rest that does not fit
+        return 0
     return max(0, int(room) // (way.kv_bytes_per_token * GRANULE_TOKENS) * GRANULE_TOKENS)
 
 

@@ -46,6 +46,7 @@ class Family:
         window_pattern: every n-th layer sees everything, the others a window; 1: all alike.
         local_rope_base: base of the windowed layers when it differs from the others.
         wide_scale_layers: models with so many layers scale scores by width / heads.
+        encoder: whether it only reads: all positions see each other, norms stand behind blocks.
     """
 
     rope_layout: RopeLayout
@@ -56,6 +57,7 @@ class Family:
     window_pattern: int = 1
     local_rope_base: float | None = None
     wide_scale_layers: int | None = None
+    encoder: bool = False
 
 
 ARCHITECTURES: Final[Mapping[str, Family]] = {
@@ -84,6 +86,14 @@ ARCHITECTURES: Final[Mapping[str, Family]] = {
         activation=Activation.GELU_TANH,
         gated=False,
     ),
+    "bert": Family(
+        rope_layout=RopeLayout.NONE,
+        norm=NormKind.LAYER,
+        activation=Activation.GELU_ERF,
+        gated=False,
+        encoder=True,
+    ),
+    "nomic-bert": Family(rope_layout=RopeLayout.NEOX, norm=NormKind.LAYER, encoder=True),
 }
 
 
@@ -150,6 +160,8 @@ def transformer_spec(
         attention_softcap=_optional(hyper, "attn_logit_softcapping"),
         logit_softcap=_optional(hyper, "final_logit_softcapping"),
         learned_positions=family.rope_layout is RopeLayout.NONE,
+        causal=not family.encoder,
+        norm_after=family.encoder,
         layers=_layers(hyper, family, source, n_layers, head_dim, context_length or trained),
     )
 

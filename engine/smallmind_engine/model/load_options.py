@@ -21,6 +21,8 @@ def kept_prefix_tokens(context_length: int, kv_bytes_per_token: int) -> int:
         context_length: a few context windows of this size are kept,
         kv_bytes_per_token: but no more bytes than a fixed number.
     """
+    if not kv_bytes_per_token:  # an encoder has no caches
+        return 0
     return min(_KEPT_CONTEXTS * context_length, _KEPT_BYTES // kv_bytes_per_token)
 
 

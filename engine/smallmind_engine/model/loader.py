@@ -194,8 +194,11 @@ def _planned(
 ) -> PlannedRun:
     """Choose the backend and how it will run; the first import of a compiler takes seconds."""
     choice = run_or_leave(partial(choose_backend, options.backend), limit, "finding a backend")
-    if choice.fallback is not None:
-        tell_degraded(emitter, "kernels", DegradeReason.BACKEND_FALLBACK, choice.fallback)
+    fallback = choice.fallback
+    if not choice.backend.runs(spec):
+        fallback = f"the backend {choice.backend.name!r} does not run encoders such as this"
+    if fallback is not None:
+        tell_degraded(emitter, "kernels", DegradeReason.BACKEND_FALLBACK, fallback)
     try:
         run = plan_run(
             file,

@@ -77,7 +77,7 @@ def plan_run(
         file: of the model.
         spec: of the model.
         options: how it is to be loaded.
-        backend: that was chosen.
+        backend: that was chosen; NumPy's takes its place where it does not run such models.
         mode: of the budget.
         taken_bytes: of the budget, before.
 
@@ -86,7 +86,7 @@ def plan_run(
         ConfigError: the backend has no such mode, or the context length cannot be.
         ModelFileError: a tensor is missing or has the wrong shape.
     """
-    ways = tuple(_ways(options, backend))
+    ways = tuple(_ways(options, able_backend(backend, spec), spec))
     source = GgufWeights(file)
     tokenizer = tokenizer_bytes(file.metadata)
     demands = tuple(_demand(way, spec, source, options, tokenizer) for way in ways)
@@ -109,6 +109,11 @@ def plan_run(
     return PlannedRun(chosen.backend, chosen.mode, chosen.kv_type, plan)
 
 
+def able_backend(backend: Backend, spec: TransformerSpec) -> Backend:
+    """The backend itself, or NumPy's where it does not run such models."""
+    return backend if backend.runs(spec) else get_backend("numpy")
+
+
 def usable_context(options: LoadOptions, spec: TransformerSpec) -> int:
     """Positions that may be used.
 
@@ -128,7 +133,7 @@ def usable_context(options: LoadOptions, spec: TransformerSpec) -> int:
     return wanted
 
 
-def _ways(options: LoadOptions, backend: Backend) -> Iterator[_Way]:
+def _ways(options: LoadOptions, backend: Backend, spec: TransformerSpec) -> Iterator[_Way]:
     """The ways that the options leave open, the best first.
 
     ``auto`` takes the backend that has what was asked for: only NumPy's can keep weights on disk.
@@ -142,14 +147,14 @@ def _ways(options: LoadOptions, backend: Backend) -> Iterator[_Way]:
             able = get_backend("numpy")
         if place and mode not in able.modes:
             continue  # a way out that there is not; the first one is an error when it is not there
-        for kv_type in _kv_types(options, able):
+        for kv_type in _kv_types(options, able, spec):
             if place and kv_type not in able.kv_types:
                 continue
             yield _Way(able, mode, kv_type)
 
 
-def _kv_types(options: LoadOptions, backend: Backend) -> tuple[KVType, ...]:
-    if options.kv_cache_type is not None:
+def _kv_types(options: LoadOptions, backend: Backend, spec: TransformerSpec) -> tuple[KVType, ...]:
+    if options.kv_cache_type is not None and spec.causal:  # encoders have no cache
         return (options.kv_cache_type,)
     first, *others = backend.kv_types
     return (first, *(kind for kind in others if kind is _CLOSEST_KV_TYPE))

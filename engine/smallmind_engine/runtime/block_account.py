@@ -42,7 +42,9 @@ class BlockAccount:
     def free_blocks(self) -> int | None:
         """Blocks that may still be taken; None without a limit."""
         free_bytes = self._budget.free_bytes
-        free = None if free_bytes is None else free_bytes // self.block_bytes
+        free = None
+        if free_bytes is not None and self.block_bytes:  # an encoder's blocks take nothing
+            free = free_bytes // self.block_bytes
         if self._most is None:
             return free
         left = max(0, self._most - self.used)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from smallmind_engine.cache import BLOCK_TOKENS
-from smallmind_engine.control import CancellationToken
+from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.memory import BudgetEnforcer
 from smallmind_engine.model import LoadedModel, kept_prefix_tokens
 from smallmind_engine.runtime.batch_observer import BatchObserver
@@ -15,9 +15,12 @@ from smallmind_engine.runtime.options import EngineOptions
 from smallmind_engine.runtime.scheduler import Scheduler
 from smallmind_engine.runtime.stats import EngineStats, stats_of
 from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
+from smallmind_engine.runtime.work_gate import WorkGate
 from smallmind_engine.telemetry import EventBus, ReasonCode
-from smallmind_engine.telemetry.errors import ClosedError, TokenizerError
+from smallmind_engine.telemetry.errors import ClosedError, TokenizerError, UnsupportedModelError
 from smallmind_engine.telemetry.fork import renew_in_child
+
+_CLOSE_TIMEOUT_S: Final = 5.0
 
 
 class EngineCore:
@@ -30,6 +33,7 @@ class EngineCore:
         bus: carries the events.
 
     Attributes:
+        gate: lets work in that goes to the model beside the scheduler.
         closing: cancelled by ``close``; every request is linked to it.
     """
 
@@ -59,8 +63,9 @@ class EngineCore:
             bus, model.name, model.runner.backend, options.detail, self.telemetry_budget
         )
         self.scheduler: Final = Scheduler(model.runner, self.kv_store, options, observer)
+        self.gate: Final = WorkGate(options.max_concurrent_requests, options.max_queue_depth)
         self.closing = CancellationToken()
-        renew_in_child(self)
+        renew_in_child(self, last=True)  # gives back what lost requests held, and tells of it
 
     @property
     def closed(self) -> bool:
@@ -75,6 +80,20 @@ class EngineCore:
         """
         if self.closed:
             raise ClosedError(ReasonCode.CLOSED, "the engine is closed")
+
+    def check_generates(self) -> None:
+        """Raise when the model is an encoder, which predicts no next token.
+
+        Raises:
+            UnsupportedModelError: it is.
+        """
+        if not self.model.spec.causal:
+            raise UnsupportedModelError(
+                ReasonCode.MODEL_CANNOT_GENERATE,
+                f"the model {self.model.name!r} is an encoder: it predicts no next token",
+                hint="use engine.embed(), or load a model that generates",
+                architecture=self.model.spec.architecture,
+            )
 
     def check_token_ids(self, ids: Sequence[int]) -> None:
         """Raise when an id is outside the vocabulary.
@@ -98,7 +117,9 @@ class EngineCore:
 
     def drain(self, timeout_s: float | None) -> bool:
         """Take no new requests, and wait for those there are; whether all ended in time."""
-        return self.scheduler.drain(timeout_s)
+        limit = WorkLimit.within(timeout_s)
+        drained = self.scheduler.drain(timeout_s)
+        return self.gate.drain(limit.remaining_s) and drained
 
     def close(self) -> None:
         """Stop all requests within a step, and let go of the model. May be called again."""
@@ -106,6 +127,7 @@ class EngineCore:
             return
         self.closing.cancel()
         self.scheduler.close()
+        self.gate.drain(_CLOSE_TIMEOUT_S)
         self.model.close()
         self.kv_store.close()
 
@@ -117,6 +139,7 @@ class EngineCore:
         if closed:
             self.closing.cancel()
         self.kv_store.begin_in_child()
+        self.gate.begin_in_child()
         lost = self.scheduler.begin_in_child()
         for work in lost:
             work.lose(ClosedError(ReasonCode.CLOSED, "the request runs in the parent process"))

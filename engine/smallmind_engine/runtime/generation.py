@@ -62,6 +62,7 @@ class GenerationRun:
         on_ready: Callable[[], None] | None = None,
     ) -> None:
         core.check_open()
+        core.check_generates()
         options = request.options
         self._core = core
         self._request = request

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from smallmind_engine.kernels import OnOperations, OperationTime
+from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime.ledger import TimeLedger
-from smallmind_engine.runtime.options import Detail
+from smallmind_engine.runtime.options import Detail, GenerationOptions
+from smallmind_engine.runtime.recording import recorded_request
 from smallmind_engine.runtime.results import GenerationResult
 from smallmind_engine.runtime.stalls import Stall
 from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
@@ -209,6 +211,30 @@ class RequestObserver:
                     computed_tokens=computed_tokens,
                     cached_tokens=cached_tokens,
                     duration_s=self._ledger.ns(Phase.PREFILL) / 1e9,
+                )
+            )
+
+    def recorded(
+        self,
+        model: LoadedModel,
+        options: GenerationOptions,
+        prompt_ids: Sequence[int],
+        cached_tokens: int,
+        seed: int,
+    ) -> None:
+        """The first token is about to be drawn; what is needed to draw it again."""
+        emitter = self.emitter
+        if emitter.wants & EventKind.REQUEST_RECORDED:
+            emitter.publish(
+                recorded_request(
+                    emitter,
+                    model,
+                    options,
+                    operation=self._operation,
+                    prompt_ids=prompt_ids,
+                    cached_tokens=cached_tokens,
+                    seed=seed,
+                    capture_content=self._capture,
                 )
             )
 

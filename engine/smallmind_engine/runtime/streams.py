@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Self
 
+from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime.generation import GenerationRun
 from smallmind_engine.runtime.results import GenerationResult, StreamChunk
 
@@ -13,8 +14,9 @@ from smallmind_engine.runtime.results import GenerationResult, StreamChunk
 class TokenStream:
     """Chunks of a running request; ``result`` is there when it ended.
 
-    Leaving the ``with`` block, ``close``, or dropping the stream stops the request. Belongs to
-    one thread at a time.
+    Leaving the ``with`` block, ``close``, or dropping the stream stops the request. Not
+    thread-safe: it belongs to one thread at a time, and a second one gets
+    ``ConcurrentSessionUseError`` at once. To stop it from another thread, cancel its token.
 
     Args:
         run: the request.
@@ -28,6 +30,7 @@ class TokenStream:
         self._run = run
         self._chunks = chunks
         self._on_close = on_close
+        self._guard = SingleUseGuard(f"the stream of request {run.correlation.request_id!r}")
 
     @property
     def result(self) -> GenerationResult | None:
@@ -38,11 +41,24 @@ class TokenStream:
         return self
 
     def __next__(self) -> StreamChunk:
-        return next(self._chunks)
+        guard = self._guard
+        guard.enter()
+        try:
+            return next(self._chunks)
+        finally:
+            guard.leave()
 
     def close(self) -> None:
-        """Stop the request. May be called again."""
-        self._on_close()
+        """Stop the request. May be called again, and by a callback of this very stream.
+
+        Raises:
+            ConcurrentSessionUseError: another thread is reading.
+        """
+        if self._guard.is_here:
+            self._on_close()
+            return
+        with self._guard():
+            self._on_close()
 
     def __enter__(self) -> Self:
         return self
@@ -57,4 +73,4 @@ class TokenStream:
 
     def __del__(self) -> None:
         self._run.abandon()
-        self.close()
+        self._on_close()

@@ -291,6 +291,9 @@ class RequestWork:
             self.completion,
             self._quality,
         )
+        self.observer.recorded(
+            self.model, self.request.options, self.sequence, self.cached_tokens, self._maker.seed
+        )
 
     def _go_on(self) -> StopReason | None:
         """After a token was passed on: end, slide, or ask for the next."""

@@ -7,15 +7,18 @@ temperature, draw.
 from smallmind_engine.sampling.confidence import Confidence, ConfidenceMeter
 from smallmind_engine.sampling.logprobs import TokenLogprob, token_logprob
 from smallmind_engine.sampling.options import SamplingOptions
+from smallmind_engine.sampling.row_logprobs import RowLogprobs, row_logprobs
 from smallmind_engine.sampling.sampler import Sampler
 from smallmind_engine.sampling.stops import StopMatcher
 
 __all__ = [
     "Confidence",
     "ConfidenceMeter",
+    "RowLogprobs",
     "Sampler",
     "SamplingOptions",
     "StopMatcher",
     "TokenLogprob",
+    "row_logprobs",
     "token_logprob",
 ]

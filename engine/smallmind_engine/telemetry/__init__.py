@@ -13,6 +13,7 @@ from smallmind_engine.telemetry.correlation import (
     parse_traceparent,
 )
 from smallmind_engine.telemetry.distribution import Distribution
+from smallmind_engine.telemetry.embedding_events import EmbeddingEnded
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
     ChatStoreError,
@@ -21,6 +22,7 @@ from smallmind_engine.telemetry.errors import (
     ConcurrentSessionUseError,
     ConfigError,
     ContextOverflowError,
+    EventLogError,
     ExporterError,
     GgufFormatError,
     InferenceError,
@@ -73,7 +75,7 @@ from smallmind_engine.telemetry.kernel_events import (
     KernelsPrepared,
     MachineMeasured,
 )
-from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
+from smallmind_engine.telemetry.kinds import ALL_KINDS, BY_NAME_ONLY, NO_KINDS, EventKind
 from smallmind_engine.telemetry.log_rendering import as_log_event
 from smallmind_engine.telemetry.logger import NullRuntimeLogger, RuntimeLogger, RuntimeLoggerAdapter
 from smallmind_engine.telemetry.logger_exporter import LoggerExporter
@@ -81,22 +83,33 @@ from smallmind_engine.telemetry.memory_events import MemoryUsage
 from smallmind_engine.telemetry.metrics import MetricsExporter, NullRuntimeMetrics, RuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
 from smallmind_engine.telemetry.queued import QueuedExporter
-from smallmind_engine.telemetry.reason_table import REASONS, Reason
+from smallmind_engine.telemetry.reason_rows import Reason
+from smallmind_engine.telemetry.reason_table import REASONS
 from smallmind_engine.telemetry.reasons import (
     DegradeReason,
     ReasonCode,
     RequestStatus,
     StopReason,
 )
+from smallmind_engine.telemetry.recording_events import RequestRecorded
+from smallmind_engine.telemetry.retrieval_events import (
+    RetrievalEnded,
+    RetrievalStarted,
+    publish_retrieval_ended,
+    publish_retrieval_started,
+)
 from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
+from smallmind_engine.telemetry.snapshots import SNAPSHOT_SCHEMA, Snapshot
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
 from smallmind_engine.telemetry.subscription import Subscription
 
 __all__ = [
     "ALL_KINDS",
     "ANCHOR",
+    "BY_NAME_ONLY",
     "NO_KINDS",
     "REASONS",
+    "SNAPSHOT_SCHEMA",
     "BackpressureApplied",
     "BackpressureError",
     "BatchStepped",
@@ -113,10 +126,12 @@ __all__ = [
     "DegradeReason",
     "Degraded",
     "Distribution",
+    "EmbeddingEnded",
     "Emitter",
     "Event",
     "EventBus",
     "EventKind",
+    "EventLogError",
     "Exporter",
     "ExporterError",
     "ExporterHealth",
@@ -160,8 +175,11 @@ __all__ = [
     "Renewable",
     "RequestAdmitted",
     "RequestQueued",
+    "RequestRecorded",
     "RequestRejected",
     "RequestStatus",
+    "RetrievalEnded",
+    "RetrievalStarted",
     "RooflineRow",
     "RuntimeLogEvent",
     "RuntimeLogger",
@@ -169,6 +187,7 @@ __all__ = [
     "RuntimeMetrics",
     "RuntimeStalled",
     "SmallMindError",
+    "Snapshot",
     "StallCause",
     "StdlibLoggingExporter",
     "StopReason",
@@ -187,6 +206,8 @@ __all__ = [
     "new_correlation",
     "now_ns",
     "parse_traceparent",
+    "publish_retrieval_ended",
+    "publish_retrieval_started",
     "renew_in_child",
     "roofline_rows",
 ]

@@ -12,6 +12,7 @@ SmallMindError
 ├── ToolError (ValueError)              a tool cannot be described, or the model knows no tools
 ├── RegistryError (OSError)             a model could not be found, fetched or verified
 ├── ValidationDataError (ValueError)    a golden file cannot be compared
+├── EventLogError (ValueError)          a log of events cannot be read
 ├── MissingExtraError (ImportError)     an optional package is not installed
 ├── ExporterError (RuntimeError)        an exporter is unknown or cannot be attached
 ├── BackpressureError (RuntimeError)    the engine is full
@@ -114,6 +115,10 @@ class RegistryError(SmallMindError, OSError):
 
 class ValidationDataError(SmallMindError, ValueError):
     """A golden file cannot be read, or belongs to another model."""
+
+
+class EventLogError(SmallMindError, ValueError):
+    """A log of events is no such log, or of a format that this version does not read."""
 
 
 class MissingExtraError(SmallMindError, ImportError):

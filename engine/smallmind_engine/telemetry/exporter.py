@@ -50,7 +50,7 @@ class ExporterHealth:
         name: the exporter's name.
         attached: whether it still receives events.
         errors: exceptions it raised.
-        dropped: events lost because its queue was full.
+        dropped: events lost because its queue was full, or because its sink refused them.
         last_error: the last exception, as ``Type: message``; empty when there was none.
         publish_s: seconds that it took of the threads that publish; of the frequent kinds every
             thirteenth event is measured, and counts for all of them.

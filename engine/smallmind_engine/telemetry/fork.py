@@ -7,6 +7,7 @@ references to the objects that need it.
 from __future__ import annotations
 
 import os
+import threading
 from typing import Final, Protocol
 from weakref import WeakSet
 
@@ -32,13 +33,21 @@ class Pausable(Protocol):
 
 
 _renewables: Final[WeakSet[Renewable]] = WeakSet()
+_renewed_last: Final[WeakSet[Renewable]] = WeakSet()
 _pausables: Final[WeakSet[Pausable]] = WeakSet()
 _paused: Final[list[Pausable]] = []
+_forking: Final = threading.RLock()
+"""Held around a fork: of two threads that fork at once, neither lets go what the other holds."""
 
 
-def renew_in_child(owner: Renewable) -> None:
-    """Call ``owner.begin_in_child()`` in each child forked from now on, while it is alive."""
-    _renewables.add(owner)
+def renew_in_child(owner: Renewable, *, last: bool = False) -> None:
+    """Call ``owner.begin_in_child()`` in each child forked from now on, while it is alive.
+
+    Args:
+        owner: has locks or threads.
+        last: whether it uses others when it begins anew, which must be renewed by then.
+    """
+    (_renewed_last if last else _renewables).add(owner)
 
 
 def pause_at_fork(owner: Pausable) -> None:
@@ -47,20 +56,25 @@ def pause_at_fork(owner: Pausable) -> None:
 
 
 def _pause_all() -> None:
+    _forking.acquire()
     for owner in list(_pausables):
         owner.before_fork()
         _paused.append(owner)
 
 
 def _go_on() -> None:
-    while _paused:
-        _paused.pop().after_fork_in_parent()
+    try:
+        while _paused:
+            _paused.pop().after_fork_in_parent()
+    finally:
+        _forking.release()
 
 
 def _renew_all() -> None:  # pragma: no cover - runs in forked children, which are not measured
     _paused.clear()
-    for owner in list(_renewables):
+    for owner in [*_renewables, *_renewed_last]:
         owner.begin_in_child()
+    _forking.release()
 
 
 if hasattr(os, "register_at_fork"):  # pragma: no branch - a matter of the system

@@ -36,7 +36,15 @@ class EventKind(IntEnum):
     MEMORY_USAGE = 1 << 24
     RUNTIME_STALL = 1 << 29
     TOKEN_QUALITY = 1 << 30
+    SNAPSHOT = 1 << 27
+    REQUEST_RECORDED = 1 << 32
+    RETRIEVAL_STARTED = 1 << 25
+    RETRIEVAL_ENDED = 1 << 26
+    EMBEDDING_ENDED = 1 << 28
 
 
 NO_KINDS: Final = 0
-ALL_KINDS: Final = sum(EventKind)
+BY_NAME_ONLY: Final = EventKind.SNAPSHOT | EventKind.REQUEST_RECORDED
+"""Kinds that nobody gets who does not ask for them by name: they are for logs."""
+ALL_KINDS: Final = sum(EventKind) & ~BY_NAME_ONLY
+"""All other kinds."""

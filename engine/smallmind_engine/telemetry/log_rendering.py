@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from smallmind_engine.telemetry.embedding_events import EmbeddingEnded
 from smallmind_engine.telemetry.events import (
     BackpressureApplied,
     Degraded,
@@ -31,6 +32,7 @@ from smallmind_engine.telemetry.insight_events import RuntimeStalled
 from smallmind_engine.telemetry.kernel_events import KernelsPrepared, MachineMeasured
 from smallmind_engine.telemetry.kinds import EventKind
 from smallmind_engine.telemetry.reasons import ReasonCode, RequestStatus
+from smallmind_engine.telemetry.retrieval_events import RetrievalEnded, RetrievalStarted
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +59,12 @@ def _always(level: LogLevel) -> Callable[[Event], LogLevel]:
 def _by_status(event: Event) -> LogLevel:
     """Error for what failed, warning for what was turned away."""
     match event:
-        case ModelLoadEnded(status=status) | InferenceStopped(status=status):
+        case (
+            ModelLoadEnded(status=status)
+            | InferenceStopped(status=status)
+            | EmbeddingEnded(status=status)
+            | RetrievalEnded(status=status)
+        ):
             if status is RequestStatus.FAILED:
                 return LogLevel.ERROR
             return LogLevel.WARN if status is RequestStatus.REJECTED else LogLevel.INFO
@@ -124,6 +131,9 @@ _LINES: Final[dict[type[Event], _Line]] = {
         ("model", "status", "completion_tokens", "duration_s"),
         _by_status,
     ),
+    EmbeddingEnded: _Line(
+        "runtime", "embedding ended", ("model", "texts", "tokens", "duration_s"), _by_status
+    ),
     KVCacheLookup: _Line(
         "cache",
         "a prompt was looked up in the cache",
@@ -145,6 +155,13 @@ _LINES: Final[dict[type[Event], _Line]] = {
     Degraded: _Line("", "", (), _WARN),
     RuntimeStalled: _Line(
         "runtime", "a token was late", ("index", "duration_s", "cause", "explanation"), _WARN
+    ),
+    RetrievalStarted: _Line("rag", "a retrieval began", ("data_source", "mode", "top_k"), _DEBUG),
+    RetrievalEnded: _Line(
+        "rag",
+        "a retrieval ended",
+        ("data_source", "status", "returned", "duration_s"),
+        _by_status,
     ),
     BackpressureApplied: _Line(
         "runtime", "back-pressure was applied", ("model", "policy", "depth", "limit"), _WARN

@@ -18,6 +18,7 @@ from smallmind_engine.telemetry.exporting import (
     visits,
 )
 from smallmind_engine.telemetry.fork import renew_in_child
+from smallmind_engine.telemetry.health import LossAware
 from smallmind_engine.telemetry.kinds import EventKind
 from smallmind_engine.telemetry.queued import QueuedExporter
 from smallmind_engine.telemetry.text import describe_error
@@ -186,6 +187,8 @@ class Subscription:
     def health(self) -> ExporterHealth:
         """Counts of this exporter's troubles."""
         dropped = self._queue.dropped if self._queue is not None else 0
+        if isinstance(self._target, LossAware):
+            dropped += self._target.lost
         with self._lock:
             return ExporterHealth(
                 self._name,

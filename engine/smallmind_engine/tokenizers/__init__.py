@@ -13,6 +13,7 @@ from smallmind_engine.tokenizers.protocol import Tokenizer
 from smallmind_engine.tokenizers.streaming import StreamingDetokenizer
 from smallmind_engine.tokenizers.token_table import TokenTableTokenizer
 from smallmind_engine.tokenizers.unigram import UnigramTokenizer
+from smallmind_engine.tokenizers.wordpiece import WordPieceTokenizer
 
 __all__ = [
     "BpeTokenizer",
@@ -25,5 +26,6 @@ __all__ = [
     "TokenizerIssue",
     "TokenizerMode",
     "UnigramTokenizer",
+    "WordPieceTokenizer",
     "tokenizer_bytes",
 ]

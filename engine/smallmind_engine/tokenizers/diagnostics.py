@@ -35,7 +35,7 @@ class TokenizerDiagnostics:
 
     Attributes:
         tokenizer_type: ``tokenizer.ggml.model``; empty when the file names none.
-        kind: what was built: ``bpe``, ``token_table``, ``unigram`` or ``byte``.
+        kind: what was built: ``bpe``, ``token_table``, ``unigram``, ``wordpiece`` or ``byte``.
         mode: what was asked for.
         pre: ``tokenizer.ggml.pre``; None when the file names none.
         vocab_size: number of ids.

@@ -12,6 +12,7 @@ from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.telemetry.errors import TokenizerError
 from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
 from smallmind_engine.tokenizers.base import TokenizerParts, VocabularyTokenizer
+from smallmind_engine.tokenizers.bert_normalizer import BertNormalizer
 from smallmind_engine.tokenizers.bpe import BpeTokenizer
 from smallmind_engine.tokenizers.byte_fallback import ByteTokenizer
 from smallmind_engine.tokenizers.diagnostics import (
@@ -37,6 +38,7 @@ from smallmind_engine.tokenizers.vocabulary import (
     byte_vocabulary,
     read_vocabulary,
 )
+from smallmind_engine.tokenizers.wordpiece import WordPieceTokenizer, has_upper_case
 
 _PREFIX: Final = "tokenizer.ggml."
 
@@ -45,6 +47,7 @@ SUPPORTED_MODELS: Final[Mapping[str, tuple[str, TextForm]]] = {
     "gemma4": ("bpe", TextForm.SPACE_MARKED),
     "llama": ("token_table", TextForm.SPACE_MARKED),
     "t5": ("unigram", TextForm.SPACE_MARKED),
+    "bert": ("wordpiece", TextForm.SPACE_MARKED),
 }
 """Each known ``tokenizer.ggml.model``: what is built for it, and how its entries are spelled."""
 
@@ -185,8 +188,8 @@ class _Assembly:
             model,
             # That special ids do not fit a vocabulary that is not there is no news.
             [] if self.vocabulary_lost else self.issues,
-            add_bos=model == "llama" or (pre is not None and pre.add_bos),
-            add_eos=model == "t5",
+            add_bos=model in {"llama", "bert"} or (pre is not None and pre.add_bos),
+            add_eos=model in {"t5", "bert"},
         )
         missing = sum(token_id is None for token_id in vocabulary.byte_ids())
         diagnostics = TokenizerDiagnostics(
@@ -216,7 +219,9 @@ class _Assembly:
                 hint="convert the model again, or load it without strict",
                 diagnostics=diagnostics,
             )
-        spaced = kind in {"token_table", "longest_match"} and model == "llama"
+        spaced = kind == "wordpiece" or (
+            kind in {"token_table", "longest_match"} and model == "llama"
+        )
         parts = TokenizerParts(
             vocabulary=vocabulary,
             special=special,
@@ -231,6 +236,8 @@ class _Assembly:
         if kind == "unigram":
             merge_spaces = self._flag("remove_extra_whitespaces", default=False)
             return UnigramTokenizer(parts, merge_spaces=merge_spaces, limit=self.limit)
+        if kind == "wordpiece":
+            return WordPieceTokenizer(parts, self._bert_normalizer(vocabulary), self.limit)
         if kind == "byte":
             return ByteTokenizer(parts)
         return TokenTableTokenizer(parts, self.limit)
@@ -245,6 +252,14 @@ class _Assembly:
                 f"tokenizer.ggml.pre is {found}; the pattern 'default' is used",
             )
         return spec or DEFAULT_SPEC
+
+    def _bert_normalizer(self, vocabulary: Vocabulary) -> BertNormalizer:
+        """By the file's word; most say nothing, but a vocabulary shows whether case matters."""
+        lowercase = self._flag("normalizer.lowercase", default=not has_upper_case(vocabulary))
+        return BertNormalizer(
+            lowercase=lowercase,
+            strip_accents=self._flag("normalizer.strip_accents", default=lowercase),
+        )
 
     def _merges(self) -> list[str]:
         merges = as_list(self.metadata.get(_PREFIX + "merges"))

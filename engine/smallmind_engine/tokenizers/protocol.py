@@ -14,7 +14,7 @@ class Tokenizer(Protocol):
 
     @property
     def kind(self) -> str:
-        """``bpe``, ``token_table``, ``unigram`` or ``byte``."""
+        """``bpe``, ``token_table``, ``unigram``, ``wordpiece`` or ``byte``."""
         ...
 
     @property

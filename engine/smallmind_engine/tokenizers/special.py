@@ -30,6 +30,15 @@ _NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "unknown": ("<unk>", "[UNK]"),
     "padding": ("<pad>", "[PAD]"),
 }
+# Vocabularies of BERT begin and end a text with tokens of other names; the key of the second is
+# spelled so in all files.
+_OTHER_KEYS: Final[Mapping[str, Mapping[str, str]]] = {
+    "bert": {"bos": "cls", "eos": "seperator"},
+}
+_OTHER_NAMES: Final[Mapping[str, Mapping[str, str]]] = {
+    "bert": {"bos": "[CLS]", "eos": "[SEP]", "mask": "[MASK]"},
+}
+_OTHER_FLAGS: Final[Mapping[str, Mapping[str, str]]] = {"bert": {"eos": "add_sep_token"}}
 _EOG_KEYS: Final = ("eos", "eot", "eom", "fim_pad", "fim_rep", "fim_sep")
 _EOG_NAMES: Final = (
     "<|eot_id|>",
@@ -103,13 +112,14 @@ def read_special_tokens(
     """
     found = {
         key: _read_id(metadata, key, model, vocabulary, issues)
-        for key in ("bos", "eos", "unknown", "padding", "eot", "eom", *_EOG_KEYS[3:])
+        for key in ("bos", "eos", "unknown", "padding", "mask", "eot", "eom", *_EOG_KEYS[3:])
     }
     if "tokenizer.ggml.token_type" not in metadata:
         _infer_types(vocabulary.types, found)
     eog_ids = _end_of_generation(vocabulary, [found[key] for key in _EOG_KEYS])
     add_bos = _read_flag(metadata, "add_bos_token", default=add_bos)
-    add_eos = _read_flag(metadata, "add_eos_token", default=add_eos)
+    ending = _OTHER_FLAGS.get(model, {}).get("eos", "add_eos_token")
+    add_eos = _read_flag(metadata, ending, default=add_eos)
     for wanted, key in ((add_bos, "bos"), (add_eos, "eos")):
         if wanted and found[key] is None:
             message = f"add_{key}_token is true, but there is no {key}_token_id; none is added"
@@ -133,6 +143,9 @@ def _read_id(
     issues: list[TokenizerIssue],
 ) -> int | None:
     name = f"{_PREFIX}{key}_token_id"
+    other = f"{_PREFIX}{_OTHER_KEYS.get(model, {}).get(key, key)}_token_id"
+    if other in metadata:
+        name = other
     value = metadata.get(name)
     if isinstance(value, (int, np.integer)) and not isinstance(value, bool):
         if 0 <= value < vocabulary.size:
@@ -146,7 +159,9 @@ def _read_id(
     special = (TokenType.CONTROL, TokenType.UNKNOWN)
     if default is not None and default < vocabulary.size and vocabulary.types[default] in special:
         return default
-    named = (vocabulary.ids.get(text) for text in _NAMES.get(key, ()))
+    other_name = _OTHER_NAMES.get(model, {}).get(key)
+    names = _NAMES.get(key, ()) if other_name is None else (other_name,)
+    named = (vocabulary.ids.get(text) for text in names)
     return next((token_id for token_id in named if token_id is not None), None)
 
 

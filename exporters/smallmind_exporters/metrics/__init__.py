@@ -19,6 +19,7 @@ from smallmind_exporters.metrics.opentelemetry import (
     otel_unit,
 )
 from smallmind_exporters.metrics.series import Counter, Exemplar, Gauge, Histogram, Series
+from smallmind_exporters.metrics.snapshots import restore, snapshot_of
 from smallmind_exporters.metrics.store import MetricStore
 
 __all__ = [
@@ -43,4 +44,6 @@ __all__ = [
     "otel_instrument",
     "otel_name",
     "otel_unit",
+    "restore",
+    "snapshot_of",
 ]

@@ -28,6 +28,7 @@ from smallmind_engine.telemetry import (
 from smallmind_exporters import conventions
 from smallmind_exporters.metrics import buckets, labels, readings
 from smallmind_exporters.metrics.batch_families import BATCH_FAMILIES
+from smallmind_exporters.metrics.embedding_families import EMBEDDING_FAMILIES
 from smallmind_exporters.metrics.family import (
     Family,
     Gauging,
@@ -39,6 +40,7 @@ from smallmind_exporters.metrics.family import (
 )
 from smallmind_exporters.metrics.insight_families import INSIGHT_FAMILIES
 from smallmind_exporters.metrics.kernel_families import KERNEL_FAMILIES
+from smallmind_exporters.metrics.retrieval_families import RETRIEVAL_FAMILIES
 from smallmind_exporters.metrics.telemetry_families import TELEMETRY_FAMILIES
 
 PREFIX: Final = "smallmind_"
@@ -214,6 +216,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         convention=conventions.CLIENT_TOKEN_USAGE,
     ),
     *BATCH_FAMILIES,
+    *EMBEDDING_FAMILIES,
     # KV cache.
     Family(
         name="kv_cache_used_tokens",
@@ -358,5 +361,6 @@ FAMILIES: Final[tuple[Family, ...]] = (
         labels=(labels.MODEL, labels.BUDGET_REASON, labels.CATEGORY),
         readings=(rows(MemoryBudgetEvent, lambda e: (((e.reason, e.category), 1),)),),
     ),
+    *RETRIEVAL_FAMILIES,
     *TELEMETRY_FAMILIES,
 )

@@ -131,6 +131,21 @@ OP: Final = Label("op", "the operation of the model", limit=FEW)
 OPERAND_TYPES: Final = Label(
     "quantization", "types of what the operation read, joined with `+`", limit=50
 )
+RETRIEVAL_MODE: Final = Label(
+    "mode", "what ranked the sources", ("lexical", "dense", "hybrid"), limit=FEW
+)
+RETRIEVAL_PHASE: Final = Label(
+    "phase",
+    "the step of the retrieval",
+    ("embed", "lexical", "dense", "fuse", "read", "rerank"),
+    limit=FEW,
+)
+RETRIEVAL_REASON: Final = Label(
+    "reason",
+    "why no answer could be given from the sources",
+    (ReasonCode.RAG_EVIDENCE_INSUFFICIENT,),
+    limit=FEW,
+)
 RESULT: Final = Label("result", "whether any token could be reused", ("hit", "miss"))
 LEVEL: Final = Label("level", "severity", tuple(level.name.lower() for level in LogLevel))
 EXPORTER: Final = Label("exporter", "name of the exporter", limit=FEW)

@@ -7,6 +7,7 @@ from operator import attrgetter
 
 from smallmind_engine.telemetry import (
     BatchStepped,
+    EmbeddingEnded,
     InferenceStopped,
     KernelExecuted,
     KernelsPrepared,
@@ -15,6 +16,7 @@ from smallmind_engine.telemetry import (
     Phase,
     PrefillEnded,
     RequestStatus,
+    RetrievalEnded,
     RuntimeStalled,
     TokenGenerated,
     TokenizerDiagnosed,
@@ -134,9 +136,22 @@ def operation_rows(field: str) -> Callable[[KernelExecuted], Rows]:
     return lambda event: (((event.op, event.quantization), value(event)),)
 
 
+def embedded(field: str) -> Callable[[EmbeddingEnded], float | None]:
+    """A figure of an embedding that completed; others made no vectors."""
+    value = attrgetter(field)
+    return lambda event: value(event) if event.status is RequestStatus.COMPLETED else None
+
+
 def issue_rows(event: TokenizerDiagnosed) -> Rows:
     """One row for each issue of the tokenizer."""
     return [((issue,), 1) for issue in event.issues]
+
+
+def insufficient_rows(event: RetrievalEnded) -> Rows:
+    """Of retrievals that completed: the reason why what they found is not good enough."""
+    if event.status is not RequestStatus.COMPLETED or event.reason is None:
+        return ()
+    return (((event.reason,), 1),)
 
 
 def load_phase_rows(event: ModelLoadEnded) -> Iterator[tuple[tuple[str, ...], float]]:

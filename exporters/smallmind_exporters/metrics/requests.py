@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from typing import Final
 
 from smallmind_engine.telemetry import Event, EventKind
@@ -51,6 +52,16 @@ class RequestTracker:
         for (model, _), count in tuple(self._at[stage].items()):
             totals[model] += count
         return totals
+
+    def live(self) -> Iterator[tuple[Stage, str, str, int]]:
+        """Stage, model, id and count of each request."""
+        for stage, requests in self._at.items():
+            for (model, request_id), count in requests.items():
+                yield stage, model, request_id, count
+
+    def put(self, stage: Stage, model: str, request_id: str, count: int) -> None:
+        """Place a request at a stage."""
+        self._at[stage][model, request_id] = count
 
     def clear(self) -> None:
         """Forget all requests."""

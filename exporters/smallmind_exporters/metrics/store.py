@@ -10,8 +10,9 @@ from __future__ import annotations
 import itertools
 import math
 import threading
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from smallmind_engine.telemetry import Event, ModelLoadStarted, renew_in_child
@@ -40,6 +41,23 @@ _INFINITY: Final = math.inf
 _NO_MODEL: Final = ""
 _TRACKED: Final = (RequestQueued, RequestAdmitted, RequestRejected, InferenceStopped)
 _Rows = dict[LabelValues, Series]
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """What a store consists of.
+
+    Attributes:
+        rows: series by model (empty for those of no model), family and further labels.
+        requests: those that wait or run.
+        invalid: readings left out.
+        taken: events added up.
+    """
+
+    rows: dict[str, dict[Family, _Rows]]
+    requests: RequestTracker
+    invalid: Counter
+    taken: int
 
 
 class _Bound:
@@ -122,6 +140,11 @@ class MetricStore:
             plan.bound.clear()
         for model in self._rows:
             self._create_zeros(model)
+
+    @property
+    def families(self) -> tuple[Family, ...]:
+        """The table it adds up by."""
+        return self._families
 
     @property
     def interests(self) -> int:
@@ -245,6 +268,22 @@ class MetricStore:
                 if family in result:
                     result[family][()] = Counter(number)
         return result
+
+    @contextmanager
+    def frozen(self) -> Iterator[StoreState]:
+        """The numbers themselves, for a snapshot of them; nothing changes inside the block."""
+        with self._lock:
+            yield StoreState(self._rows, self._requests, self._invalid, self._taken)
+
+    def count_from(self, taken: int) -> None:
+        """Begin the count of events with those of a snapshot; inside ``frozen`` only."""
+        self._taken = taken
+
+    def series_of(self, family: Family, values: LabelValues) -> Series:
+        """The series of these label values, made when it is not there; inside ``frozen`` only."""
+        model, rest = (values[0], values[1:]) if family.per_model else (_NO_MODEL, values)
+        rows = self._rows_of(self._admit(self._model, model) if family.per_model else model)
+        return rows[family].get(rest) or self._series(family, rows[family], rest)
 
     def _add_requests(self, result: Snapshot) -> None:
         for family, shown in result.items():

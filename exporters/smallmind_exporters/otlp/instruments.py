@@ -188,7 +188,8 @@ class HistogramRecorder:
         attributes = {otel_attribute(label): str(value) for label, value in labels}
         if family.convention and isinstance(event, InferenceStopped):
             attributes |= convention_attributes(event)
-        attributes[conventions.REQUEST_MODEL] = self._admit(event.model)
+        if family.per_model:
+            attributes[conventions.REQUEST_MODEL] = self._admit(event.model)
         return attributes
 
     def _admit(self, model: str) -> str:

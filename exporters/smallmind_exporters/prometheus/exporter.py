@@ -11,9 +11,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self
 
-from smallmind_engine.telemetry import Event, FlushResult, ReasonCode
+from smallmind_engine.telemetry import Event, FlushResult, ReasonCode, Snapshot
 from smallmind_engine.telemetry.errors import ClosedError, MissingExtraError
-from smallmind_exporters.metrics import MetricStore
+from smallmind_exporters.metrics import MetricStore, restore
 from smallmind_exporters.prometheus.server import MetricsServer
 
 if TYPE_CHECKING:
@@ -103,6 +103,10 @@ class PrometheusExporter:
         """Add one event up."""
         if not self._closed:
             self._store.take(event)
+
+    def restore(self, snapshot: Snapshot, /) -> None:
+        """Begin with the numbers of a log's snapshot, before the first event."""
+        restore(self._store, snapshot)
 
     def flush(self, timeout_s: float) -> FlushResult:  # noqa: ARG002 - nothing is held back
         """Nothing is held back: every event is in the next scrape, of other processes too.

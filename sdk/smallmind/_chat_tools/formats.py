@@ -18,6 +18,7 @@ from smallmind_engine.telemetry import ReasonCode, ToolError
 
 _NAMES: Final = ("name",)
 _ARGUMENTS: Final = ("arguments", "parameters")
+_XML_SIGN: Final = "<function="  # calls as XML within the same marks as those in JSON
 _LONGEST_CALL: Final = 100_000
 """Characters of one call; longer ones are not read."""
 
@@ -70,9 +71,10 @@ def format_of(template: str, wanted: str | None = None) -> ToolFormat:
         if wanted not in FORMATS:
             raise _unsupported(f"tool_format is {wanted!r}", f"one of {', '.join(FORMATS)}")
         return FORMATS[wanted]
-    for known in FORMATS.values():
-        if any(sign in template for sign in known.signs):
-            return known
+    if _XML_SIGN not in template:
+        for known in FORMATS.values():
+            if any(sign in template for sign in known.signs):
+                return known
     raise _unsupported(
         "the chat template tells of no known way to write calls", "pass ChatOptions(tool_format=…)"
     )
@@ -224,7 +226,7 @@ _FORMATS: Final = (
     ToolFormat(
         name="llama3",
         opening=_PYTHON_TAG,
-        signs=(_PYTHON_TAG, "Environment: ipython", '"parameters":'),
+        signs=(_PYTHON_TAG, "Environment: ipython"),
         read=_read_llama3,
     ),
 )

@@ -18,8 +18,15 @@ from smallmind._cli.commands import (
     generate,
     inspect_model,
     list_models,
+    perplexity,
     pull,
+    rag_ask,
+    rag_index,
+    rag_search,
     remove,
+    replay,
+    report,
+    top,
     validate,
     version,
     warmup,
@@ -37,9 +44,18 @@ _COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
     "generate": generate.generate,
     "chat": chat.chat,
     "validate": validate.validate,
+    "perplexity": perplexity.perplexity,
     "bench": bench.bench,
     "warmup": warmup.warmup,
+    "top": top.top,
+    "report": report.report,
+    "replay": replay.replay_log,
     "version": version.version,
+}
+_RAG_COMMANDS: Final[dict[str, Callable[..., ExitCode | None]]] = {
+    "index": rag_index.rag_index,
+    "search": rag_search.rag_search,
+    "ask": rag_ask.rag_ask,
 }
 
 app = typer.Typer(
@@ -51,6 +67,13 @@ app = typer.Typer(
 )
 for _name, _command in _COMMANDS.items():
     app.command(_name)(reported(_command))
+
+rag = typer.Typer(
+    help="Answer questions from your own documents, with citations.", no_args_is_help=True
+)
+for _name, _command in _RAG_COMMANDS.items():
+    rag.command(_name)(reported(_command))
+app.add_typer(rag, name="rag")
 
 
 @app.callback()

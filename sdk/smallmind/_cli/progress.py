@@ -27,10 +27,12 @@ _LABELS: Final = {
     "read": "reading header",
     "weights": "preparing weights",
     "kernels": "compiling kernels",
+    "documents": "indexing documents",
+    "score": "scoring tokens",
 }
-_SLOW: Final = frozenset({PullStage.DOWNLOAD.value, "kernels"})
+_SLOW: Final = frozenset({PullStage.DOWNLOAD.value, "kernels", "documents", "score"})
 """Phases that are worth a line where no bar can move."""
-_COUNTED: Final = frozenset({"kernels"})
+_COUNTED: Final = frozenset({"kernels", "documents", "score"})
 """Phases that count things, not bytes."""
 _SHARE_OF_WHOLE: Final = frozenset({"read"})
 """Phases that are done long before their total; a bar would look broken."""

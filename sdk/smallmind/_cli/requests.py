@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
+from smallmind._chat import ChatClient
+from smallmind._chat_choice import TemplateOrigin
 from smallmind._chat_result import ChatStream
 from smallmind._cli.progress import Bars
 from smallmind._cli.screen import Screen
@@ -40,6 +42,15 @@ def load_with_bars(
             exporters=exporters,
             cancellation=cancellation,
             on_progress=bars.update,
+        )
+
+
+def note_guess(screen: Screen, client: ChatClient) -> None:
+    """Say so when the chat format was guessed."""
+    template = client.template
+    if template.origin is TemplateOrigin.FALLBACK:
+        screen.note(
+            f"the model has no chat template; {template.name} is used: {template.why}", "yellow"
         )
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from smallmind_engine.kernels import Activation, RopeTable
 from smallmind_engine.kernels.numpy_backend.attention import QUERY_TILE, attend
 from smallmind_engine.kernels.numpy_backend.ops import (
+    SCRATCH_ROWS,
     activate,
     layer_norm,
     rms_norm,
@@ -48,12 +49,22 @@ def test_layer_norm_centres_and_scales() -> None:
 @pytest.mark.parametrize("n_rows", [1, 63, 64, 65, 200])
 def test_activations_follow_their_formulas_in_slices(n_rows: int) -> None:
     x = rows(1, n_rows, 8) * 3
-    scratch = np.empty((64, 8), np.float32)
+    scratch = np.empty((SCRATCH_ROWS, 8), np.float32)
     silu = activate(Activation.SILU, x.copy(), scratch)
     np.testing.assert_allclose(silu, x / (1 + np.exp(-x)), rtol=1e-5, atol=1e-6)
     gelu = activate(Activation.GELU_TANH, x.copy(), scratch)
     exact = [[0.5 * v * (1 + math.erf(v / math.sqrt(2))) for v in row] for row in x.tolist()]
     np.testing.assert_allclose(gelu, exact, atol=2e-3)
+    erf = activate(Activation.GELU_ERF, x.copy(), scratch)
+    np.testing.assert_allclose(erf, exact, atol=1e-6)
+
+
+def test_gelu_ends_at_zero_and_at_its_input() -> None:
+    x = np.array([[-1e4, -20.0, -0.0, 0.0, 20.0, 1e4]], np.float32)
+    scratch = np.empty((SCRATCH_ROWS, 6), np.float32)
+    with np.errstate(all="raise", under="ignore"):
+        activate(Activation.GELU_ERF, x, scratch)
+    np.testing.assert_allclose(x, [[0.0, 0.0, 0.0, 0.0, 20.0, 1e4]], atol=1e-6)
 
 
 def test_softcap_keeps_values_inside_the_cap() -> None:

@@ -33,6 +33,7 @@ from smallmind_engine.telemetry.errors import (
     ModelFileError,
     UnsupportedModelError,
 )
+from tiny_encoders import ENCODERS
 from tiny_models import CONTEXT, FAMILIES, HEAD_DIM, TinyModel, random_tensors, write_tiny_model
 
 
@@ -76,7 +77,8 @@ def prepare(path: Path, tensors: dict[str, np.ndarray | None]) -> ModelRunner:
 
 
 def test_every_family_is_tested() -> None:
-    assert {model.architecture for model in FAMILIES.values()} == set(ARCHITECTURES)
+    tested = {model.architecture for model in (*FAMILIES.values(), *ENCODERS.values())}
+    assert tested == set(ARCHITECTURES)
 
 
 @pytest.mark.parametrize(

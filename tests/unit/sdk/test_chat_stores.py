@@ -174,21 +174,23 @@ def test_threads_may_write_at_once(store: ChatStore) -> None:
 # -- conversations in a store ------------------------------------------------------------------
 
 
-def test_a_conversation_is_taken_up_where_it_ended(engine: Engine, store: ChatStore) -> None:
+def test_a_conversation_is_taken_up_where_it_ended(tmp_path: Path, store: ChatStore) -> None:
     options = ChatOptions(session_id="a", store=store)
-    with engine.chat("Be brief.", options=options) as chat:
+    with tiny_engine(tmp_path) as engine, engine.chat("Be brief.", options=options) as chat:
         chat.send("one", **GREEDY)
-        chat.send("two", **GREEDY)
-        with engine.chat(options=options) as again:
-            assert again.messages == chat.messages
-            there = again.send("three", **GREEDY)
-        with engine.chat("Be brief.") as other:
-            for text in ("one", "two"):
-                other.send(text, **GREEDY)
-            here = other.send("three", **GREEDY)
+        second = chat.send("two", **GREEDY)
+        said = chat.messages
+    with tiny_engine(tmp_path) as engine, engine.chat(options=options) as again:
+        assert again.messages == said
+        there = again.send("three", **GREEDY)
+    with tiny_engine(tmp_path) as engine, engine.chat("Be brief.") as other:
+        for text in ("one", "two"):
+            other.send(text, **GREEDY)
+        here = other.send("three", **GREEDY)
     assert there.token_ids == here.token_ids
     assert there.usage.prompt_tokens == here.usage.prompt_tokens
     assert there.usage.cached_tokens == 0, "its cache is computed anew"
+    assert here.usage.cached_tokens == second.usage.total_tokens - 1
 
 
 def test_every_change_is_kept(engine: Engine, store: ChatStore) -> None:

@@ -186,6 +186,11 @@ def test_the_format_is_told_from_the_template(template: str, name: str) -> None:
     assert format_of(template).name == name
 
 
+def test_calls_in_xml_are_not_taken_for_json() -> None:
+    with pytest.raises(ToolError, match="no known way"):
+        format_of("<tool_call><function=name>")
+
+
 def test_a_template_that_tells_of_no_known_format_needs_help(tmp_path: Path) -> None:
     template = "{{ tools }}{{ messages[0].content }}"
     with tiny_engine(tmp_path, TinyModel(chat_template=template)) as engine:

@@ -14,12 +14,19 @@ from engines import Recorder, tiny_engine
 from scripted_models import scripted
 from smallmind import CancellationToken, ChatOptions, Engine, StopReason
 from smallmind._chat_tools import as_tools, run_call
-from smallmind.chat import SQLiteChatStore, ToolCall, ToolResult, ToolRun
+from smallmind.chat import SQLiteChatStore, Tool, ToolCall, ToolResult, ToolRun
 from smallmind_engine.telemetry import EventBus, LogLevel, ReasonCode, RuntimeLogEvent
 from smallmind_engine.telemetry.errors import ConfigError
 from tiny_models import TinyModel
-from weather_tool import SCHEMA, weather
 
+SCHEMA = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+
+
+def sun(city: str) -> dict[str, object]:
+    return {"city": city, "sun": 1}
+
+
+weather = Tool(name="weather", parameters=SCHEMA, function=sun)  # brief: prompts are prefilled
 GREEDY = {"temperature": 0.0, "max_tokens": 300}
 LLAMA3_TOKENS = ("<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>", "<|python_tag|>")
 MISTRAL_TOKENS = ("[INST]", "[/INST]", "[TOOL_CALLS]", "[TOOL_RESULTS]", "[/TOOL_RESULTS]")

@@ -9,6 +9,7 @@ import pytest
 
 from smallmind_engine.telemetry import (
     ALL_KINDS,
+    BY_NAME_ONLY,
     NO_KINDS,
     Event,
     EventKind,
@@ -27,8 +28,10 @@ def test_every_kind_has_exactly_one_event_type():
 
 
 def test_each_kind_is_a_single_bit_and_the_masks_are_their_unions():
-    assert {1} == {int(kind).bit_count() for kind in EventKind}
-    assert sum(set(EventKind)) == ALL_KINDS
+    assert all(kind.bit_count() == 1 for kind in EventKind)
+    assert sum(EventKind) == ALL_KINDS | BY_NAME_ONLY
+    assert ALL_KINDS & BY_NAME_ONLY == 0
+    assert sum(EventKind).bit_count() == len(EventKind)
     assert NO_KINDS == 0
 
 

@@ -70,7 +70,7 @@ def test_a_whole_file_gives_its_tokenizer_without_issues(metadata, expected) -> 
         (spm_metadata(scores=None), [TABLE], "token_table"),
         (spm_metadata(scores="none"), [TABLE], "token_table"),
         (unigram_metadata(scores=None), [TABLE], "token_table"),
-        (spm_metadata(model="bert"), [TABLE], "token_table"),
+        (spm_metadata(model="plamo2"), [TABLE], "token_table"),
         (bpe_metadata(model="rwkv"), [TABLE], "token_table"),
         (bpe_metadata(pre=None), [PRE], "bpe"),
         (bpe_metadata(pre="of tomorrow"), [PRE], "bpe"),
@@ -96,7 +96,7 @@ def test_what_is_missing_is_said_with_its_reason(metadata, expected, kind) -> No
         (bpe_metadata(merges=None), ReasonCode.TOKENIZER_MERGES_MISSING),
         (spm_metadata(scores=None), ReasonCode.TOKENIZER_FALLBACK_TOKENTABLE_ONLY),
         (bpe_metadata(pre="new"), ReasonCode.TOKENIZER_PRETOKENIZER_UNKNOWN),
-        (spm_metadata(model="bert"), ReasonCode.TOKENIZER_UNSUPPORTED),
+        (spm_metadata(model="plamo2"), ReasonCode.TOKENIZER_UNSUPPORTED),
     ],
 )
 def test_strict_mode_raises_instead_of_falling_back(metadata, expected) -> None:

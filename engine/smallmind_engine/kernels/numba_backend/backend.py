@@ -66,6 +66,10 @@ class NumbaBackend:
         if not step_is_kept(self._tier):
             import numba  # noqa: F401 - tells now whether there is one, and whether it works
 
+    def runs(self, spec: TransformerSpec) -> bool:
+        """Decoders only; there are no kernels for attention in both directions."""
+        return spec.causal
+
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
         """Memory that ``prepare`` would take for good; vectors are left out, being thousandths."""
         self._check_mode(mode)

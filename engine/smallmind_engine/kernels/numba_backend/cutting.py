@@ -26,7 +26,7 @@ class StepPart:
         ids: shape (T,).
         cache: of the sequence.
         length: tokens before these.
-        wanted: how many of the last tokens' logits are wanted.
+        wanted: how many of the last tokens' logits (or hidden states) are wanted.
     """
 
     ids: IntArray
@@ -54,12 +54,23 @@ def cut_into_steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, StepPart
                 LogitsWanted.LAST: int(end == count),
                 LogitsWanted.BEST: int(end == count),
                 LogitsWanted.ALL: end - begin,
+                LogitsWanted.HIDDEN: end - begin,
             }[chunk.logits]
             step.append((index, StepPart(ids[begin:end], cache, cache.length + begin, wanted)))
             room -= end - begin
             begin = end
     if step:
         yield step
+
+
+def steps_by_output(
+    chunks: Sequence[Chunk],
+) -> Iterator[tuple[bool, list[tuple[int, StepPart]]]]:
+    """The same, with whether hidden states are wanted: a step makes those or logits."""
+    for hidden in (False, True):
+        places = [i for i, c in enumerate(chunks) if (c.logits is LogitsWanted.HIDDEN) == hidden]
+        for step in cut_into_steps([chunks[place] for place in places]):
+            yield hidden, [(places[index], part) for index, part in step]
 
 
 def _paged(cache: KVCache) -> PagedKVCache:
@@ -69,7 +80,7 @@ def _paged(cache: KVCache) -> PagedKVCache:
 
 
 def answer_of(chunk: Chunk, found: list[FloatArray]) -> Output:
-    """What a chunk gets, made of its rows of logits from all steps."""
+    """What a chunk gets, made of its rows of logits (or hidden states) from all steps."""
     if chunk.logits is LogitsWanted.NONE:
         return None
     if chunk.logits is LogitsWanted.BEST:

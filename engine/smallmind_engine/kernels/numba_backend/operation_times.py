@@ -134,9 +134,9 @@ class OperationTimer:
             sizes[Size.TIMED] = 0
         end = time.perf_counter_ns()
         layers = range(int(sizes[Size.LAYER_BEGIN]), int(sizes[Size.LAYER_END]))
-        is_last = layers.stop == sizes[Size.LAYERS]
+        projects = layers.stop == sizes[Size.LAYERS] and sizes[Size.OUTPUT] >= 0
         work = StepWork(
-            layers, spans, int(sizes[Size.WANTED]) if is_last else 0, bool(sizes[Size.BEST_ONLY])
+            layers, spans, int(sizes[Size.WANTED]) if projects else 0, bool(sizes[Size.BEST_ONLY])
         )
         last = len(layers) * len(Operation) + (work.n_wanted > 0)
         per_tick = self._rate.seconds_per_tick((int(times[0]), begin), (int(times[last]), end))

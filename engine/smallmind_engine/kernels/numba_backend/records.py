@@ -118,7 +118,7 @@ class Size(IntEnum):
     ITEM_BYTES = 21  # of a stored key or value
     QUERY_ROWS = 22  # that one attention job has
     TIMED = 23  # 1: thread 0 writes down when each operation ended
-    OUTPUT = 24  # matrix of the output projection
+    OUTPUT = 24  # matrix of the output projection; -1 for a step without one
     OUTPUT_NORM = 25  # vector
     OUTPUT_NORM_BIAS = 26
     BEST_ONLY = 28  # 1: only the best entry of each row of logits is wanted

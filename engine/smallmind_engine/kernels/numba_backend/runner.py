@@ -36,6 +36,7 @@ from smallmind_engine.kernels.numba_backend.cutting import (
     StepPart,
     answer_of,
     cut_into_steps,
+    steps_by_output,
 )
 from smallmind_engine.kernels.numba_backend.finite_search import find_non_finite
 from smallmind_engine.kernels.numba_backend.operation_costs import step_costs
@@ -210,12 +211,12 @@ class NumbaRunner:
             found = self._find_best(chunks, limit, timer)
             if found is not None:
                 return found
-            for step in cut_into_steps(chunks):
-                logits = self._run([part for _, part in step], limit, timer=timer)
+            for hidden, step in steps_by_output(chunks):
+                rows = self._run([part for _, part in step], limit, timer=timer, hidden=hidden)
                 begin = 0
                 for index, part in step:
                     if part.wanted:
-                        pieces[index].append(logits[begin : begin + part.wanted])
+                        pieces[index].append(rows[begin : begin + part.wanted])
                     begin += part.wanted
             for chunk in chunks:
                 chunk.cache.length += len(chunk.token_ids)
@@ -223,8 +224,8 @@ class NumbaRunner:
 
     def find_non_finite(self, token_ids: IntArray) -> str:
         """Where NaN or infinity first appears; see ``ModelRunner.find_non_finite``."""
-        cache = self.new_cache(len(token_ids))
         with self._own_turn(NO_LIMIT):
+            cache = self.new_cache(len(token_ids))
             return find_non_finite(token_ids, cache, self._source, self._run)
 
     def close(self) -> None:
@@ -267,12 +268,14 @@ class NumbaRunner:
         limit: WorkLimit,
         search: SearchBuffers | None = None,
         timer: OperationTimer | None = None,
+        *,
         watch: FiniteWatch | None = None,
+        hidden: bool = False,
     ) -> FloatArray:
-        model = self._model
+        """The wanted rows of logits, or of the hidden states that they would be made of."""
+        model, spec, sizes = self._model, self._spec, self._sizes
         if model is None:
             raise RuntimeError
-        spec, sizes = self._spec, self._sizes
         n_tokens = sum(len(part.ids) for part in parts)
         buffers = self._buffers_for(n_tokens)
         n_wanted = self._fill(parts, buffers)
@@ -284,8 +287,10 @@ class NumbaRunner:
         sizes[Size.QUERY_ROWS] = self._query_rows(parts)
         turns = self._turns.up_to(max(part.length + len(part.ids) for part in parts))
         sizes[Size.BEST_ONLY] = search is not None
+        # Without an output matrix a step ends behind the last norm. As an index, -1 is the same.
+        sizes[Size.OUTPUT] = -1 if hidden else len(model.plans) - 1
         columns = round_up(spec.vocab_size)
-        logits = np.empty((n_wanted if search is None else 0, columns), np.float32)
+        logits = np.empty((0 if hidden or search is not None else n_wanted, columns), np.float32)
         table = self._table_of(buffers, model)
         table.put("turns", turns)
         table.put("logits", logits)
@@ -307,8 +312,10 @@ class NumbaRunner:
                     buffers.times,
                     spans,
                 )
-            if watch is not None:  # what a layer adds to the stream, which the next one does
+            if watch is not None:  # what the layer gives; the next one adds it to the stream
                 watch.see_layer(begin, buffers.block_out[:n_tokens, : spec.width])
+        if hidden:  # each private copy of the stream has all rows, the shared one too
+            return buffers.normed[0, :n_wanted, : spec.width].copy()
         return logits[:, : spec.vocab_size]
 
     def _table_of(self, buffers: StepBuffers, model: PackedModel) -> StepTable:

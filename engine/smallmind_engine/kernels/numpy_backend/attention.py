@@ -1,4 +1,4 @@
-"""Causal attention over a KV cache, tile by tile, so that scores stay small for long prompts."""
+"""Attention over a sequence, tile by tile, so that scores stay small for long prompts."""
 
 # T new tokens, S cached and new, K kv-heads, G query heads a kv-head, D key size, E value size
 
@@ -24,8 +24,10 @@ def attend(
     cap: float | None,
     out: FloatArray,
     workspace: Workspace,
+    *,
+    causal: bool = True,
 ) -> FloatArray:
-    """Weigh values by the softmax of query-key products, causally.
+    """Weigh values by the softmax of query-key products.
 
     Args:
         queries: shape (T, K, G, D), float32, already scaled.
@@ -36,6 +38,7 @@ def attend(
         cap: soft cap of the scores; None for none.
         out: shape (T, K, G, E), float32; receives the result.
         workspace: lends the memory for scores.
+        causal: whether a query sees only positions up to its own.
 
     Returns:
         ``out``.
@@ -48,13 +51,13 @@ def attend(
         end = min(begin + QUERY_TILE, n_tokens)
         tile = end - begin
         low = 0 if window is None else max(0, start + begin - window + 1)
-        high = start + end
+        high = start + (end if causal else n_tokens)
         rows = queries[begin:end].transpose(1, 2, 0, 3).reshape(n_kv, group * tile, -1)
         scores = workspace.floats("scores", (n_kv, group * tile, high - low))
         np.matmul(rows, keys[:, low:high].transpose(0, 2, 1), out=scores)
         if cap is not None:
             softcap(scores, cap)
-        if tile > 1:
+        if causal and tile > 1:
             by_row = scores.reshape(n_kv, group, tile, high - low)
             _mask(by_row, start + begin - low, window)
         np.subtract(scores, scores.max(axis=-1, keepdims=True), out=scores)

@@ -20,7 +20,7 @@ from smallmind_engine.kernels.numpy_backend.model_weights import (
     layer_bytes,
     resident_bytes,
 )
-from smallmind_engine.kernels.numpy_backend.transformer import PREFILL_CHUNK, NumpyRunner
+from smallmind_engine.kernels.numpy_backend.transformer import NumpyRunner, step_tokens
 from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 
 _FLOAT_BYTES: Final = 4
@@ -33,6 +33,11 @@ class NumpyBackend:
     modes: Final = (WeightsMode.RESIDENT, WeightsMode.PER_LAYER)
     kv_types: Final = (KVType.F32,)
     kernels_bytes: Final = 0
+
+    def runs(self, spec: TransformerSpec) -> bool:
+        """Everything runs here."""
+        del spec
+        return True
 
     def weight_bytes(self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode) -> int:
         """Memory that ``prepare`` would take for good."""
@@ -47,7 +52,7 @@ class NumpyBackend:
 
     def scratch_bytes(self, spec: TransformerSpec, request: ScratchRequest) -> int:
         """Memory that a step takes at most for what it computes in between."""
-        return scratch_bytes(spec, request, PREFILL_CHUNK)
+        return scratch_bytes(spec, request, step_tokens(spec))
 
     def largest_tensor(
         self, spec: TransformerSpec, source: WeightSource, mode: WeightsMode

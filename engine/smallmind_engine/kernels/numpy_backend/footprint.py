@@ -9,7 +9,7 @@ from typing import Final
 from smallmind_engine.kernels.backend import ScratchRequest, WeightsMode
 from smallmind_engine.kernels.numpy_backend.attention import QUERY_TILE
 from smallmind_engine.kernels.numpy_backend.model_weights import ROWS_AT_ONCE
-from smallmind_engine.kernels.numpy_backend.ops import ROWS_IN_CACHE
+from smallmind_engine.kernels.numpy_backend.ops import SCRATCH_ROWS
 from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 from smallmind_engine.kernels.tensors import EMBEDDING, OUTPUT
 
@@ -31,7 +31,7 @@ def scratch_bytes(spec: TransformerSpec, request: ScratchRequest, tokens: int) -
         for layer in spec.layers
     )  # fmt: skip
     attention = spec.n_heads * tile * (positions + spec.value_dim)
-    logits = request.sequences * spec.vocab_size
+    logits = request.sequences * spec.vocab_size if spec.causal else 0
     slab = 0
     if request.mode is WeightsMode.PER_LAYER:
         slab = min(ROWS_AT_ONCE, spec.vocab_size) * spec.width
@@ -39,7 +39,7 @@ def scratch_bytes(spec: TransformerSpec, request: ScratchRequest, tokens: int) -
     tables = {layer.rope for layer in spec.layers if layer.rope is not None}
     turns = sum(2 * rows * len(table.inverse_frequencies) for table in tables)
     return _FLOAT_BYTES * (
-        tokens * by_token + ROWS_IN_CACHE * spec.ffn_width + attention + logits + slab + turns
+        tokens * by_token + SCRATCH_ROWS * spec.ffn_width + attention + logits + slab + turns
     )
 
 

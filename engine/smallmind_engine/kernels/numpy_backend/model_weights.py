@@ -17,10 +17,13 @@ from smallmind_engine.kernels.numpy_backend.weights import LayerWeights, load_la
 from smallmind_engine.kernels.spec import FloatArray, IntArray, TransformerSpec, WeightSource
 from smallmind_engine.kernels.tensors import (
     EMBEDDING,
+    EMBEDDING_NORM,
+    EMBEDDING_NORM_BIAS,
     OUTPUT,
     OUTPUT_NORM,
     OUTPUT_NORM_BIAS,
     POSITIONS,
+    TOKEN_TYPES,
     require,
 )
 
@@ -55,12 +58,13 @@ class ModelWeights:
         self._output_name = OUTPUT if source.has(OUTPUT) else EMBEDDING
         for name in {EMBEDDING, self._output_name}:
             require(source, name, (spec.vocab_size, spec.width))
-        require(source, OUTPUT_NORM, (spec.width,))
-        self.output_norm = source.floats(OUTPUT_NORM)
-        self.output_norm_bias: FloatArray | None = None
-        if source.has(OUTPUT_NORM_BIAS):
-            require(source, OUTPUT_NORM_BIAS, (spec.width,))
-            self.output_norm_bias = source.floats(OUTPUT_NORM_BIAS)
+        if not spec.norm_after:  # behind the last block there is one already
+            require(source, OUTPUT_NORM, (spec.width,))
+        self.output_norm = self._vector(OUTPUT_NORM)
+        self.output_norm_bias = self._vector(OUTPUT_NORM_BIAS)
+        self.embedding_norm = self._vector(EMBEDDING_NORM)
+        self.embedding_norm_bias = self._vector(EMBEDDING_NORM_BIAS)
+        self.token_type = _first_token_type(spec, source)
         self.positions: FloatArray | None = None
         if spec.learned_positions:
             require(source, POSITIONS, (spec.context_length, spec.width))
@@ -77,6 +81,12 @@ class ModelWeights:
                 raise
         else:
             self._idle.append(load_layer(spec, source, 0, limit=limit))
+
+    def _vector(self, name: str) -> FloatArray | None:
+        if not self._source.has(name):
+            return None
+        require(self._source, name, (self._spec.width,))
+        return self._source.floats(name)
 
     def _load(self, limit: WorkLimit, on_progress: Progress | None) -> None:
         spec = self._spec
@@ -107,7 +117,15 @@ class ModelWeights:
         """Memory of the dequantised weights."""
         ends = sum(
             part.nbytes
-            for part in (self.output_norm, self.output_norm_bias, self.positions, self._output)
+            for part in (
+                self.output_norm,
+                self.output_norm_bias,
+                self.embedding_norm,
+                self.embedding_norm_bias,
+                self.token_type,
+                self.positions,
+                self._output,
+            )
             if part is not None
         )
         return ends + sum(layer.nbytes for layer in (*self._layers, *self._idle))
@@ -153,6 +171,15 @@ class ModelWeights:
         self._layers.clear()
         self._idle.clear()
         self._output = None
+
+
+def _first_token_type(spec: TransformerSpec, source: WeightSource) -> FloatArray | None:
+    """What is added to all embeddings of a text that stands alone; a second text has another."""
+    if not source.has(TOKEN_TYPES):
+        return None
+    require(source, TOKEN_TYPES, (source.shape(TOKEN_TYPES)[0], spec.width))
+    first: FloatArray = source.floats(TOKEN_TYPES, rows=slice(0, 1))[0]
+    return first
 
 
 def _drop_all(layers: list[LayerWeights]) -> None:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -14,8 +15,16 @@ from smallmind_engine.kernels.spec import Activation, FloatArray
 ROWS_IN_CACHE: Final = 64
 """Element-wise work goes in slices of so many rows, so that they stay in the L2 cache."""
 
+SCRATCH_ROWS: Final = 3 * ROWS_IN_CACHE
+"""Rows that an activation needs for its own use."""
+
 _GELU_LINEAR: Final = np.float32(math.sqrt(2.0 / math.pi))
 _GELU_CUBIC: Final = np.float32(0.044715)
+_TAIL_PLACE: Final = np.float32(0.3275911 / math.sqrt(2.0))
+_TAIL_POLYNOMIAL: Final = tuple(
+    np.float32(0.5 * coefficient)
+    for coefficient in (1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592)
+)
 
 
 def rms_norm(x: FloatArray, weight: FloatArray, eps: float, out: FloatArray) -> FloatArray:
@@ -80,32 +89,70 @@ def activate(kind: Activation, x: FloatArray, scratch: FloatArray) -> FloatArray
     Args:
         kind: which one.
         x: shape (T, F), float32, contiguous along F.
-        scratch: at least as many rows as a slice has, F columns; overwritten.
+        scratch: ``SCRATCH_ROWS`` rows, F columns; overwritten.
 
     Returns:
         ``x``.
-
-    Source: SiLU and the tanh form of GELU: Hendrycks & Gimpel 2016 (arXiv:1606.08415).
     """
+    apply = _ACTIVATIONS[kind]
     for start in range(0, x.shape[0], ROWS_IN_CACHE):
-        rows = x[start : start + ROWS_IN_CACHE]
-        temporary = scratch[: rows.shape[0]]
-        if kind is Activation.SILU:
-            np.negative(rows, out=temporary)
-            np.exp(temporary, out=temporary)
-            np.add(temporary, np.float32(1.0), out=temporary)
-            np.divide(rows, temporary, out=rows)
-        else:
-            np.multiply(rows, rows, out=temporary)
-            np.multiply(temporary, _GELU_CUBIC, out=temporary)
-            np.add(temporary, np.float32(1.0), out=temporary)
-            np.multiply(temporary, rows, out=temporary)
-            np.multiply(temporary, _GELU_LINEAR, out=temporary)
-            np.tanh(temporary, out=temporary)
-            np.add(temporary, np.float32(1.0), out=temporary)
-            np.multiply(rows, temporary, out=rows)
-            np.multiply(rows, np.float32(0.5), out=rows)
+        apply(x[start : start + ROWS_IN_CACHE], scratch)
     return x
+
+
+def _silu(rows: FloatArray, scratch: FloatArray) -> None:
+    """Source: Hendrycks & Gimpel 2016, section 2 (arXiv:1606.08415)."""
+    temporary = scratch[: rows.shape[0]]
+    np.negative(rows, out=temporary)
+    np.exp(temporary, out=temporary)
+    np.add(temporary, np.float32(1.0), out=temporary)
+    np.divide(rows, temporary, out=rows)
+
+
+def _gelu_tanh(rows: FloatArray, scratch: FloatArray) -> None:
+    """The tanh form. Source: as of ``_silu``."""
+    temporary = scratch[: rows.shape[0]]
+    np.multiply(rows, rows, out=temporary)
+    np.multiply(temporary, _GELU_CUBIC, out=temporary)
+    np.add(temporary, np.float32(1.0), out=temporary)
+    np.multiply(temporary, rows, out=temporary)
+    np.multiply(temporary, _GELU_LINEAR, out=temporary)
+    np.tanh(temporary, out=temporary)
+    np.add(temporary, np.float32(1.0), out=temporary)
+    np.multiply(rows, temporary, out=rows)
+    np.multiply(rows, np.float32(0.5), out=rows)
+
+
+def _gelu_erf(rows: FloatArray, scratch: FloatArray) -> None:
+    """``x`` times the normal distribution's share below it, which is ``max(x, 0) - |x| tail``.
+
+    The tail beyond ``|x|`` is ``exp(-x**2 / 2)`` times a polynomial in ``1 / (1 + c |x|)``, within
+    1e-7 of the truth. Source: Abramowitz & Stegun 1964, 7.1.26.
+    """
+    count = rows.shape[0]
+    size, place, tail = (scratch[n * ROWS_IN_CACHE :][:count] for n in range(3))
+    np.abs(rows, out=size)
+    np.multiply(size, _TAIL_PLACE, out=place)
+    np.add(place, np.float32(1.0), out=place)
+    np.reciprocal(place, out=place)
+    np.multiply(place, _TAIL_POLYNOMIAL[0], out=tail)
+    for coefficient in _TAIL_POLYNOMIAL[1:]:
+        np.add(tail, coefficient, out=tail)
+        np.multiply(tail, place, out=tail)
+    np.multiply(size, size, out=place)
+    np.multiply(place, np.float32(-0.5), out=place)
+    np.exp(place, out=place)
+    np.multiply(tail, place, out=tail)
+    np.multiply(tail, size, out=tail)
+    np.maximum(rows, np.float32(0.0), out=rows)
+    np.subtract(rows, tail, out=rows)
+
+
+_ACTIVATIONS: Final[Mapping[Activation, Callable[[FloatArray, FloatArray], None]]] = {
+    Activation.SILU: _silu,
+    Activation.GELU_TANH: _gelu_tanh,
+    Activation.GELU_ERF: _gelu_erf,
+}
 
 
 def softcap(x: FloatArray, cap: float) -> FloatArray:

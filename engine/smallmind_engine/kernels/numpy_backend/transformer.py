@@ -1,4 +1,4 @@
-"""One step of a decoder-only transformer over chunks of several sequences."""
+"""One step of a transformer over chunks of several sequences."""
 
 # T new tokens of all chunks, C width, H query heads, K kv-heads, G = H/K,
 # D key size, E value size, F inner width, V vocabulary
@@ -18,7 +18,6 @@ from smallmind_engine.kernels.backend import (
     OnOperations,
     Output,
     WeightsMode,
-    best_of,
 )
 from smallmind_engine.kernels.finite_watch import FiniteWatch
 from smallmind_engine.kernels.numpy_backend.attention import attend
@@ -26,12 +25,14 @@ from smallmind_engine.kernels.numpy_backend.block_times import BlockTimes
 from smallmind_engine.kernels.numpy_backend.model_weights import ModelWeights
 from smallmind_engine.kernels.numpy_backend.ops import (
     ROWS_IN_CACHE,
+    SCRATCH_ROWS,
     activate,
     layer_norm,
     rms_norm,
     rotate,
     softcap,
 )
+from smallmind_engine.kernels.numpy_backend.outputs import check_encodes, logit_rows, outputs_of
 from smallmind_engine.kernels.numpy_backend.weights import LayerWeights
 from smallmind_engine.kernels.numpy_backend.workspace import Workspace, WorkspacePool
 from smallmind_engine.kernels.rotation import RotationTable
@@ -39,6 +40,11 @@ from smallmind_engine.kernels.spec import FloatArray, IntArray, NormKind, Transf
 
 PREFILL_CHUNK: Final = 512
 CLOSE_TIMEOUT_S: Final = 5.0
+
+
+def step_tokens(spec: TransformerSpec) -> int:
+    """Tokens that a step takes at most for good speed; an encoder reads a whole text at once."""
+    return PREFILL_CHUNK if spec.causal else max(PREFILL_CHUNK, spec.context_length)
 
 
 class NumpyRunner:
@@ -50,13 +56,13 @@ class NumpyRunner:
     """
 
     backend: Final = "numpy"
-    prefill_chunk: Final = PREFILL_CHUNK
     batch_invariant: Final = False
     kv_type: Final = KVType.F32
 
     def __init__(self, spec: TransformerSpec, weights: ModelWeights) -> None:
         self._spec = spec
         self._weights = weights
+        self.prefill_chunk: Final = step_tokens(spec)
         self._pool = WorkspacePool()
         tables = {layer.rope for layer in spec.layers if layer.rope is not None}
         self._rotations = {table: RotationTable(table) for table in tables}
@@ -84,7 +90,8 @@ class NumpyRunner:
     def new_cache(self, capacity: int) -> DenseKVCache:
         """An empty KV cache with room for ``capacity`` tokens."""
         spec = self._spec
-        return DenseKVCache(spec.n_layers, spec.n_kv_heads, spec.head_dim, spec.value_dim, capacity)
+        n_layers = spec.n_layers if spec.causal else 0  # an encoder only counts its tokens
+        return DenseKVCache(n_layers, spec.n_kv_heads, spec.head_dim, spec.value_dim, capacity)
 
     def close(self) -> None:
         """Let go of the weights, once no step is under way any more."""
@@ -100,6 +107,8 @@ class NumpyRunner:
         """Run one step; see ``ModelRunner.forward``."""
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
+            if not self._spec.causal:
+                check_encodes(chunk)
         # exp overflows to infinity in SiLU, where 1/inf = 0 is the right limit.
         times = None if on_operations is None else BlockTimes(self._spec, chunks)
         with self._pool.lend() as workspace, np.errstate(over="ignore"):
@@ -132,11 +141,7 @@ class NumpyRunner:
             [chunk.cache.length + np.arange(len(chunk.token_ids)) for chunk in chunks]
         )
         x = workspace.floats("x", (len(ids), spec.width))
-        self._weights.embed(ids, x)
-        if spec.embedding_scale != 1.0:
-            np.multiply(x, np.float32(spec.embedding_scale), out=x)
-        if self._weights.positions is not None:
-            np.add(x, self._weights.positions[positions], out=x)
+        self._embed(ids, positions, x)
         if watch is not None:
             watch.see("embedding", x)
         rotations = {table: r.at(positions) for table, r in self._rotations.items()}
@@ -155,12 +160,25 @@ class NumpyRunner:
                 times.attention(index, layer)
                 self._feed_forward(layer, x, workspace)
                 times.feed_forward(index, layer)
-        logits = self._logits(chunks, x)
+        outputs = outputs_of(chunks, x, self._norm_last, self._project)
         if times is not None:
-            times.output(sum(_n_wanted(chunk) for chunk in chunks))
+            times.output(logit_rows(chunks))
         for chunk in chunks:
             chunk.cache.length += len(chunk.token_ids)
-        return logits
+        return outputs
+
+    def _embed(self, ids: IntArray, positions: IntArray, x: FloatArray) -> None:
+        """Put embeddings of tokens, types and positions into ``x``, shape (T, C)."""
+        weights = self._weights
+        weights.embed(ids, x)
+        if self._spec.embedding_scale != 1.0:
+            np.multiply(x, np.float32(self._spec.embedding_scale), out=x)
+        if weights.token_type is not None:
+            np.add(x, weights.token_type, out=x)
+        if weights.positions is not None:
+            np.add(x, weights.positions[positions], out=x)
+        if weights.embedding_norm is not None:
+            self._norm(x, weights.embedding_norm, weights.embedding_norm_bias, x)
 
     def _norm(
         self, x: FloatArray, weight: FloatArray, bias: FloatArray | None, out: FloatArray
@@ -182,14 +200,11 @@ class NumpyRunner:
         spec = self._spec
         n_tokens = len(x)
         n_queries, n_keys = spec.n_heads * spec.head_dim, spec.n_kv_heads * spec.head_dim
-        h = self._norm(
-            x,
-            layer.attention_norm,
-            layer.attention_norm_bias,
-            workspace.floats("h", x.shape),
-        )
+        norm, norm_bias = layer.attention_norm, layer.attention_norm_bias
+        h = workspace.floats("h", x.shape)
+        inputs = x if spec.norm_after else self._norm(x, norm, norm_bias, h)
         qkv = workspace.floats("qkv", (n_tokens, len(layer.qkv)))
-        np.matmul(h, layer.qkv.T, out=qkv)
+        np.matmul(inputs, layer.qkv.T, out=qkv)
         if layer.qkv_bias is not None:
             np.add(qkv, layer.qkv_bias, out=qkv)
         queries_keys = qkv[:, : n_queries + n_keys].reshape(n_tokens, -1, spec.head_dim)
@@ -214,6 +229,8 @@ class NumpyRunner:
             x, mixed, layer.attention_output, layer.attention_output_bias,
             layer.post_attention_norm, h,
         )  # fmt: skip
+        if spec.norm_after:
+            self._norm(x, norm, norm_bias, x)
 
     def _attend_chunk(
         self,
@@ -227,6 +244,20 @@ class NumpyRunner:
     ) -> None:
         """Store a chunk's keys and values, and let its queries look at all of the sequence."""
         spec = self._spec
+        grouped = (len(queries), spec.n_kv_heads, spec.n_heads // spec.n_kv_heads, -1)
+        if not spec.causal:
+            attend(
+                queries.reshape(grouped),
+                keys.transpose(1, 0, 2),
+                values.transpose(1, 0, 2),
+                0,
+                None,
+                spec.attention_softcap,
+                out.reshape(grouped),
+                workspace,
+                causal=False,
+            )
+            return
         cache = chunk.cache
         if not isinstance(cache, DenseKVCache):  # pragma: no cover - made by ``new_cache``
             raise TypeError(cache)
@@ -235,7 +266,6 @@ class NumpyRunner:
         cached_keys, cached_values = cache.keys[index], cache.values[index]
         cached_keys[:, start:end] = keys.transpose(1, 0, 2)
         cached_values[:, start:end] = values.transpose(1, 0, 2)
-        grouped = (len(queries), spec.n_kv_heads, spec.n_heads // spec.n_kv_heads, -1)
         attend(
             queries.reshape(grouped),
             cached_keys[:, :end],
@@ -250,12 +280,14 @@ class NumpyRunner:
     def _feed_forward(self, layer: LayerWeights, x: FloatArray, workspace: Workspace) -> None:
         """Add the feed-forward block's output to ``x``, shape (T, C)."""
         spec = self._spec
-        h = self._norm(x, layer.ffn_norm, layer.ffn_norm_bias, workspace.floats("h", x.shape))
+        norm, norm_bias = layer.ffn_norm, layer.ffn_norm_bias
+        h = workspace.floats("h", x.shape)
+        inputs = x if spec.norm_after else self._norm(x, norm, norm_bias, h)
         up = workspace.floats("up", (len(x), len(layer.up)))
-        np.matmul(h, layer.up.T, out=up)
+        np.matmul(inputs, layer.up.T, out=up)
         if layer.up_bias is not None:
             np.add(up, layer.up_bias, out=up)
-        scratch = workspace.floats("activation", (ROWS_IN_CACHE, spec.ffn_width))
+        scratch = workspace.floats("activation", (SCRATCH_ROWS, spec.ffn_width))
         inner = up
         if spec.gated:
             inner = workspace.floats("inner", (len(x), spec.ffn_width))
@@ -263,6 +295,8 @@ class NumpyRunner:
         else:
             activate(spec.activation, inner, scratch)
         self._add_projected(x, inner, layer.down, layer.down_bias, layer.post_ffn_norm, h)
+        if spec.norm_after:
+            self._norm(x, norm, norm_bias, x)
 
     def _add_projected(
         self,
@@ -281,46 +315,17 @@ class NumpyRunner:
             self._norm(scratch, post_norm, None, scratch)
         np.add(x, scratch, out=x)
 
-    def _logits(self, chunks: Sequence[Chunk], x: FloatArray) -> list[Output]:
-        rows: list[int] = []
-        counts: list[int] = []
-        begin = 0
-        for chunk in chunks:
-            end = begin + len(chunk.token_ids)
-            count = _n_wanted(chunk)
-            rows.extend(range(end - count, end))
-            counts.append(count)
-            begin = end
-        if not rows:
-            return [None] * len(chunks)
-        chosen = x[rows]
+    def _norm_last(self, rows: FloatArray) -> FloatArray:
+        """The norm behind the last layer, in place; models that norm behind blocks have none."""
         weights = self._weights
-        self._norm(chosen, weights.output_norm, weights.output_norm_bias, chosen)
-        logits = weights.project(chosen)
-        if self._spec.logit_softcap is not None:
-            softcap(logits, self._spec.logit_softcap)
-        answers: list[Output] = []
-        begin = 0
-        for chunk, count in zip(chunks, counts, strict=True):
-            part = logits[begin : begin + count]
-            begin += count
-            if chunk.logits is LogitsWanted.NONE:
-                answers.append(None)
-            elif chunk.logits is LogitsWanted.BEST:
-                answers.append(best_of(part[0]))
-            else:
-                answers.append(part[0] if chunk.logits is LogitsWanted.LAST else part)
-        return answers
+        if weights.output_norm is None:
+            return rows
+        return self._norm(rows, weights.output_norm, weights.output_norm_bias, rows)
 
-
-def _n_wanted(chunk: Chunk) -> int:
-    """Rows of logits that a chunk asks for."""
-    return {
-        LogitsWanted.NONE: 0,
-        LogitsWanted.LAST: 1,
-        LogitsWanted.BEST: 1,
-        LogitsWanted.ALL: len(chunk.token_ids),
-    }[chunk.logits]
+    def _project(self, rows: FloatArray) -> FloatArray:
+        logits = self._weights.project(rows)
+        cap = self._spec.logit_softcap
+        return logits if cap is None else softcap(logits, cap)
 
 
 def activate_gated(

@@ -24,6 +24,8 @@ class LayerWeights:
     """One layer. Optional parts are None when the file does not have them.
 
     Attributes:
+        attention_norm: before the attention block, or behind it, as the spec says;
+            ``ffn_norm`` likewise.
         qkv: shape (H*D + K*D + K*E, C).
         attention_output: shape (C, H*E).
         up: shape (2F, C), gate first, or (F, C) for blocks without a gate.
@@ -118,9 +120,12 @@ def load_layer(
         if source.has(at + "ffn_gate.weight")
         else (("ffn_up", 2 * f if spec.gated else f),)
     )
+    attention_norm, ffn_norm = (
+        ("attn_output_norm", "layer_output_norm") if spec.norm_after else ("attn_norm", "ffn_norm")
+    )
     layer = LayerWeights(
-        attention_norm=needed_vector("attn_norm.weight", c),
-        attention_norm_bias=vector("attn_norm.bias", c),
+        attention_norm=needed_vector(f"{attention_norm}.weight", c),
+        attention_norm_bias=vector(f"{attention_norm}.bias", c),
         qkv=matrix(_weights(qkv_parts), c, into.qkv if into else None),
         qkv_bias=_joined_bias(source, at, qkv_parts),
         query_norm=vector("attn_q_norm.weight", spec.head_dim),
@@ -130,8 +135,8 @@ def load_layer(
         ),
         attention_output_bias=vector("attn_output.bias", c),
         post_attention_norm=vector("post_attention_norm.weight", c),
-        ffn_norm=needed_vector("ffn_norm.weight", c),
-        ffn_norm_bias=vector("ffn_norm.bias", c),
+        ffn_norm=needed_vector(f"{ffn_norm}.weight", c),
+        ffn_norm_bias=vector(f"{ffn_norm}.bias", c),
         up=matrix(_weights(up_parts), c, into.up if into else None),
         up_bias=_joined_bias(source, at, up_parts),
         down=matrix((("ffn_down.weight", c),), f, into.down if into else None),

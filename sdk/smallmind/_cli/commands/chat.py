@@ -12,7 +12,6 @@ from typing import Annotated
 import typer
 
 from smallmind._chat import ChatClient
-from smallmind._chat_choice import TemplateOrigin
 from smallmind._chat_history import FullHistory, HistoryPolicy, SlidingHistory
 from smallmind._chat_options import ChatOptions
 from smallmind._cli.conversation import Conversation, Desk
@@ -32,7 +31,7 @@ from smallmind._cli.parameters import (
     TopK,
     TopP,
 )
-from smallmind._cli.requests import load_with_bars
+from smallmind._cli.requests import load_with_bars, note_guess
 from smallmind._cli.screen import Screen
 from smallmind._engine import Engine
 from smallmind._stores import ChatStore, SQLiteChatStore
@@ -137,10 +136,6 @@ def _default_path() -> Path:
 
 
 def _greet(screen: Screen, client: ChatClient) -> None:
-    template = client.template
-    if template.origin is TemplateOrigin.FALLBACK:
-        screen.note(
-            f"the model has no chat template; {template.name} is used: {template.why}", "yellow"
-        )
+    note_guess(screen, client)
     if client.turns:
         screen.note(f"{client.session_id}: {client.turns} turns; new ones are kept as they come")

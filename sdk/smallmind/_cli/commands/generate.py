@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from smallmind._chat_result import ChatStream
 from smallmind._cli.exit_codes import ExitCode, exit_code_of
 from smallmind._cli.interrupts import interruptible
 from smallmind._cli.json_documents import emit, result_document
@@ -31,10 +32,15 @@ from smallmind._cli.parameters import (
     Weights,
 )
 from smallmind._cli.request_views import ledger_grid, logprob_grid, request_facts
-from smallmind._cli.requests import finished, load_with_bars
+from smallmind._cli.requests import finished, load_with_bars, note_guess
 from smallmind._cli.screen import Screen
 from smallmind._engine import Engine
-from smallmind_engine.runtime import EngineOptions, GenerationOptions, GenerationResult
+from smallmind_engine.runtime import (
+    EngineOptions,
+    GenerationOptions,
+    GenerationResult,
+    TokenStream,
+)
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -96,10 +102,14 @@ def generate(
             exporters=exporter or None,
             cancellation=token,
         ) as engine:
-            source = engine.chat(system) if chat or system is not None else engine
-            result = finished(
-                source.stream(text, options=options), None if as_json else screen.write
-            )
+            stream: TokenStream | ChatStream
+            if chat or system is not None:
+                client = engine.chat(system)
+                note_guess(screen, client)
+                stream = client.stream(text, options=options)
+            else:
+                stream = engine.stream(text, options=options)
+            result = finished(stream, None if as_json else screen.write)
             code = exit_code_of(result)
             if as_json:
                 emit(result_document(result))

@@ -11,16 +11,24 @@ from smallmind_engine.telemetry.reasons import ReasonCode
 
 
 class SingleUseGuard:
-    """Raises at once when a second user comes in while a first one is inside.
+    """Raises at once when a second user comes in while a first one is inside. Thread-safe.
 
     Args:
         name: of the guarded thing, for the error.
     """
 
+    __slots__ = ("_inside", "_name")
+
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
-        self._owner = ""
+        # Setting the only key if it is missing is one step, and tells who was there before.
+        self._inside: dict[None, list[threading.Thread]] = {}
+
+    @property
+    def is_here(self) -> bool:
+        """Whether the thread that asks is inside."""
+        inside = self._inside.get(None)
+        return inside is not None and inside[0] is threading.current_thread()
 
     def enter(self) -> None:
         """Come in.
@@ -28,21 +36,21 @@ class SingleUseGuard:
         Raises:
             ConcurrentSessionUseError: somebody is inside.
         """
-        if not self._lock.acquire(blocking=False):
-            here = threading.current_thread().name
+        mine = [threading.current_thread()]
+        inside = self._inside.setdefault(None, mine)
+        if inside is not mine:
+            owner, here = inside[0].name, mine[0].name
             raise ConcurrentSessionUseError(
                 ReasonCode.SESSION_CONCURRENT_USE,
-                f"{self._name} is in use by thread {self._owner!r}; thread {here!r} came in",
+                f"{self._name} is in use by thread {owner!r}; thread {here!r} came in",
                 hint="give each thread a session of its own, and finish a stream before the next",
-                owner=self._owner,
+                owner=owner,
                 intruder=here,
             )
-        self._owner = threading.current_thread().name
 
     def leave(self) -> None:
         """Go out."""
-        self._owner = ""
-        self._lock.release()
+        del self._inside[None]
 
     @contextmanager
     def __call__(self) -> Iterator[None]:

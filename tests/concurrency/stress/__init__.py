@@ -1,0 +1,1 @@
+"""A stress program: many callers of all kinds on one engine, and books that must balance."""
