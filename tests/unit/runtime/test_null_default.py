@@ -10,6 +10,7 @@ from engines import Recorder, tiny_engine
 from smallmind_engine.telemetry import (
     BatchStepped,
     EventBus,
+    RuntimeStalled,
     batch_events,
     bus,
     events,
@@ -92,7 +93,8 @@ def test_events_of_a_request_come_in_order_and_without_gaps(tmp_path: Path) -> N
     assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
     times = [event.time_ns for event in events]
     assert times == sorted(times)
-    names = [type(event).__name__ for event in events]
+    # The garbage collector of a test process may hold a token up at any time.
+    names = [type(event).__name__ for event in events if not isinstance(event, RuntimeStalled)]
     lifecycle = names[names.index("RequestQueued") :]
     assert lifecycle == [
         "RequestQueued",
