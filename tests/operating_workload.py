@@ -113,7 +113,9 @@ def running_service(folder: Path, shown: Shown) -> Iterator[Service]:
             return stack.enter_context(engine)
 
         yield Service(
-            busy=load("busy", Sink("broken", fails=True), queue, detail="kernel"),
+            busy=load(
+                "busy", Sink("broken", fails=True), queue, detail="kernel", quality_signals=True
+            ),
             narrow=load("narrow", max_concurrent_requests=1, max_queue_depth=0),
             strict=load("strict", max_memory_bytes=room, memory_budget_mode="strict"),
             lenient=load("lenient", max_memory_bytes=room, memory_budget_mode="best_effort"),

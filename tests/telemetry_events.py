@@ -45,10 +45,13 @@ from smallmind_engine.telemetry import (
     RetrievalEnded,
     RetrievalStarted,
     RuntimeLogEvent,
+    RuntimeStalled,
     Snapshot,
+    StallCause,
     StopReason,
     TokenGenerated,
     TokenizerDiagnosed,
+    TokenQuality,
 )
 
 MODEL = "tiny"
@@ -448,6 +451,38 @@ def batch_steps(header: Header, *, model: str = MODEL) -> Iterator[Event]:
         )
 
 
+def insights(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """Two late tokens, and how sure the model was of two."""
+    for cause, gc_s in (
+        (StallCause.GC, (0.0, 0.0, 0.1875)),
+        (StallCause.PAGE_FAULTS, (0.0, 0.0, 0.0)),
+    ):
+        yield RuntimeStalled(
+            *header(),
+            model=model,
+            index=37,
+            duration_s=0.21875,
+            typical_s=0.015625,
+            cause=cause,
+            gc_s=gc_s,
+            minor_faults=12,
+            major_faults=3,
+            involuntary_switches=1,
+        )
+    for index, rank in enumerate((1, 3)):
+        yield TokenQuality(
+            *header(),
+            model=model,
+            index=index,
+            entropy=1.5,
+            logprob=-0.75,
+            rank=rank,
+            margin=0.25,
+            removed_mass=0.0625,
+            repetition=0.0,
+        )
+
+
 def every_kind(header: Header) -> Iterator[Event]:
     """At least one event of each kind, as of one process from load to end."""
     yield from model_load(header, issues=(DegradeReason.TOKENIZER_MERGES_MISSING,))
@@ -460,3 +495,4 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from embedding(header)
     yield from embedding(header, status=RequestStatus.CANCELLED)
     yield from batch_steps(header)
+    yield from insights(header)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from boards.engine import KERNELS, MEMORY, SCHEDULER, TELEMETRY
+from boards.insight import INSIGHT
 from boards.panels import Board
 from boards.requests import LATENCY, OVERVIEW, TOKENS
 
@@ -16,4 +17,5 @@ BOARDS: Final[tuple[Board, ...]] = (
     SCHEDULER,
     TELEMETRY,
     KERNELS,
+    INSIGHT,
 )

@@ -40,6 +40,7 @@ _SECTIONS = (
         ("model_", "kernel_compilations", "kernel_preparation", "tokenizer_", "memory_"),
     ),
     ("Operations of the model", ("kernel_", "machine_")),
+    ("Late tokens and quality", ("stall", "token_", "non_finite")),
     ("Retrieval", ("retrieval",)),
     ("The service and its telemetry", ("degraded", "log_", "telemetry_")),
 )
@@ -47,6 +48,10 @@ _SECTIONS = (
 _STABILITY = {Stability.DEVELOPMENT: "in development", Stability.DEPRECATED: "deprecated"}
 
 _NOTES = {
+    "Late tokens and quality": """\
+[What only this runtime tells](../explanation/insight.md) explains them. Those of tokens need
+`quality_signals=True`, see [Watch the quality of tokens](../how-to/quality-signals.md).
+""",
     "Operations of the model": """\
 Only engines with `detail="kernel"` tell of these; see
 [Profile the kernels](../how-to/profile-kernels.md).

@@ -82,12 +82,13 @@ def render_log_lines_page() -> str:
     """The page of the keys of log lines."""
     keys = [f"| `{key.name}` | {key.meaning} |" for key in CANONICAL_KEYS]
     phases = "| `phase_<phase>_s` | seconds on each account of the time ledger |"
+    quality = "| `quality_<signal>` | means over the tokens, with `quality_signals` only |"
     ids = [f"| `{name}` | {meaning} |" for name, meaning in ID_KEYS]
     head = ("| key | value |", "|---|---|")
     return _page(
         "Log lines",
         _LOG_LINES.rstrip(),
-        "\n".join((*head, *keys, phases)),
+        "\n".join((*head, *keys, phases, quality)),
         "## Keys of every line",
         "\n".join((*head, *ids)),
     )

@@ -59,6 +59,8 @@ class EngineKwargs(TypedDict, total=False):
     max_kv_tokens: int | None
     capture_content: bool
     detail: Detail | str
+    quality_signals: bool
+    telemetry_budget: float | None
 
 
 def load(

@@ -79,6 +79,7 @@ def main() -> int:
             exporters=[exporter],
             name="smollm2",
             detail="kernel",
+            quality_signals=True,
             max_concurrent_requests=2,
             max_queue_depth=2,
         ) as engine,

@@ -14,6 +14,7 @@ SCRIPTS = (
     "bench_cancellation.py",
     "bench_overload.py",
     "bench_telemetry.py",
+    "bench_overhead.py",
     "bench_sampling.py",
     "bench_gguf.py",
     "bench_dequantize.py",

@@ -226,6 +226,18 @@ class ModelRunner(Protocol):
         """
         ...
 
+    def find_non_finite(self, token_ids: IntArray) -> str:
+        """Compute tokens from an empty cache, and look at what each layer makes of them.
+
+        Args:
+            token_ids: shape (T,), int64.
+
+        Returns:
+            Where NaN or infinity is first: ``embedding``, ``layer 7`` (from 0) or ``output``;
+            empty when all is finite.
+        """
+        ...
+
     def close(self) -> None:
         """Let go of the weights."""
         ...

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from smallmind_engine.kernels import OnOperations, OperationTime
-from smallmind_engine.runtime.observer import tell_operations
 from smallmind_engine.runtime.options import Detail
+from smallmind_engine.runtime.stalls import StallWatch
 from smallmind_engine.runtime.step_plan import Share
+from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
+from smallmind_engine.runtime.telling import tell_operations
 from smallmind_engine.telemetry import (
     BatchStepped,
     EventBus,
@@ -18,6 +20,7 @@ from smallmind_engine.telemetry import (
 )
 
 _STEPPED: Final = int(EventKind.BATCH_STEPPED)
+_STALL: Final = int(EventKind.RUNTIME_STALL)
 
 
 class BatchObserver:
@@ -28,14 +31,42 @@ class BatchObserver:
         model: name of the model.
         backend: name of the backend.
         detail: how much is told.
+        budget: may tell less.
+        watch: finds steps that are late.
     """
 
-    def __init__(self, bus: EventBus, model: str, backend: str, detail: Detail) -> None:
+    def __init__(
+        self,
+        bus: EventBus,
+        model: str,
+        backend: str,
+        detail: Detail,
+        budget: TelemetryBudget,
+        watch: StallWatch | None = None,
+    ) -> None:
         self._bus = bus
+        self._budget = budget
+        self._watch = watch or StallWatch()
         self._model = model
         self._backend = backend
         self._kernel_mask = int(EventKind.KERNEL_EXECUTED) if detail is Detail.KERNEL else 0
         self._correlation = new_correlation()
+
+    def begin(self) -> None:
+        """A step is about to run."""
+        self._budget.check()
+        if self._bus.wants & _STALL:
+            self._watch.begin()
+        elif self._watch.watching:
+            self._watch.stop()
+
+    def rest(self, *, idle: bool) -> None:
+        """Nothing can be computed now.
+
+        Args:
+            idle: there is no request either.
+        """
+        self._watch.rest(idle=idle)
 
     def stepped(
         self,
@@ -47,7 +78,13 @@ class BatchObserver:
         running: int,
     ) -> None:
         """A step ran. Hot: nothing happens here while nobody wants steps."""
-        if not self._bus.wants & _STEPPED:
+        if self._watch.watching:
+            sequences = 0 if prefill_tokens else len(shares)
+            stall = self._watch.end(int(seconds * 1e9), sequences)
+            if stall is not None:
+                for work, _ in shares:
+                    work.observer.stalled(len(work.completion.token_ids), stall)
+        if not self._bus.wants & _STEPPED or self._budget.sheds(_STEPPED):
             return
         before = [work.ledger.enter(Phase.TELEMETRY) for work, _ in shares]
         emitter = self._bus.emitter(self._correlation)
@@ -70,7 +107,7 @@ class BatchObserver:
         """What a step is to tell its operations to; None while nobody wants them."""
         if len(shares) == 1:
             return shares[0][0].observer.on_operations
-        if not self._bus.wants & self._kernel_mask:
+        if not self._bus.wants & self._kernel_mask or self._budget.sheds(self._kernel_mask):
             return None
 
         def tell(operations: Sequence[OperationTime]) -> None:

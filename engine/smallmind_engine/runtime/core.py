@@ -14,6 +14,7 @@ from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
 from smallmind_engine.runtime.scheduler import Scheduler
 from smallmind_engine.runtime.stats import EngineStats, stats_of
+from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
 from smallmind_engine.runtime.work_gate import WorkGate
 from smallmind_engine.telemetry import EventBus, ReasonCode
 from smallmind_engine.telemetry.errors import ClosedError, TokenizerError, UnsupportedModelError
@@ -55,7 +56,12 @@ class EngineCore:
             most_idle_blocks=kept // BLOCK_TOKENS,
             most_blocks=None if most is None else most // BLOCK_TOKENS,
         )
-        observer = BatchObserver(bus, model.name, model.runner.backend, options.detail)
+        self.telemetry_budget: Final = TelemetryBudget(
+            bus, options.detail, options.telemetry_budget
+        )
+        observer = BatchObserver(
+            bus, model.name, model.runner.backend, options.detail, self.telemetry_budget
+        )
         self.scheduler: Final = Scheduler(model.runner, self.kv_store, options, observer)
         self.gate: Final = WorkGate(options.max_concurrent_requests, options.max_queue_depth)
         self.closing = CancellationToken()
@@ -107,7 +113,7 @@ class EngineCore:
 
     def stats(self) -> EngineStats:
         """What the engine does now, and has done since it was loaded."""
-        return stats_of(self.scheduler, self.kv_store)
+        return stats_of(self.scheduler, self.kv_store, self.bus, self.telemetry_budget)
 
     def drain(self, timeout_s: float | None) -> bool:
         """Take no new requests, and wait for those there are; whether all ended in time."""

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from smallmind_engine.kernels import BestToken, LogitsWanted, Output
+from smallmind_engine.kernels import BestToken, FloatArray, LogitsWanted, Output
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime.ledger import TimeLedger
 from smallmind_engine.runtime.observer import RequestObserver
 from smallmind_engine.runtime.options import GenerationOptions
+from smallmind_engine.runtime.quality import QualityMeter
 from smallmind_engine.runtime.results import StreamChunk
 from smallmind_engine.sampling import Sampler, StopMatcher, TokenLogprob, token_logprob
-from smallmind_engine.telemetry import Phase, ReasonCode, StopReason
+from smallmind_engine.telemetry import Phase, ReasonCode, StopReason, now_ns
 from smallmind_engine.telemetry.errors import InferenceError
 from smallmind_engine.tokenizers import StreamingDetokenizer
 
@@ -72,6 +73,7 @@ class Completion:
 # Reading a member of an enum takes as long as calling a function; these are read for each token.
 _SAMPLING: Final = Phase.SAMPLE
 _DETOKENIZING: Final = Phase.DETOKENIZE
+_TELEMETRY: Final = Phase.TELEMETRY
 
 
 class TokenMaker:
@@ -84,6 +86,7 @@ class TokenMaker:
         ledger: of the request.
         observer: of the request.
         completion: receives what is produced.
+        quality: measures the tokens; None when nobody wants to know.
 
     Attributes:
         wanted: what to ask the model for.
@@ -96,6 +99,7 @@ class TokenMaker:
         "_ledger",
         "_observer",
         "_options",
+        "_quality",
         "_sampler",
         "seed",
         "wanted",
@@ -109,7 +113,9 @@ class TokenMaker:
         ledger: TimeLedger,
         observer: RequestObserver,
         completion: Completion,
+        quality: QualityMeter | None = None,
     ) -> None:
+        self._quality = quality
         self._end_ids = frozenset() if options.ignore_eos else model.tokenizer.eog_ids
         self._options = options
         self._sampler = Sampler(options.sampling, model.spec.vocab_size, history=prompt_ids)
@@ -117,7 +123,7 @@ class TokenMaker:
         # A greedy choice needs no row of logits, which spares a backend part of the work.
         self.wanted = (
             LogitsWanted.BEST
-            if self._sampler.takes_best and options.logprobs is None
+            if self._sampler.takes_best and options.logprobs is None and quality is None
             else LogitsWanted.LAST
         )
         self._ledger = ledger
@@ -153,10 +159,19 @@ class TokenMaker:
         if self._options.logprobs is not None and not isinstance(answer, BestToken):
             logprob = token_logprob(answer, token_id, self._options.logprobs)
             completion.logprobs.append(logprob)
+        if self._quality is not None and not isinstance(answer, BestToken):
+            self._measure(self._quality, index, answer, token_id)
         self._ledger.enter(_DETOKENIZING)
         text = completion.push(token_id)
         self._observer.token(index, token_id)
         return StreamChunk(text, token_id, index, logprob)
+
+    def _measure(self, meter: QualityMeter, index: int, logits: FloatArray, token_id: int) -> None:
+        self._ledger.enter(_TELEMETRY)
+        begin_ns = self._ledger.mark_ns
+        found, repetition = meter.measure(logits, token_id, self._sampler)
+        self._observer.spent(now_ns() - begin_ns)
+        self._observer.quality(index, found, repetition)
 
     def verdict(self) -> StopReason | None:
         """Whether the token just made is the last."""

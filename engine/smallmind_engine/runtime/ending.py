@@ -39,7 +39,14 @@ def end(work: RequestWork, reason: StopReason, failure: BaseException | None) ->
         work.result = _result(work, reason)
         if isinstance(work.failure, SmallMindError):
             work.failure.details["result"] = work.result
-        work.observer.stopped(work.result, work.failure, kv_bytes, kv_tokens)
+        work.observer.stopped(
+            work.result,
+            work.failure,
+            kv_bytes,
+            kv_tokens,
+            quality=work.quality,
+            non_finite_at=work.non_finite_at,
+        )
     except BaseException as error:  # noqa: BLE001 - a fault of ours; the reader is told of it
         work.failure = work.failure or error
     _let_go(work)

@@ -81,6 +81,7 @@ class GenerationRun:
             streaming=request.streaming,
             capture_content=core.options.capture_content,
             detail=core.options.detail,
+            budget=core.telemetry_budget,
         )
         # The run's own token lets the engine's close() and a stream's close() stop it too.
         others = () if options.cancellation is None else (options.cancellation,)
@@ -93,6 +94,7 @@ class GenerationRun:
             observer,
             token,
             Outlet(_limit(request), on_ready),
+            quality_signals=core.options.quality_signals,
         )
         self._begun = False
         self._refusal: BaseException | None = None

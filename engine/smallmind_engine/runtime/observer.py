@@ -10,6 +10,15 @@ from smallmind_engine.runtime.ledger import TimeLedger
 from smallmind_engine.runtime.options import Detail, GenerationOptions
 from smallmind_engine.runtime.recording import recorded_request
 from smallmind_engine.runtime.results import GenerationResult
+from smallmind_engine.runtime.stalls import Stall
+from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
+from smallmind_engine.runtime.telling import (
+    tell_non_finite,
+    tell_operations,
+    tell_quality,
+    tell_stall,
+)
+from smallmind_engine.sampling import Confidence
 from smallmind_engine.telemetry import (
     BackpressureApplied,
     Degraded,
@@ -19,7 +28,6 @@ from smallmind_engine.telemetry import (
     FirstToken,
     InferenceStarted,
     InferenceStopped,
-    KernelExecuted,
     LogLevel,
     Phase,
     PrefillEnded,
@@ -35,7 +43,9 @@ from smallmind_engine.telemetry import (
 
 _TOKEN = int(EventKind.TOKEN_GENERATED)
 _KERNEL = int(EventKind.KERNEL_EXECUTED)
-_NO_LAYER = -1
+_QUALITY = int(EventKind.TOKEN_QUALITY)
+_STALL = int(EventKind.RUNTIME_STALL)
+_SUMMARY = int(EventKind.INFERENCE_STOPPED)
 
 _LEVELS = {
     RequestStatus.COMPLETED: LogLevel.INFO,
@@ -59,27 +69,6 @@ def status_of(reason: StopReason) -> RequestStatus:
     return _STATUSES.get(reason, RequestStatus.COMPLETED)
 
 
-def tell_operations(
-    emitter: Emitter, model: str, backend: str, operations: Sequence[OperationTime]
-) -> None:
-    """Publish the operations of a step."""
-    for op, layer, quantization, tokens, seconds, n_bytes, flops in operations:
-        emitter.publish(
-            KernelExecuted(
-                *emitter.header(),
-                model=model,
-                backend=backend,
-                op=op,
-                layer=_NO_LAYER if layer is None else layer,
-                quantization=quantization,
-                tokens=tokens,
-                duration_s=seconds,
-                read_bytes=n_bytes,
-                flops=flops,
-            )
-        )
-
-
 class RequestObserver:
     """Publishes the life of one request, and books the time it takes.
 
@@ -92,10 +81,12 @@ class RequestObserver:
         streaming: whether the caller reads chunk by chunk.
         capture_content: whether events may carry token ids.
         detail: how much is told.
+        budget: may tell less; None for one that never does.
     """
 
     __slots__ = (
         "_backend",
+        "_budget",
         "_capture",
         "_consumer_ns",
         "_kernel_mask",
@@ -103,6 +94,7 @@ class RequestObserver:
         "_ledger",
         "_model",
         "_operation",
+        "_quality_mask",
         "_streaming",
         "_token_mask",
         "emitter",
@@ -119,8 +111,10 @@ class RequestObserver:
         streaming: bool,
         capture_content: bool,
         detail: Detail = Detail.TOKEN,
+        budget: TelemetryBudget | None = None,
     ) -> None:
         self.emitter = emitter
+        self._budget = budget
         self._ledger = ledger
         self._model = model
         self._backend = backend
@@ -128,6 +122,7 @@ class RequestObserver:
         self._streaming = streaming
         self._capture = capture_content
         self._token_mask = 0 if detail is Detail.REQUEST else _TOKEN
+        self._quality_mask = 0 if detail is Detail.REQUEST else _QUALITY
         self._kernel_mask = _KERNEL if detail is Detail.KERNEL else 0
         self._last_token_ns = 0
         self._consumer_ns = 0
@@ -258,6 +253,8 @@ class RequestObserver:
         emitter = self.emitter
         if not emitter.wants & self._token_mask:
             return
+        if self._budget is not None and self._budget.sheds(_TOKEN):
+            return
         ledger = self._ledger
         before = ledger.enter(Phase.TELEMETRY)
         elapsed, consumer = ledger.elapsed_ns, ledger.ns(Phase.CONSUMER)
@@ -275,10 +272,42 @@ class RequestObserver:
         self._last_token_ns, self._consumer_ns = elapsed, consumer
         ledger.enter(before)
 
+    def spent(self, spent_ns: int) -> None:
+        """Finding out what the next event says took so long."""
+        if self._budget is not None:
+            self._budget.note(spent_ns)
+
+    @property
+    def wants_quality(self) -> bool:
+        """Whether anyone wants to know how sure the model was."""
+        return bool(self.emitter.wants & (self._quality_mask | _SUMMARY))
+
+    def quality(self, index: int, found: Confidence, repetition: float) -> None:
+        """How sure the model was of a token."""
+        emitter, budget = self.emitter, self._budget
+        if emitter.wants & self._quality_mask and not (budget and budget.sheds(_QUALITY)):
+            tell_quality(emitter, self._model, index, found, repetition)
+
+    def stalled(self, index: int, stall: Stall) -> None:
+        """A step was late, and with it the token ``index``."""
+        if self.emitter.wants & _STALL:
+            before = self._ledger.enter(Phase.TELEMETRY)
+            tell_stall(self.emitter, self._model, index, stall)
+            self._ledger.enter(before)
+
+    def non_finite(self, where: str) -> None:
+        """NaN or infinity ended the request; it first appeared at ``where``."""
+        if self.emitter.wants & EventKind.LOG:
+            tell_non_finite(self.emitter, self._model, where)
+
     @property
     def on_operations(self) -> OnOperations | None:
         """What a step of the model is to tell its operations to; None while nobody wants them."""
-        return self._operations if self.emitter.wants & self._kernel_mask else None
+        if not self.emitter.wants & self._kernel_mask:
+            return None
+        if self._budget is not None and self._budget.sheds(_KERNEL):
+            return None
+        return self._operations
 
     def _operations(self, operations: Sequence[OperationTime]) -> None:
         before = self._ledger.enter(Phase.TELEMETRY)
@@ -286,7 +315,14 @@ class RequestObserver:
         self._ledger.enter(before)
 
     def stopped(
-        self, result: GenerationResult, error: BaseException | None, kv_bytes: int, kv_tokens: int
+        self,
+        result: GenerationResult,
+        error: BaseException | None,
+        kv_bytes: int,
+        kv_tokens: int,
+        *,
+        quality: tuple[tuple[str, float], ...] = (),
+        non_finite_at: str = "",
     ) -> None:
         """The request ended."""
         emitter = self.emitter
@@ -311,6 +347,8 @@ class RequestObserver:
                     ledger=tuple((p.value, s) for p, s in result.timings.ledger.items()),
                     kv_tokens=kv_tokens,
                     kv_bytes=kv_bytes,
+                    quality=quality,
+                    non_finite_at=non_finite_at,
                 )
             )
         if emitter.wants & EventKind.LOG:

@@ -79,6 +79,9 @@ class EngineOptions:
         max_kv_tokens: tokens in all KV caches together; None for no limit but the memory budget.
         capture_content: whether events may carry token ids, which reveal the text.
         detail: how much is told: ``request``, ``token`` or ``kernel``.
+        quality_signals: whether exporters are told how sure the model was of each token.
+        telemetry_budget: share of the time, such as 0.01, that publishing may take of the
+            engine's threads before less detail is told for a while; None for no limit.
     """
 
     backend: str = "auto"
@@ -101,6 +104,8 @@ class EngineOptions:
     max_kv_tokens: int | None = None
     capture_content: bool = False
     detail: Detail = Detail.TOKEN
+    quality_signals: bool = False
+    telemetry_budget: float | None = None
 
     def __post_init__(self) -> None:
         """Check the values; plain strings become the enums that they name."""
@@ -125,6 +130,9 @@ class EngineOptions:
         _check_count(self, "prefill_budget", least=1, optional=True)
         _check_count(self, "max_prefix_tokens", least=0, optional=True)
         _check_count(self, "max_kv_tokens", least=BLOCK_TOKENS, optional=True)
+        share = self.telemetry_budget
+        if share is not None and not 0.0 < share <= 1.0:
+            raise _invalid("telemetry_budget", share, "a share above 0, and 1 at most")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -150,6 +150,7 @@ class Scheduler:
 
     def _wait(self) -> bool:
         """Sleep until a note comes or a deadline passes; False when the thread is to end."""
+        self._observer.rest(idle=not self._live)
         timeout = IDLE_S
         if self._next_deadline is not None:
             timeout = self._next_deadline - time.perf_counter()
@@ -274,6 +275,7 @@ class Scheduler:
             shares = together(self._live, self._most_sequences, self._speed.budget(self._live))
         if not shares:
             return False
+        self._observer.begin()
         begin_ns = now_ns()
         for work, _ in shares:
             work.in_step = True

@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from smallmind_engine.runtime.kv_store import KVStore
+from smallmind_engine.runtime.options import Detail
 from smallmind_engine.runtime.scheduler import Scheduler
+from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
 from smallmind_engine.runtime.work import Stage
+from smallmind_engine.telemetry import EventBus
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +40,11 @@ class EngineStats:
         prefix_queried_tokens: tokens of all prompts.
         prefix_hit_tokens: those of them that were reused.
         evicted_blocks: blocks that were dropped to make room.
+        telemetry_level: how much is told as events now: ``detail``, or less while the budget of
+            telemetry is exceeded.
+        telemetry_ratio: share of the last second or so that publishing took; 0 without a budget.
+        telemetry_overhead_s: seconds that publishing has taken of the engine's threads.
+        telemetry_shed: events that were not built because of the budget.
     """
 
     queue_depth: int
@@ -59,9 +67,15 @@ class EngineStats:
     prefix_queried_tokens: int
     prefix_hit_tokens: int
     evicted_blocks: int
+    telemetry_level: Detail
+    telemetry_ratio: float
+    telemetry_overhead_s: float
+    telemetry_shed: int
 
 
-def stats_of(scheduler: Scheduler, store: KVStore) -> EngineStats:
+def stats_of(
+    scheduler: Scheduler, store: KVStore, bus: EventBus, budget: TelemetryBudget
+) -> EngineStats:
     """The numbers as they are now."""
     live, admission, steps = scheduler.live, scheduler.admission, scheduler.counts
     blocks, prefixes = store.blocks(), store.counts
@@ -86,4 +100,8 @@ def stats_of(scheduler: Scheduler, store: KVStore) -> EngineStats:
         prefix_queried_tokens=prefixes.queried_tokens,
         prefix_hit_tokens=prefixes.hit_tokens,
         evicted_blocks=blocks.evicted,
+        telemetry_level=budget.level,
+        telemetry_ratio=budget.ratio,
+        telemetry_overhead_s=bus.overhead_ns / 1e9,
+        telemetry_shed=bus.shed(),
     )

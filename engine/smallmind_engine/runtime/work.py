@@ -15,14 +15,16 @@ from smallmind_engine.runtime.decoding import Completion, TokenMaker
 from smallmind_engine.runtime.kv_slot import CacheSlot, LendingPlan
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.ledger import TimeLedger
+from smallmind_engine.runtime.non_finite import locate_non_finite
 from smallmind_engine.runtime.observer import RequestObserver
 from smallmind_engine.runtime.options import BackpressurePolicy, ContextOverflow
 from smallmind_engine.runtime.outlet import Outlet
 from smallmind_engine.runtime.overflow import slid
+from smallmind_engine.runtime.quality import QualityMeter
 from smallmind_engine.runtime.request import GenerationRequest
 from smallmind_engine.runtime.results import GenerationResult
 from smallmind_engine.telemetry import DegradeReason, Phase, ReasonCode, StopReason
-from smallmind_engine.telemetry.errors import BackpressureError
+from smallmind_engine.telemetry.errors import BackpressureError, InferenceError
 
 
 class Stage(Enum):
@@ -57,6 +59,7 @@ class RequestWork:
         observer: of the request.
         token: stops it; its own.
         outlet: where its chunks go.
+        quality_signals: whether its tokens are measured.
 
     Attributes:
         stage: what it is about.
@@ -73,12 +76,15 @@ class RequestWork:
         paused_ns: when it began to wait for its reader.
         result: what came out; None until it ended.
         failure: what its caller is to be told with an exception.
+        non_finite_at: where NaN or infinity first appeared, when that ended it.
     """
 
     __slots__ = (
         "_maker",
+        "_quality",
         "_verdict",
         "_waits",
+        "_wants_quality",
         "abort_failure",
         "abort_reason",
         "admitted",
@@ -94,6 +100,7 @@ class RequestWork:
         "lent",
         "limit",
         "model",
+        "non_finite_at",
         "observer",
         "outlet",
         "paused_ns",
@@ -118,6 +125,8 @@ class RequestWork:
         observer: RequestObserver,
         token: CancellationToken,
         outlet: Outlet,
+        *,
+        quality_signals: bool = False,
     ) -> None:
         self.request: Final = request
         self.model: Final = model
@@ -147,7 +156,10 @@ class RequestWork:
         self.result: GenerationResult | None = None
         self.failure: BaseException | None = None
         self.forget_token = _nothing
+        self.non_finite_at = ""
         self._maker: TokenMaker | None = None
+        self._wants_quality: Final = quality_signals
+        self._quality: QualityMeter | None = None
         self._waits: Final = request.options.backpressure is BackpressurePolicy.BLOCK
         self._verdict: StopReason | None = None
 
@@ -180,6 +192,11 @@ class RequestWork:
     def seed(self) -> int:
         """With which the draws can be repeated; 0 before the first."""
         return 0 if self._maker is None else self._maker.seed
+
+    @property
+    def quality(self) -> tuple[tuple[str, float], ...]:
+        """Means of the quality signals, by name; empty when they were not measured."""
+        return () if self._quality is None else self._quality.means
 
     def chunk(self, count: int) -> Chunk:
         """The next ``count`` tokens of the sequence, for a step."""
@@ -236,7 +253,13 @@ class RequestWork:
         maker = self._maker
         if maker is None:  # pragma: no cover - made when the prefill ended
             raise AssertionError
-        chunk = maker.make(answer)
+        try:
+            chunk = maker.make(answer)
+        except InferenceError as error:
+            self.non_finite_at = locate_non_finite(error, self.model, held)
+            if self.non_finite_at:
+                self.observer.non_finite(self.non_finite_at)
+            raise
         if chunk is None:
             return StopReason.COMPLETED
         self.sequence.append(self.completion.token_ids[-1])
@@ -257,6 +280,8 @@ class RequestWork:
             return
         self.ledger.enter(_SAMPLING)
         self.observer.prefill_ended(self.computed_tokens, self.cached_tokens)
+        if self._wants_quality and self.observer.wants_quality:
+            self._quality = QualityMeter(self.model.spec.vocab_size)
         self._maker = TokenMaker(
             self.model,
             self.request.options,
@@ -264,6 +289,7 @@ class RequestWork:
             self.ledger,
             self.observer,
             self.completion,
+            self._quality,
         )
         self.observer.recorded(
             self.model, self.request.options, self.sequence, self.cached_tokens, self._maker.seed

@@ -4,6 +4,7 @@ The chain stands in the order of llama.cpp: logit bias, penalties, top-k, typica
 temperature, draw.
 """
 
+from smallmind_engine.sampling.confidence import Confidence, ConfidenceMeter
 from smallmind_engine.sampling.logprobs import TokenLogprob, token_logprob
 from smallmind_engine.sampling.options import SamplingOptions
 from smallmind_engine.sampling.row_logprobs import RowLogprobs, row_logprobs
@@ -11,6 +12,8 @@ from smallmind_engine.sampling.sampler import Sampler
 from smallmind_engine.sampling.stops import StopMatcher
 
 __all__ = [
+    "Confidence",
+    "ConfidenceMeter",
     "RowLogprobs",
     "Sampler",
     "SamplingOptions",

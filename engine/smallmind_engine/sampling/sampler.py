@@ -19,7 +19,7 @@ from smallmind_engine.sampling.filters import (
 )
 from smallmind_engine.sampling.options import SamplingOptions
 from smallmind_engine.sampling.penalties import SeenTokens, add_bias, penalize
-from smallmind_engine.sampling.selection import Scores, as_scores, best_token
+from smallmind_engine.sampling.selection import Ids, Scores, as_scores, best_token
 from smallmind_engine.telemetry.errors import ConfigError, TokenizerError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -44,6 +44,7 @@ class Sampler:
         options: as given.
         vocab_size: as given.
         seed: the one in use. The same options with this seed give the same tokens.
+        kept: ids among which the last token was drawn; None when nothing was left out.
 
     Raises:
         ConfigError: ``vocab_size`` is not positive, or a biased token is outside the vocabulary.
@@ -61,6 +62,7 @@ class Sampler:
         self.options = options
         self.vocab_size = _positive(vocab_size)
         self.seed = _seed(options, rng)
+        self.kept: Ids | None = None
         self._uniform = np.random.Generator(np.random.PCG64(self.seed)).random
         bias = options.logit_bias or {}
         self._bias_ids = np.fromiter(bias.keys(), np.intp, len(bias))
@@ -105,6 +107,7 @@ class Sampler:
         candidates = keep_typical(candidates, options.typical_p)
         candidates = keep_top_p(candidates, options.top_p)
         candidates = keep_min_p(candidates, options.min_p)
+        self.kept = candidates.ids
         return draw(candidates, options.temperature, self._uniform())
 
     def accept(self, token_id: int) -> None:

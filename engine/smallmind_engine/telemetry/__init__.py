@@ -1,7 +1,7 @@
 """Telemetry: reason codes, errors, events, the bus that carries them, and the exporter protocol."""
 
 from smallmind_engine.telemetry.batch_events import BatchStepped
-from smallmind_engine.telemetry.bus import Emitter, EventBus, Subscription
+from smallmind_engine.telemetry.bus import Emitter, EventBus
 from smallmind_engine.telemetry.clock import ANCHOR, ClockAnchor, now_ns
 from smallmind_engine.telemetry.console_logger import ConsoleRuntimeLogger
 from smallmind_engine.telemetry.correlation import (
@@ -65,6 +65,11 @@ from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushR
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
 from smallmind_engine.telemetry.health import HealthAware, LossAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
+from smallmind_engine.telemetry.insight_events import (
+    RuntimeStalled,
+    StallCause,
+    TokenQuality,
+)
 from smallmind_engine.telemetry.kernel_events import (
     KernelExecuted,
     KernelsPrepared,
@@ -96,6 +101,7 @@ from smallmind_engine.telemetry.retrieval_events import (
 from smallmind_engine.telemetry.roofline import RooflineRow, roofline_rows
 from smallmind_engine.telemetry.snapshots import SNAPSHOT_SCHEMA, Snapshot
 from smallmind_engine.telemetry.stdlib_logging import BusLoggingHandler, StdlibLoggingExporter
+from smallmind_engine.telemetry.subscription import Subscription
 
 __all__ = [
     "ALL_KINDS",
@@ -179,12 +185,15 @@ __all__ = [
     "RuntimeLogger",
     "RuntimeLoggerAdapter",
     "RuntimeMetrics",
+    "RuntimeStalled",
     "SmallMindError",
     "Snapshot",
+    "StallCause",
     "StdlibLoggingExporter",
     "StopReason",
     "Subscription",
     "TokenGenerated",
+    "TokenQuality",
     "TokenizerDiagnosed",
     "TokenizerError",
     "ToolError",

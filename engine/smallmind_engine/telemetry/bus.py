@@ -11,8 +11,7 @@ import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
-from types import TracebackType
-from typing import Final, Self
+from typing import Final
 
 from smallmind_engine.telemetry.clock import now_ns
 from smallmind_engine.telemetry.correlation import (
@@ -23,184 +22,17 @@ from smallmind_engine.telemetry.correlation import (
 from smallmind_engine.telemetry.errors import ExporterError
 from smallmind_engine.telemetry.events import Degraded, Event, LogLevel, RuntimeLogEvent
 from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
-from smallmind_engine.telemetry.exporting import (
-    MAX_VISITS,
-    Path,
-    defer,
-    deliver_deferred,
-    here,
-    tell,
-    visits,
-)
+from smallmind_engine.telemetry.exporting import here
 from smallmind_engine.telemetry.fork import renew_in_child
-from smallmind_engine.telemetry.kinds import NO_KINDS, EventKind
-from smallmind_engine.telemetry.queued import STOP_TIMEOUT_S, QueuedExporter, stop_together
+from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
+from smallmind_engine.telemetry.queued import STOP_TIMEOUT_S, stop_together
 from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
-from smallmind_engine.telemetry.text import describe_error, safe_str
+from smallmind_engine.telemetry.subscription import Subscription
+from smallmind_engine.telemetry.text import safe_str
 
 _next_sequence: Final[Callable[[], int]] = itertools.count(1).__next__
 
-FAILURES_BEFORE_DETACH: Final = 5
 DETACHED_REMEMBERED: Final = 64
-
-
-class Subscription:
-    """One exporter on one bus. Close it to stop the events; the exporter stays open.
-
-    Attributes:
-        exporter: as it was subscribed.
-        interests: mask of the kinds it receives.
-        active: whether it still receives events.
-    """
-
-    __slots__ = (
-        "__weakref__",
-        "_bus",
-        "_consecutive",
-        "_errors",
-        "_last_error",
-        "_lock",
-        "_name",
-        "_own_queue",
-        "_queue",
-        "_target",
-        "active",
-        "exporter",
-        "interests",
-    )
-
-    def __init__(self, bus: EventBus, exporter: Exporter, interests: int) -> None:
-        self._bus = bus
-        self._errors = 0
-        self._consecutive = 0
-        self._last_error = ""
-        self._name = exporter.name
-        self.exporter = exporter
-        self.interests = interests
-        self.active = True
-        self._own_queue = not exporter.inline
-        self._queue = QueuedExporter(exporter) if self._own_queue else _as_queue(exporter)
-        self._target = exporter
-        if self._queue is not None:
-            self._target = self._queue.exporter
-            self._queue.on_error = self._queue.on_error or self.failed
-            self._queue.on_drop = self._queue.on_drop or self._dropped
-        self.begin_in_child()
-        renew_in_child(self)
-
-    def begin_in_child(self) -> None:
-        """Begin with a free lock, as in a forked child."""
-        # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
-        self._lock = threading.RLock()
-
-    def deliver(self, event: Event) -> None:
-        """Hand one event over; whatever goes wrong stays here."""
-        path = here.path
-        if path:
-            visited = visits(self._target, path)
-            if visited >= MAX_VISITS:
-                return
-            if visited and self._queue is None:
-                defer(lambda: self._export(event, path) if self.active else None)
-                return
-        self._export(event, path)
-        if here.deferred and not path:
-            deliver_deferred()
-
-    def _export(self, event: Event, path: Path) -> None:
-        before = here.path
-        try:
-            if self._queue is not None:
-                self._queue.export(event)
-                return
-            here.path = (*path, self._target)
-            try:
-                self.exporter.export(event)
-            finally:
-                here.path = before
-        except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
-            self.failed(error)
-        else:
-            if self._consecutive:
-                self.failed(None)
-
-    def failed(self, error: BaseException | None) -> None:
-        """Count a failure (None: a success after failures); tell the first; detach after five."""
-        described = "" if error is None else describe_error(error)
-        with self._lock:
-            if error is None:
-                self._consecutive = 0
-                return
-            self._errors += 1
-            self._consecutive += 1
-            self._last_error = described
-            first = self._errors == 1
-            detach = self.active and self._consecutive >= FAILURES_BEFORE_DETACH
-            if detach:
-                self.active = False
-        if first:
-            tell(lambda: self._bus.report_failure(self, error))
-        if detach:
-            tell(lambda: self._bus.detach(self))
-
-    def is_outside(self, path: Path) -> bool:
-        """Whether its exporter is not on ``path``."""
-        return not visits(self._target, path)
-
-    def _dropped(self, count: int) -> None:
-        tell(lambda: self._bus.report_drops(self, count))
-
-    @property
-    def health(self) -> ExporterHealth:
-        """Counts of this exporter's troubles."""
-        dropped = self._queue.dropped if self._queue is not None else 0
-        with self._lock:
-            return ExporterHealth(self._name, self.active, self._errors, dropped, self._last_error)
-
-    def flush(self, timeout_s: float) -> FlushResult:
-        """Flush the queue and the exporter; a failing one is reported in the answer."""
-        try:
-            return (self._queue or self.exporter).flush(timeout_s)
-        except Exception as error:  # noqa: BLE001 - as in deliver
-            self.failed(error)
-            return FlushResult(failed=1)
-
-    def close(self) -> None:
-        """Stop the events, and pass on what is queued. May be called more than once."""
-        queue = self.leave()
-        if queue is not None:
-            queue.stop()
-
-    def leave(self, *, discard: bool = False) -> QueuedExporter | None:
-        """Come off the bus without waiting; answers with the queue that is still to be stopped.
-
-        Args:
-            discard: give up what is queued.
-        """
-        self.active = False
-        self._bus.remove(self)
-        if self._queue is None:
-            return None
-        if not self._own_queue:
-            if self._queue.on_error == self.failed:
-                self._queue.on_error = None
-            if self._queue.on_drop == self._dropped:
-                self._queue.on_drop = None
-            return None
-        if discard:
-            self._queue.stop(0.0, discard=True)
-        return self._queue
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.close()
 
 
 class Emitter:
@@ -232,15 +64,17 @@ class Emitter:
                 subscription.deliver(event)
 
 
-def _as_queue(exporter: Exporter) -> QueuedExporter | None:
-    """A queue that the caller put before an exporter; it stays the caller's to stop."""
-    return exporter if isinstance(exporter, QueuedExporter) else None
-
-
 class EventBus:
-    """Where exporters subscribe. Thread-safe; subscribing never waits for a publisher."""
+    """Where exporters subscribe. Thread-safe; subscribing never waits for a publisher.
 
-    def __init__(self) -> None:
+    Args:
+        clock: monotonic nanoseconds, with which it measures what its exporters take.
+    """
+
+    def __init__(self, clock: Callable[[], int] = now_ns) -> None:
+        self.clock: Final = clock
+        self._spent_ns = 0
+        self._shed: dict[int, int] = {}
         self._detached: deque[Subscription] = deque(maxlen=DETACHED_REMEMBERED)
         # One immutable pair, replaced whole: readers need no lock and never see half a change.
         self._state: tuple[tuple[Subscription, ...], int] = ((), NO_KINDS)
@@ -284,7 +118,27 @@ class EventBus:
     def remove(self, subscription: Subscription) -> None:
         """Take a subscription off the bus; ``Subscription.close`` is the public way."""
         with self._lock:
+            if subscription in self._state[0]:
+                self._spent_ns += subscription.publish_ns
             self._state = _state_of(tuple(s for s in self._state[0] if s is not subscription))
+
+    @property
+    def overhead_ns(self) -> int:
+        """Nanoseconds that telemetry took of the threads that publish, so far."""
+        with self._lock:
+            return self._spent_ns + sum(s.publish_ns for s in self._state[0])
+
+    def note_overhead(self, spent_ns: int) -> None:
+        """Count what was spent on finding out what an event says."""
+        self._spent_ns += spent_ns
+
+    def note_shed(self, kind: int) -> None:
+        """Count an event that was not built because telemetry exceeded its budget."""
+        self._shed[kind] = self._shed.get(kind, 0) + 1
+
+    def shed(self, interests: int = ALL_KINDS) -> int:
+        """How many events of these kinds were not built for that reason."""
+        return sum(count for kind, count in tuple(self._shed.items()) if kind & interests)
 
     def emitter(self, correlation: Correlation | None = None) -> Emitter:
         """A view of the bus as it is now, for one request or operation.
@@ -337,7 +191,7 @@ class EventBus:
         subscription.leave(discard=True)
         health = subscription.health
         self._tell_degraded(
-            health.name,
+            f"exporter:{health.name}",
             DegradeReason.EXPORTER_DETACHED,
             f"detached after {health.errors} errors, last {health.last_error}",
         )
@@ -345,10 +199,14 @@ class EventBus:
     def report_drops(self, subscription: Subscription, count: int) -> None:
         """Tell the exporters, the late one included, that a queue lost events."""
         self._tell_degraded(
-            subscription.health.name,
+            f"exporter:{subscription.health.name}",
             DegradeReason.EVENTS_DROPPED,
             f"{count} events were dropped because the queue was full",
         )
+
+    def report_shed(self, message: str) -> None:
+        """Tell the exporters that less detail is told from now on."""
+        self._tell_degraded("telemetry", DegradeReason.TELEMETRY_SHED, message)
 
     def report_failure(self, subscription: Subscription, error: BaseException) -> None:
         """Tell the other exporters, once, that one of them failed."""
@@ -370,14 +228,14 @@ class EventBus:
                 )
             )
 
-    def _tell_degraded(self, exporter: str, reason: DegradeReason, message: str) -> None:
+    def _tell_degraded(self, component: str, reason: DegradeReason, message: str) -> None:
         # Ids of its own: it belongs to no request, so none is seen in part by late subscribers.
         emitter = self.emitter(new_correlation())
         if emitter.wants & EventKind.DEGRADED:
             emitter.publish(
                 Degraded(
                     *emitter.header(),
-                    component=f"exporter:{exporter}",
+                    component=component,
                     reason=reason,
                     message=message,
                 )

@@ -251,6 +251,10 @@ class InferenceStopped(Event):
         ledger: seconds by phase, in the order of ``Phase``; they add up to ``duration_s``.
         kv_tokens: tokens in the request's KV cache at its end.
         kv_bytes: bytes of that cache that are in use.
+        quality: means over its tokens of what ``TokenQuality`` tells of each, by name; empty
+            without ``quality_signals``.
+        non_finite_at: where NaN or infinity first appeared, when that ended the request:
+            ``embedding``, ``layer 7`` or ``output``.
     """
 
     kind = EventKind.INFERENCE_STOPPED
@@ -270,6 +274,8 @@ class InferenceStopped(Event):
     ledger: tuple[tuple[str, float], ...]
     kv_tokens: int = 0
     kv_bytes: int = 0
+    quality: tuple[tuple[str, float], ...] = ()
+    non_finite_at: str = ""
 
 
 @event

@@ -52,6 +52,11 @@ class ExporterHealth:
         errors: exceptions it raised.
         dropped: events lost because its queue was full, or because its sink refused them.
         last_error: the last exception, as ``Type: message``; empty when there was none.
+        publish_s: seconds that it took of the threads that publish; of the frequent kinds every
+            thirteenth event is measured, and counts for all of them.
+        export_s: seconds that it worked behind its queue, in a thread of its own.
+        shed: events that were not built for it because telemetry exceeded its budget; the
+            operations of a step count as one.
     """
 
     name: str
@@ -59,6 +64,9 @@ class ExporterHealth:
     errors: int
     dropped: int
     last_error: str
+    publish_s: float = 0.0
+    export_s: float = 0.0
+    shed: int = 0
 
 
 class Exporter(Protocol):

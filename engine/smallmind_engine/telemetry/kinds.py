@@ -34,6 +34,8 @@ class EventKind(IntEnum):
     MACHINE_MEASURED = 1 << 22
     BATCH_STEPPED = 1 << 23
     MEMORY_USAGE = 1 << 24
+    RUNTIME_STALL = 1 << 29
+    TOKEN_QUALITY = 1 << 30
     SNAPSHOT = 1 << 27
     REQUEST_RECORDED = 1 << 32
     RETRIEVAL_STARTED = 1 << 25

@@ -28,6 +28,7 @@ from smallmind_engine.telemetry.events import (
     RuntimeLogEvent,
     TokenizerDiagnosed,
 )
+from smallmind_engine.telemetry.insight_events import RuntimeStalled
 from smallmind_engine.telemetry.kernel_events import KernelsPrepared, MachineMeasured
 from smallmind_engine.telemetry.kinds import EventKind
 from smallmind_engine.telemetry.reasons import ReasonCode, RequestStatus
@@ -152,6 +153,9 @@ _LINES: Final[dict[type[Event], _Line]] = {
         _WARN,
     ),
     Degraded: _Line("", "", (), _WARN),
+    RuntimeStalled: _Line(
+        "runtime", "a token was late", ("index", "duration_s", "cause", "explanation"), _WARN
+    ),
     RetrievalStarted: _Line("rag", "a retrieval began", ("data_source", "mode", "top_k"), _DEBUG),
     RetrievalEnded: _Line(
         "rag",

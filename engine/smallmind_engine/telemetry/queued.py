@@ -103,6 +103,7 @@ class QueuedExporter:
         self._dropped = 0
         self._dropped_told = 0
         self._notices = 0
+        self._exported_ns = 0
         self._flush_until_ns: int | None = None
 
     @property
@@ -114,6 +115,11 @@ class QueuedExporter:
     def dropped(self) -> int:
         """Events lost because the queue was full or was stopped, or behind it."""
         return self._dropped + (self._loss_aware.lost if self._loss_aware is not None else 0)
+
+    @property
+    def export_s(self) -> float:
+        """Seconds that the exporter behind has worked."""
+        return self._exported_ns / 1e9
 
     def export(self, event: Event, /) -> None:
         """Queue one event; never waits for the exporter behind."""
@@ -235,9 +241,11 @@ class QueuedExporter:
             return self._wake.get
 
     def _pass_on(self, event: Event, path: Path) -> None:
+        begin_ns = now_ns()
         succeeded = self._try(partial(self._exporter.export, event), path)
         with self._lock:
             self._notices += _tells_of_losses(event)
+            self._exported_ns += now_ns() - begin_ns
             self._delivered += succeeded
             self._failed += not succeeded
 

@@ -160,4 +160,10 @@ REQUEST_REASONS: Final[tuple[Reason, ...]] = (
         "An exporter's queue was full and its oldest events were dropped.",
         "Give the exporter a faster sink or a larger queue.",
     ),
+    Reason(
+        ReasonCode.TELEMETRY_SHED,
+        "Publishing took more than `telemetry_budget`, so less detail is told for a while.",
+        "`exporter_health` tells which exporter is slow: put it behind a queue, or raise the "
+        "budget.",
+    ),
 )

@@ -46,6 +46,7 @@ class ReasonCode(StrEnum):
     EXPORTER_FAILED = "EXPORTER_FAILED"
     EXPORTER_DETACHED = "EXPORTER_DETACHED"
     EVENTS_DROPPED = "EVENTS_DROPPED"
+    TELEMETRY_SHED = "TELEMETRY_SHED"
 
     # Model files.
     GGUF_NOT_GGUF = "GGUF_NOT_GGUF"
@@ -148,6 +149,7 @@ class DegradeReason(StrEnum):
     EXPORTER_FAILED = ReasonCode.EXPORTER_FAILED.value
     EXPORTER_DETACHED = ReasonCode.EXPORTER_DETACHED.value
     EVENTS_DROPPED = ReasonCode.EVENTS_DROPPED.value
+    TELEMETRY_SHED = ReasonCode.TELEMETRY_SHED.value
 
 
 class RequestStatus(StrEnum):

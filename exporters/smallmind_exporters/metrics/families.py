@@ -38,6 +38,7 @@ from smallmind_exporters.metrics.family import (
     one,
     rows,
 )
+from smallmind_exporters.metrics.insight_families import INSIGHT_FAMILIES
 from smallmind_exporters.metrics.kernel_families import KERNEL_FAMILIES
 from smallmind_exporters.metrics.retrieval_families import RETRIEVAL_FAMILIES
 from smallmind_exporters.metrics.telemetry_families import TELEMETRY_FAMILIES
@@ -325,6 +326,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
         readings=(one(KernelsPrepared, lambda e: e.duration_s),),
     ),
     *KERNEL_FAMILIES,
+    *INSIGHT_FAMILIES,
     Family(
         name="tokenizer_issues_total",
         kind=MetricKind.COUNTER,

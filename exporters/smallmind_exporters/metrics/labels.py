@@ -10,6 +10,7 @@ from smallmind_engine.telemetry import (
     Phase,
     ReasonCode,
     RequestStatus,
+    StallCause,
     StopReason,
 )
 from smallmind_exporters import conventions
@@ -116,6 +117,15 @@ KERNEL_SOURCE: Final = Label(
 )
 BATCH_KIND: Final = Label(
     "kind", "whether they were of prompts or generated", ("prefill", "decode")
+)
+STALL_CAUSE: Final = Label("cause", "what held the token up", tuple(StallCause))
+GENERATION: Final = Label("generation", "of the garbage collector", ("0", "1", "2"))
+FAULT_KIND: Final = Label(
+    "kind", "whether pages were mapped, or read from disk", ("minor", "major")
+)
+CHOICE: Final = Label("choice", "whether it was the likeliest", ("best", "other"))
+NON_FINITE_AT: Final = Label(
+    "at", "`embedding`, a layer, or `output`", ("embedding", "output"), limit=256
 )
 OP: Final = Label("op", "the operation of the model", limit=FEW)
 OPERAND_TYPES: Final = Label(

@@ -17,8 +17,10 @@ from smallmind_engine.telemetry import (
     PrefillEnded,
     RequestStatus,
     RetrievalEnded,
+    RuntimeStalled,
     TokenGenerated,
     TokenizerDiagnosed,
+    TokenQuality,
 )
 
 Rows = Iterable[tuple[tuple[str, ...], float]]
@@ -100,6 +102,32 @@ def kernel_rows(event: KernelsPrepared) -> Rows:
 def batch_token_rows(event: BatchStepped) -> Rows:
     """Tokens of a step, by what they were for."""
     return ((("prefill",), event.prefill_tokens), (("decode",), event.decode_tokens))
+
+
+def stall_rows(event: RuntimeStalled) -> Rows:
+    """What a late token took beyond the usual, by cause; its pauses when there is no usual."""
+    late_s = event.duration_s - event.typical_s if event.typical_s else event.gc_total_s
+    return (((event.cause,), max(0.0, late_s)),)
+
+
+def gc_rows(event: RuntimeStalled) -> Rows:
+    """Pauses of the garbage collector, by generation."""
+    return [((str(generation),), seconds) for generation, seconds in enumerate(event.gc_s)]
+
+
+def fault_rows(event: RuntimeStalled) -> Rows:
+    """Page faults, by what they took."""
+    return ((("minor",), event.minor_faults), (("major",), event.major_faults))
+
+
+def choice_rows(event: TokenQuality) -> Rows:
+    """One token, by whether it was the likeliest."""
+    return ((("best" if event.rank == 1 else "other",), 1),)
+
+
+def non_finite_rows(event: InferenceStopped) -> Rows:
+    """Where NaN or infinity first appeared, when it did."""
+    return (((event.non_finite_at,), 1),) if event.non_finite_at else ()
 
 
 def operation_rows(field: str) -> Callable[[KernelExecuted], Rows]:

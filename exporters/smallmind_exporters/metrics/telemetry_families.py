@@ -6,7 +6,7 @@ from typing import Final
 
 from smallmind_engine.telemetry import Degraded, RuntimeLogEvent
 from smallmind_exporters.metrics import labels
-from smallmind_exporters.metrics.family import Family, MetricKind, rows
+from smallmind_exporters.metrics.family import Family, MetricKind, Stability, rows
 
 # Three that the store and the collector count themselves.
 INVALID_VALUES: Final = Family(
@@ -61,6 +61,35 @@ TELEMETRY_FAMILIES: Final[tuple[Family, ...]] = (
         annotation="{event}",
         labels=(labels.EXPORTER,),
         health=lambda health: health.dropped,
+    ),
+    Family(
+        name="telemetry_overhead_seconds_total",
+        kind=MetricKind.COUNTER,
+        help="Time that exporters took of the threads that publish; frequent events are sampled.",
+        unit="seconds",
+        labels=(labels.EXPORTER,),
+        health=lambda health: health.publish_s,
+        otel="telemetry.overhead",
+        stability=Stability.DEVELOPMENT,
+    ),
+    Family(
+        name="telemetry_export_seconds_total",
+        kind=MetricKind.COUNTER,
+        help="Time that exporters worked behind their queues, in threads of their own.",
+        unit="seconds",
+        labels=(labels.EXPORTER,),
+        health=lambda health: health.export_s,
+        otel="telemetry.export.time",
+        stability=Stability.DEVELOPMENT,
+    ),
+    Family(
+        name="telemetry_events_shed_total",
+        kind=MetricKind.COUNTER,
+        help="Events not built because telemetry exceeded its budget; a step's operations are one.",
+        annotation="{event}",
+        labels=(labels.EXPORTER,),
+        health=lambda health: health.shed,
+        stability=Stability.DEVELOPMENT,
     ),
     INVALID_VALUES,
     EVENTS,

@@ -162,6 +162,11 @@ REQUEST_ATTRIBUTES: Final[tuple[SpanAttribute, ...]] = (
     SpanAttribute(
         "smallmind.reject_reason", "reason code of a request turned away", _reject_reason
     ),
+    SpanAttribute(
+        "smallmind.non_finite_at",
+        "where NaN or infinity first appeared, when that ended it",
+        lambda _, stop: stop.non_finite_at or None,
+    ),
     SpanAttribute("smallmind.backend", "what computed", lambda _, stop: stop.backend),
     SpanAttribute(
         "smallmind.time_to_first_token",
@@ -175,6 +180,7 @@ REQUEST_ATTRIBUTES: Final[tuple[SpanAttribute, ...]] = (
 )
 
 LEDGER_PREFIX: Final = "smallmind.phase."
+QUALITY_PREFIX: Final = "smallmind.quality."
 LOAD_PREFIX: Final = "smallmind.load."
 DETAIL: Final = "smallmind.detail"
 DETAIL_CAUSE: Final = "smallmind.detail.cause"
@@ -186,6 +192,10 @@ OTHER_ATTRIBUTES: Final[tuple[tuple[str, str], ...]] = (
     (
         f"{LEDGER_PREFIX}<phase>",
         "seconds on each account of the time ledger; they add up to the span",
+    ),
+    (
+        f"{QUALITY_PREFIX}<signal>",
+        "mean over its tokens of what `TokenQuality` tells, with `quality_signals` only",
     ),
     (DETAIL, "how much its events tell: `request`, `token` or `kernel`"),
     (DETAIL_CAUSE, "why it was expanded: `slow`, `failed` or `flagged`"),
@@ -202,6 +212,7 @@ def request_attributes(record: Record, stop: InferenceStopped, *, at_start: bool
     }
     if not at_start:
         values |= {f"{LEDGER_PREFIX}{phase}": seconds for phase, seconds in stop.ledger}
+        values |= {f"{QUALITY_PREFIX}{name}": mean for name, mean in stop.quality}
     return cleaned(values)
 
 

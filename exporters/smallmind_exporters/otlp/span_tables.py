@@ -63,6 +63,13 @@ STEP_EVENTS: Final[dict[EventKind, tuple[str, tuple[str, ...]]]] = {
         "smallmind.tokenizer",
         ("tokenizer_type", "tokenizer_kind", "vocab_size", "issues"),
     ),
+    EventKind.RUNTIME_STALL: (
+        "smallmind.stall",
+        (
+            *("index", "duration_s", "typical_s", "cause", "gc_total_s", "explanation"),
+            *("minor_faults", "major_faults", "involuntary_switches"),
+        ),
+    ),
     EventKind.KERNELS_PREPARED: (
         "smallmind.kernels.prepared",
         ("isa", "compiled", "cached", "duration_s"),

@@ -26,6 +26,7 @@ from smallmind_engine.telemetry.text import MAX_CHARS, safe_str
 
 CANONICAL_EVENT: Final = "request"
 PHASE_PREFIX: Final = "phase_"
+QUALITY_PREFIX: Final = "quality_"
 
 # Steps of a request that its canonical line sums up.
 _SUMMED_UP: Final = (
@@ -97,6 +98,11 @@ CANONICAL_KEYS: Final[tuple[Key, ...]] = (
     ),
     Key("kv_tokens", "tokens in its KV cache at the end", lambda e: e.kv_tokens),
     Key("kv_bytes", "bytes of them", lambda e: e.kv_bytes),
+    Key(
+        "non_finite_at",
+        "where NaN or infinity first appeared, when that ended it",
+        lambda e: e.non_finite_at or None,
+    ),
 )
 ID_KEYS: Final[tuple[tuple[str, str], ...]] = (
     ("request_id", "the request, as on its result"),
@@ -120,6 +126,7 @@ def line_of(event: Event) -> Line | None:
 def _canonical(stop: InferenceStopped) -> Line:
     values = {key.name: key.read(stop) for key in CANONICAL_KEYS}
     values |= {f"{PHASE_PREFIX}{phase}_s": round(took, 6) for phase, took in stop.ledger}
+    values |= {f"{QUALITY_PREFIX}{name}": round(mean, 6) for name, mean in stop.quality}
     return _line(_LEVELS.get(stop.status, LogLevel.INFO), CANONICAL_EVENT, values, stop)
 
 

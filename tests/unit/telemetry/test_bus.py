@@ -27,8 +27,9 @@ from smallmind_engine.telemetry import (
     correlated,
     events,
 )
-from smallmind_engine.telemetry.bus import DETACHED_REMEMBERED, FAILURES_BEFORE_DETACH
+from smallmind_engine.telemetry.bus import DETACHED_REMEMBERED
 from smallmind_engine.telemetry.exporting import MAX_VISITS
+from smallmind_engine.telemetry.subscription import FAILURES_BEFORE_DETACH
 from telemetry_doubles import IDS, Recorder, publish_tokens, raising, token
 
 

@@ -278,6 +278,7 @@ def test_the_kinds_of_each_token_and_of_progress_are_not_notable():
         | EventKind.KERNEL_EXECUTED
         | EventKind.MEMORY_USAGE
         | EventKind.BATCH_STEPPED
+        | EventKind.TOKEN_QUALITY
     )
 
 

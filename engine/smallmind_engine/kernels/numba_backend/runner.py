@@ -20,6 +20,7 @@ from smallmind_engine.kernels.backend import (
     Output,
     WeightsMode,
 )
+from smallmind_engine.kernels.finite_watch import FiniteWatch
 from smallmind_engine.kernels.numba_backend import kernel_names
 from smallmind_engine.kernels.numba_backend.best_search import BestSearch
 from smallmind_engine.kernels.numba_backend.buffers import (
@@ -29,6 +30,7 @@ from smallmind_engine.kernels.numba_backend.buffers import (
     step_capacities,
 )
 from smallmind_engine.kernels.numba_backend.compile_cache import CompiledKernel
+from smallmind_engine.kernels.numba_backend.constants import constants_of
 from smallmind_engine.kernels.numba_backend.cutting import (
     MOST_TOKENS,
     StepPart,
@@ -36,6 +38,7 @@ from smallmind_engine.kernels.numba_backend.cutting import (
     cut_into_steps,
     steps_by_output,
 )
+from smallmind_engine.kernels.numba_backend.finite_search import find_non_finite
 from smallmind_engine.kernels.numba_backend.operation_costs import step_costs
 from smallmind_engine.kernels.numba_backend.operation_times import OperationTimer, TickRate
 from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, qkv_columns, round_up
@@ -45,7 +48,6 @@ from smallmind_engine.kernels.numba_backend.records import (
     ITEM_BYTES,
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
-    Constant,
     Function,
     Size,
 )
@@ -124,7 +126,7 @@ class NumbaRunner:
         self._tables: dict[int, StepTable] = {}
         self._turns = Turns(spec)
         self._positions = source.floats(POSITIONS) if spec.learned_positions else None
-        self._constants = self._make_constants()
+        self._constants = constants_of(spec)
         self._sizes = self._make_sizes(model)
         self._costs = step_costs(spec, model, self._pages)
         self._tick_rate = TickRate()
@@ -137,16 +139,6 @@ class NumbaRunner:
         fitting = int(_LAYER_FLOPS_AT_ONCE / max(layer_flops, 1.0))
         power = 1 << max(fitting.bit_length() - 1, 0)
         self.prefill_chunk: Final = min(max(power, _LEAST_CHUNK), MOST_TOKENS)
-
-    def _make_constants(self) -> FloatArray:
-        spec = self._spec
-        constants = np.zeros(len(Constant), np.float32)
-        constants[Constant.NORM_EPS] = spec.norm_eps
-        constants[Constant.ATTENTION_SCALE] = spec.attention_scale
-        constants[Constant.ATTENTION_CAP] = spec.attention_softcap or 0.0
-        constants[Constant.LOGIT_CAP] = spec.logit_softcap or 0.0
-        constants[Constant.EMBEDDING_SCALE] = spec.embedding_scale
-        return constants
 
     def _make_sizes(self, model: PackedModel) -> IntArray:
         spec = self._spec
@@ -230,6 +222,12 @@ class NumbaRunner:
                 chunk.cache.length += len(chunk.token_ids)
         return [answer_of(chunk, found) for chunk, found in zip(chunks, pieces, strict=True)]
 
+    def find_non_finite(self, token_ids: IntArray) -> str:
+        """Where NaN or infinity first appears; see ``ModelRunner.find_non_finite``."""
+        with self._own_turn(NO_LIMIT):
+            cache = self.new_cache(len(token_ids))
+            return find_non_finite(token_ids, cache, self._source, self._run)
+
     def close(self) -> None:
         """Let go of the weights, once no step is under way any more."""
         with self._turn:
@@ -271,13 +269,13 @@ class NumbaRunner:
         search: SearchBuffers | None = None,
         timer: OperationTimer | None = None,
         *,
+        watch: FiniteWatch | None = None,
         hidden: bool = False,
     ) -> FloatArray:
         """The wanted rows of logits, or of the hidden states that they would be made of."""
-        model = self._model
+        model, spec, sizes = self._model, self._spec, self._sizes
         if model is None:
             raise RuntimeError
-        spec, sizes = self._spec, self._sizes
         n_tokens = sum(len(part.ids) for part in parts)
         buffers = self._buffers_for(n_tokens)
         n_wanted = self._fill(parts, buffers)
@@ -298,7 +296,7 @@ class NumbaRunner:
         table.put("logits", logits)
         table.put("search", (search or self._no_search).arrays)
         run_step, step = self._run_step, table.address
-        at_once = self._layers_at_once(n_tokens)
+        at_once = self._layers_at_once(n_tokens) if watch is None else 1
         for begin in range(0, spec.n_layers, at_once):
             limit.check("a step of the model")
             sizes[Size.LAYER_BEGIN] = begin
@@ -314,6 +312,8 @@ class NumbaRunner:
                     buffers.times,
                     spans,
                 )
+            if watch is not None:  # what the layer gives; the next one adds it to the stream
+                watch.see_layer(begin, buffers.block_out[:n_tokens, : spec.width])
         if hidden:  # each private copy of the stream has all rows, the shared one too
             return buffers.normed[0, :n_wanted, : spec.width].copy()
         return logits[:, : spec.vocab_size]

@@ -14,10 +14,12 @@ from smallmind_engine.cache import DenseKVCache, KVType
 from smallmind_engine.control import NO_LIMIT, WorkLimit
 from smallmind_engine.kernels.backend import (
     Chunk,
+    LogitsWanted,
     OnOperations,
     Output,
     WeightsMode,
 )
+from smallmind_engine.kernels.finite_watch import FiniteWatch
 from smallmind_engine.kernels.numpy_backend.attention import attend
 from smallmind_engine.kernels.numpy_backend.block_times import BlockTimes
 from smallmind_engine.kernels.numpy_backend.model_weights import ModelWeights
@@ -115,12 +117,23 @@ class NumpyRunner:
             on_operations(times.operations)
         return outputs
 
+    def find_non_finite(self, token_ids: IntArray) -> str:
+        """Where NaN or infinity first appears; see ``ModelRunner.find_non_finite``."""
+        chunk = Chunk(token_ids, self.new_cache(len(token_ids)), LogitsWanted.ALL)
+        watch = FiniteWatch()
+        with self._pool.lend() as workspace, np.errstate(all="ignore"):
+            (logits,) = self._step([chunk], workspace, NO_LIMIT, None, watch)
+        if isinstance(logits, np.ndarray):
+            watch.see("output", logits)
+        return watch.first
+
     def _step(
         self,
         chunks: Sequence[Chunk],
         workspace: Workspace,
         limit: WorkLimit,
         times: BlockTimes | None,
+        watch: FiniteWatch | None = None,
     ) -> list[Output]:
         spec = self._spec
         ids = np.concatenate([chunk.token_ids for chunk in chunks])
@@ -129,6 +142,8 @@ class NumpyRunner:
         )
         x = workspace.floats("x", (len(ids), spec.width))
         self._embed(ids, positions, x)
+        if watch is not None:
+            watch.see("embedding", x)
         rotations = {table: r.at(positions) for table, r in self._rotations.items()}
         for index, layer_spec in enumerate(spec.layers):
             limit.check("a step of the model")
@@ -137,6 +152,8 @@ class NumpyRunner:
                 if times is None:
                     self._attention(index, layer, chunks, x, rotation, workspace)
                     self._feed_forward(layer, x, workspace)
+                    if watch is not None:
+                        watch.see_layer(index, x)
                     continue
                 times.begin()
                 self._attention(index, layer, chunks, x, rotation, workspace)

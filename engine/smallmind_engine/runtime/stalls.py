@@ -1,0 +1,201 @@
+"""Finds tokens that Python or the system held up: collections, page faults, lost cores."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from smallmind_engine.telemetry import StallCause, now_ns
+from smallmind_engine.telemetry.insight_events import GENERATIONS
+
+PAUSE_NS: Final = 5_000_000
+"""A collector that paused so long within a step is told of, whatever the step took."""
+LATE_FACTOR: Final = 3.0
+LATE_NS: Final = 5_000_000
+"""A step is late when it takes three times as long as usual, and five milliseconds more."""
+_KEPT: Final = 31
+_ENOUGH: Final = 8
+_MANY_MAPPED: Final = 1_000  # minor faults that take about a millisecond
+
+
+class Usage(NamedTuple):
+    """What the system counted so far.
+
+    Attributes:
+        minor_faults: pages mapped, of the process.
+        major_faults: pages read from disk, of the process.
+        switches: times that this thread lost its core.
+    """
+
+    minor_faults: int
+    major_faults: int
+    switches: int
+
+
+if sys.platform == "win32":
+
+    def read_usage() -> Usage:
+        """Nothing: the system counts them, but Python does not tell."""
+        return Usage(0, 0, 0)
+
+else:
+    import resource
+
+    # Weights are read by threads of the kernels too, so their page faults count.
+    _PROCESS: Final = resource.RUSAGE_SELF
+    _THREAD: Final = getattr(resource, "RUSAGE_THREAD", resource.RUSAGE_SELF)
+
+    def read_usage() -> Usage:
+        """The counts of the process, and of this thread."""
+        process, thread = resource.getrusage(_PROCESS), resource.getrusage(_THREAD)
+        return Usage(process.ru_minflt, process.ru_majflt, thread.ru_nivcsw)
+
+
+class GcPauses:
+    """Adds up the pauses of the garbage collector, in whichever thread it runs.
+
+    Args:
+        clock: monotonic nanoseconds.
+    """
+
+    __slots__ = ("_begin_ns", "_clock", "ns")
+
+    def __init__(self, clock: Callable[[], int] = now_ns) -> None:
+        self._clock = clock
+        self._begin_ns = 0
+        self.ns = [0] * GENERATIONS
+
+    def listen(self) -> None:
+        """Begin to count."""
+        gc.callbacks.append(self.told)
+
+    def stop(self) -> None:
+        """Stop counting."""
+        if self.told in gc.callbacks:
+            gc.callbacks.remove(self.told)
+
+    def told(self, phase: str, info: dict[str, Any]) -> None:
+        """Called by the collector when it begins and ends; it never runs twice at once."""
+        if phase == "start":
+            self._begin_ns = self._clock()
+        elif self._begin_ns:
+            self.ns[info["generation"]] += self._clock() - self._begin_ns
+            self._begin_ns = 0
+
+
+class Stall(NamedTuple):
+    """A step that was late; see ``RuntimeStalled``."""
+
+    duration_s: float
+    typical_s: float
+    cause: StallCause
+    gc_s: tuple[float, ...]
+    usage: Usage
+
+
+class _Usual:
+    """The median of the last steps of one shape, looked at now and then."""
+
+    __slots__ = ("_recent", "_until_median", "median_ns")
+
+    def __init__(self) -> None:
+        self._recent: deque[int] = deque(maxlen=_KEPT)
+        self._until_median = _ENOUGH
+        self.median_ns = 0
+
+    def note(self, duration_ns: int) -> None:
+        self._recent.append(duration_ns)
+        self._until_median -= 1
+        if not self._until_median:
+            self._until_median = _ENOUGH
+            self.median_ns = sorted(self._recent)[len(self._recent) // 2]
+
+
+class StallWatch:
+    """Watches the steps of the scheduler's thread, as long as somebody wants to know.
+
+    Args:
+        pauses: of the collector.
+        usage: reads what the system counted.
+    """
+
+    def __init__(
+        self, pauses: GcPauses | None = None, usage: Callable[[], Usage] = read_usage
+    ) -> None:
+        self._pauses = pauses or GcPauses()
+        self._usage = usage
+        self._usual: dict[int, _Usual] = {}
+        self._seen = Usage(0, 0, 0)
+        self._gc_seen: tuple[int, ...] = (0,) * GENERATIONS
+        self._waited = True
+        self._before_ns = 0
+        self.watching = False
+
+    def begin(self) -> None:
+        """A step begins. Hot path while it is wanted."""
+        if not self.watching:
+            self.watching = self._waited = True
+            self._pauses.listen()
+        if self._waited:  # what happened while there was nothing to do delayed nobody
+            self._waited = False
+            self._gc_seen = tuple(self._pauses.ns)
+            self._seen = self._usage()
+        self._before_ns = sum(self._pauses.ns) - sum(self._gc_seen)
+
+    def end(self, step_ns: int, sequences: int) -> Stall | None:
+        """A step ended; tells of it when it was late. Hot path while it is wanted.
+
+        Args:
+            step_ns: what it took.
+            sequences: requests that decoded in it; 0 when prompts were computed too, for such
+                steps have no usual time.
+        """
+        if not self.watching:
+            return None
+        paused = tuple(
+            now - before for now, before in zip(self._pauses.ns, self._gc_seen, strict=True)
+        )
+        self._gc_seen = tuple(self._pauses.ns)
+        before, self._seen = self._seen, self._usage()
+        duration_ns = step_ns + self._before_ns
+        typical_ns = self._note(duration_ns, sequences) if sequences else 0
+        late = typical_ns and duration_ns - typical_ns > max(
+            LATE_NS, (LATE_FACTOR - 1.0) * typical_ns
+        )
+        if not late and sum(paused) < PAUSE_NS:
+            return None
+        counted = Usage(*(now - then for now, then in zip(self._seen, before, strict=True)))
+        delay_ns = duration_ns - typical_ns if late else 0
+        cause = _cause(sum(paused), delay_ns, counted)
+        gc_s = tuple(ns / 1e9 for ns in paused)
+        return Stall(duration_ns / 1e9, typical_ns / 1e9, cause, gc_s, counted)
+
+    def _note(self, duration_ns: int, sequences: int) -> int:
+        usual = self._usual.get(sequences)
+        if usual is None:
+            usual = self._usual[sequences] = _Usual()
+        median_ns = usual.median_ns
+        usual.note(duration_ns)
+        return median_ns
+
+    def rest(self, *, idle: bool) -> None:
+        """Nothing can be computed now; without any request there is nothing to watch either."""
+        self._waited = True
+        if idle and self.watching:
+            self.stop()
+
+    def stop(self) -> None:
+        """Take the callback off the collector."""
+        self.watching = False
+        self._pauses.stop()
+
+
+def _cause(paused_ns: int, delay_ns: int, counted: Usage) -> StallCause:
+    if paused_ns * 2 >= delay_ns:
+        return StallCause.GC
+    if counted.major_faults or counted.minor_faults >= _MANY_MAPPED:
+        return StallCause.PAGE_FAULTS
+    return StallCause.PREEMPTED if counted.switches else StallCause.UNKNOWN

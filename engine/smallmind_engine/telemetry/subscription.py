@@ -1,0 +1,249 @@
+"""One exporter on a bus: hands events over, keeps its troubles here, measures what it takes."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import TYPE_CHECKING, Final, Self
+
+from smallmind_engine.telemetry.events import Event
+from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
+from smallmind_engine.telemetry.exporting import (
+    MAX_VISITS,
+    Path,
+    defer,
+    deliver_deferred,
+    here,
+    tell,
+    visits,
+)
+from smallmind_engine.telemetry.fork import renew_in_child
+from smallmind_engine.telemetry.kinds import EventKind
+from smallmind_engine.telemetry.queued import QueuedExporter
+from smallmind_engine.telemetry.text import describe_error
+
+if TYPE_CHECKING:
+    from smallmind_engine.telemetry.bus import EventBus
+
+FAILURES_BEFORE_DETACH: Final = 5
+FREQUENT: Final = int(
+    EventKind.TOKEN_GENERATED
+    | EventKind.TOKEN_QUALITY
+    | EventKind.KERNEL_EXECUTED
+    | EventKind.BATCH_STEPPED
+)
+METERED_EVERY: Final = 13
+"""Of the frequent kinds so many are measured as one; a prime, or it might always meet one kind."""
+
+
+class Subscription:
+    """One exporter on one bus. Close it to stop the events; the exporter stays open.
+
+    Attributes:
+        exporter: as it was subscribed.
+        interests: mask of the kinds it receives.
+        active: whether it still receives events.
+        publish_ns: nanoseconds that it took of the threads that publish; see ``ExporterHealth``.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_alone",
+        "_bus",
+        "_clock",
+        "_consecutive",
+        "_errors",
+        "_last_error",
+        "_lock",
+        "_name",
+        "_own_queue",
+        "_queue",
+        "_shed_before",
+        "_target",
+        "_unmetered",
+        "active",
+        "exporter",
+        "interests",
+        "publish_ns",
+    )
+
+    def __init__(self, bus: EventBus, exporter: Exporter, interests: int) -> None:
+        self._bus = bus
+        self._clock = bus.clock
+        self._unmetered = 0
+        self.publish_ns = 0
+        self._shed_before = bus.shed(interests)
+        self._errors = 0
+        self._consecutive = 0
+        self._last_error = ""
+        self._name = exporter.name
+        self.exporter = exporter
+        self.interests = interests
+        self.active = True
+        self._own_queue = not exporter.inline
+        self._queue = QueuedExporter(exporter) if self._own_queue else _as_queue(exporter)
+        self._target = exporter
+        if self._queue is not None:
+            self._target = self._queue.exporter
+            self._queue.on_error = self._queue.on_error or self.failed
+            self._queue.on_drop = self._queue.on_drop or self._dropped
+        self._alone: Path = (self._target,)
+        self.begin_in_child()
+        renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock, as in a forked child."""
+        # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
+        self._lock = threading.RLock()
+
+    def deliver(self, event: Event) -> None:
+        """Hand one event over; whatever goes wrong stays here."""
+        path = here.path
+        if path:
+            visited = visits(self._target, path)
+            if visited >= MAX_VISITS:
+                return
+            if visited and self._queue is None:
+                defer(lambda: self._export(event, path) if self.active else None)
+                return
+            self._export(event, path)
+            return  # measured as part of the exporter that caused it
+        count = 1
+        if event.kind & FREQUENT:
+            self._unmetered = count = self._unmetered + 1
+            if count < METERED_EVERY:
+                self._export_outermost(event)
+                return
+            self._unmetered = 0
+        begin_ns = self._clock()
+        self._export_outermost(event)
+        self.publish_ns += (self._clock() - begin_ns) * count
+
+    def _export_outermost(self, event: Event) -> None:
+        """As ``_export`` where the thread is inside of no exporter. Hot path."""
+        local = here
+        try:
+            if self._queue is not None:
+                self._queue.export(event)
+            else:
+                local.path = self._alone
+                try:
+                    self.exporter.export(event)
+                finally:
+                    local.path = ()
+        except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
+            self.failed(error)
+        else:
+            if self._consecutive and self._queue is None:
+                self.failed(None)
+        if local.deferred:
+            deliver_deferred()
+
+    def _export(self, event: Event, path: Path) -> None:
+        before = here.path
+        try:
+            if self._queue is not None:
+                self._queue.export(event)
+                return
+            here.path = (*path, self._target)
+            try:
+                self.exporter.export(event)
+            finally:
+                here.path = before
+        except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
+            self.failed(error)
+        else:
+            if self._consecutive:
+                self.failed(None)
+
+    def failed(self, error: BaseException | None) -> None:
+        """Count a failure (None: a success after failures); tell the first; detach after five."""
+        described = "" if error is None else describe_error(error)
+        with self._lock:
+            if error is None:
+                self._consecutive = 0
+                return
+            self._errors += 1
+            self._consecutive += 1
+            self._last_error = described
+            first = self._errors == 1
+            detach = self.active and self._consecutive >= FAILURES_BEFORE_DETACH
+            if detach:
+                self.active = False
+        if first:
+            tell(lambda: self._bus.report_failure(self, error))
+        if detach:
+            tell(lambda: self._bus.detach(self))
+
+    def is_outside(self, path: Path) -> bool:
+        """Whether its exporter is not on ``path``."""
+        return not visits(self._target, path)
+
+    def _dropped(self, count: int) -> None:
+        tell(lambda: self._bus.report_drops(self, count))
+
+    @property
+    def health(self) -> ExporterHealth:
+        """Counts of this exporter's troubles."""
+        dropped = self._queue.dropped if self._queue is not None else 0
+        with self._lock:
+            return ExporterHealth(
+                self._name,
+                self.active,
+                self._errors,
+                dropped,
+                self._last_error,
+                publish_s=self.publish_ns / 1e9,
+                export_s=0.0 if self._queue is None else self._queue.export_s,
+                shed=self._bus.shed(self.interests) - self._shed_before,
+            )
+
+    def flush(self, timeout_s: float) -> FlushResult:
+        """Flush the queue and the exporter; a failing one is reported in the answer."""
+        try:
+            return (self._queue or self.exporter).flush(timeout_s)
+        except Exception as error:  # noqa: BLE001 - as in deliver
+            self.failed(error)
+            return FlushResult(failed=1)
+
+    def close(self) -> None:
+        """Stop the events, and pass on what is queued. May be called more than once."""
+        queue = self.leave()
+        if queue is not None:
+            queue.stop()
+
+    def leave(self, *, discard: bool = False) -> QueuedExporter | None:
+        """Come off the bus without waiting; answers with the queue that is still to be stopped.
+
+        Args:
+            discard: give up what is queued.
+        """
+        self.active = False
+        self._bus.remove(self)
+        if self._queue is None:
+            return None
+        if not self._own_queue:
+            if self._queue.on_error == self.failed:
+                self._queue.on_error = None
+            if self._queue.on_drop == self._dropped:
+                self._queue.on_drop = None
+            return None
+        if discard:
+            self._queue.stop(0.0, discard=True)
+        return self._queue
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _as_queue(exporter: Exporter) -> QueuedExporter | None:
+    """A queue that the caller put before an exporter; it stays the caller's to stop."""
+    return exporter if isinstance(exporter, QueuedExporter) else None
