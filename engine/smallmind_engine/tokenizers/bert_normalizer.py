@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from smallmind_engine.control import WorkLimit
+from smallmind_engine.tokenizers.bert_characters import FORMER_CATEGORIES, LATE_CHARACTERS
 
 _BLOCK: Final = 32_768
 """Characters that are normalised at once; some milliseconds."""
@@ -43,8 +44,7 @@ class BertNormalizer:
         lowercase: whether letters lose their case.
         strip_accents: whether letters lose their accents.
 
-    Source: Devlin et al. 2018, the basic tokenizer of its code; as in Hugging Face tokenizers,
-    whose tables are those of Unicode 8: characters assigned later may be classed differently.
+    Source: Devlin et al. 2018, the basic tokenizer of its code; as in Hugging Face tokenizers.
     """
 
     def __init__(self, *, lowercase: bool, strip_accents: bool) -> None:
@@ -76,7 +76,9 @@ class _CharacterTable(dict[int, str]):
         return replacement
 
     def _replacement(self, char: str) -> str:
-        category = unicodedata.category(char)
+        category = FORMER_CATEGORIES.get(char) or unicodedata.category(char)
+        if ord(char) in LATE_CHARACTERS:
+            category = "Lo"
         if char in "\t\n\r" or category in _BLANKS:
             return " "
         if char == _REPLACEMENT or category in _CONTROLS:
