@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 import typing
 
 from smallmind_engine import telemetry
-from smallmind_engine.telemetry import Event, events
+from smallmind_engine.telemetry import Event
 from telemetry_doubles import IDS
 
 EVENT_TYPES: tuple[type[Event], ...] = tuple(
@@ -24,7 +25,7 @@ def fields_of(event_type: type[Event]) -> dict[str, object]:
     hints: dict[str, object] = {}
     for base in reversed(event_type.__mro__):
         own = vars(base).get("__annotations__", {})
-        scope = vars(events)
+        scope = vars(sys.modules[base.__module__])
         hints |= {name: eval(hint, scope) for name, hint in own.items() if isinstance(hint, str)}  # noqa: S307
     return {name: hints[name] for name in event_type._fields}
 
