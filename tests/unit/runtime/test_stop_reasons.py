@@ -239,7 +239,7 @@ def test_an_error_of_the_callers_own_callback_comes_through(
         raise KeyError("mine")
 
     with pytest.raises(KeyError, match="mine"):
-        engine.generate("the", on_token=on_token)
+        engine.generate("the", on_token=on_token, **GREEDY)
     assert recorder.of(InferenceStopped)[-1].error_type == "KeyError"
 
 
