@@ -13,7 +13,7 @@ import numpy as np
 from prometheus_client import CollectorRegistry
 
 from engines import tiny_engine
-from smallmind import Engine
+from smallmind import Engine, rag
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult, QueuedExporter, TokenGenerated
 from smallmind_engine.telemetry.errors import BackpressureError, InferenceError, MemoryBudgetError
@@ -118,15 +118,28 @@ def running_service(folder: Path, shown: Shown) -> Iterator[Service]:
             ),
             narrow=load("narrow", max_concurrent_requests=1, max_queue_depth=0),
             strict=load("strict", max_memory_bytes=room, memory_budget_mode="strict"),
-            lenient=load("lenient", max_memory_bytes=room, memory_budget_mode="best_effort"),
+            # Weights that stay whole, or the budget would be met by taking them layer by layer.
+            lenient=load(
+                "lenient",
+                max_memory_bytes=room,
+                memory_budget_mode="best_effort",
+                weights="resident",
+            ),
             exporter=shown.exporters[0],
             slow=slow,
         )
 
 
-def do_everything(service: Service) -> None:
-    """Ask for all that there is; every request has ended when it returns."""
+def do_everything(service: Service, folder: Path) -> None:
+    """Ask for all that there is; every request has ended when it returns.
+
+    Args:
+        service: the engines.
+        folder: takes an index of documents.
+    """
     _good_requests(service.busy)
+    service.busy.embed([PROMPT, "the land"])
+    _searches(service.busy, folder)
     _cancelled_requests(service.busy)
     _failing_request(service.busy)
     _turned_away(service.narrow)
@@ -151,6 +164,19 @@ def _good_requests(engine: Engine) -> None:
         session.generate(PROMPT, max_tokens=4, **GREEDY)
         session.generate(" in", max_tokens=4, **GREEDY)
     engine.chat().send("the", max_tokens=4, **GREEDY)
+
+
+def _searches(engine: Engine, folder: Path) -> None:
+    """A search that finds something, and a question that nothing answers."""
+    documents = folder / "documents"
+    documents.mkdir()
+    (documents / "holidays.md").write_text("# Holidays\n\nAll have 27 days of holiday a year.\n")
+    with rag.RagIndex(folder / "documents.db", embedder=rag.HashingEmbedder()) as index:
+        index.update(rag.FolderSource(documents))
+        pipeline = rag.RagPipeline(engine, index)
+        pipeline.retrieve("How many days of holiday?")
+        with suppress(rag.InsufficientEvidenceError):
+            pipeline.ask("Who painted the Mona Lisa?", max_tokens=2, **GREEDY)
 
 
 def _cancelled_requests(engine: Engine) -> None:

@@ -91,7 +91,7 @@ def main() -> int:
         for caller in callers:
             caller.start()
         time.sleep(given.seconds / 2)
-        do_everything(service)
+        do_everything(service, folder)
         for caller in callers:
             caller.join()
         draw_all(Source(prometheus.url, begin, time.time()), given.folder)

@@ -68,7 +68,7 @@ def observed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Observed]:
             lambda: prometheus.query("count by (model) (smallmind_model_info)"),
             lambda seen: {dict(labels)["model"] for labels in seen} == service.models,
         )
-        do_everything(service)
+        do_everything(service, folder)
         ended = service.exporter.registry.get_sample_value
         requests = sum(
             metric.value
