@@ -93,7 +93,7 @@ def test_a_collector_gives_it_the_name_that_our_exporter_gives(family):
 
 @each_family
 def test_the_unit_is_ucum(family):
-    assert re.fullmatch(r"(s|By|\{[a-z]+\})(/s)?", otel_unit(family))
+    assert re.fullmatch(r"(s|By|1|\{[a-z]+\})(/s)?", otel_unit(family))
     assert bool(family.unit) != bool(family.annotation)
 
 
