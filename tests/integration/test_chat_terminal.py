@@ -17,6 +17,8 @@ from engines import TINY
 from tiny_models import write_tiny_model
 
 TIMEOUT_S = 120.0
+PRESS_S = 5.0
+PRESSES = 4
 CTRL_C, CTRL_D = "\x03", "\x04"
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
 
@@ -64,6 +66,17 @@ class Terminal:
         self.type(text + "\n")
         return self.until(r"(.*)\n>>> ")[1]
 
+    def interrupt(self, pattern: str) -> None:
+        """Press Ctrl-C at a prompt until ``pattern`` is seen.
+
+        Python's line editing sleeps through a signal that comes just before it begins to wait.
+        """
+        for _ in range(PRESSES):
+            self.type(CTRL_C)
+            if select.select([self.keyboard], [], [], PRESS_S)[0]:
+                break
+        self.until(pattern)
+
     def close(self) -> int:
         try:
             return self.process.wait(TIMEOUT_S)
@@ -108,8 +121,7 @@ def test_a_chat_on_a_terminal(tiny_terminal: Terminal) -> None:
     assert "kept as mine" in terminal.turn("/save mine")
     assert "mine: 3 turns" in terminal.turn("/load mine")
     assert "taken back: more" in terminal.turn("/undo")
-    terminal.type(CTRL_C)
-    terminal.until(r"Ctrl-C again.*>>> ")
+    terminal.interrupt(r"Ctrl-C again.*>>> ")
     terminal.type("/exit\n")
     assert terminal.close() == 0
 
