@@ -232,9 +232,9 @@ class NumbaRunner:
         """Let go of the weights, once no step is under way any more."""
         with self._turn:
             self._model = None
+            self._team.close()  # first: a thread may still look at a barrier, which is in a buffer
             self._buffers.clear()
             self._tables.clear()
-            self._team.close()
             self._pool.drop_idle()
 
     @contextmanager
