@@ -1,71 +1,52 @@
-"""What telemetry costs, as issue by issue it was promised: run with a real model.
+"""What telemetry costs, against what was promised: run with a real model.
 
-    python tests/benchmarks/bench_overhead.py [--model smollm2] [--repeat 9] [--quick]
+    python tests/benchmarks/bench_overhead.py [--model smollm2] [--rounds 25] [--json FILE]
 
-Engines with different exporters run the same greedy completion in turn; the medians of the ratios
-to the engine without any are told. The cost of publishing is measured in processor time of this
-thread, which other processes disturb least. Last come the losses of a queue over a million events,
+Engines with different exporters run the same greedy completion in turn with one that has none. A
+turn is ABBA or BAAB by the dice, and gives one ratio; told is their median with the interval that
+holds it with 95 % confidence. What exporters work off after the result counts as if it had held
+the result up, and what sending takes, which happens between the turns, as it falls due every five
+seconds. So the figures are those of an engine that never rests. The receiver of OTLP is a process
+of its own.
+
+Of the sites that emit, what they take while nobody listens is measured alone too, because it is
+smaller than the noise of any completion. Last come the losses of a queue over a million events,
 and what of the time of requests their ledgers do not account for.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import structlog
-from prometheus_client import CollectorRegistry
-
-from otlp_receiver import http_receiver
-from smallmind import Engine, load
-from smallmind_engine.runtime.batch_observer import BatchObserver
-from smallmind_engine.runtime.observer import RequestObserver
+from machine_description import machine_description, today
+from overhead_cases import LIMITS, cases
+from overhead_rounds import SENDING_EVERY_S, Measured, Run, measure
+from paired_ratios import TOO_MUCH, Estimate, estimate, verdict
+from smallmind import Engine
 from smallmind_engine.telemetry import (
     EventBus,
     EventKind,
     InferenceStopped,
-    InMemoryRuntimeMetrics,
-    MetricsExporter,
     Phase,
     TokenGenerated,
 )
-from smallmind_exporters.otlp import OtlpExporter
-from smallmind_exporters.prometheus import PrometheusExporter
-from smallmind_exporters.structured import StructlogExporter
 from telemetry_doubles import Recorder
 
-TOKENS = 64
-SITES = {
-    RequestObserver: ("queued", "admitted", "started", "prefill_ended", "token", "stopped"),
-    BatchObserver: ("begin", "rest", "stepped"),
-}
-LIMITS = {
-    "no exporter ÷ sites removed": 0.003,
-    "in-memory + Prometheus": 0.01,
-    "+ OTLP (request) + structlog": 0.02,
-    "everything, token detail": 0.05,
-}
 PUBLISH_LIMIT_NS = 1_000
 EVENTS = 1_000_000
 RESIDUAL_MEDIAN, RESIDUAL_P99 = 0.01, 0.02
-
-
-@dataclass(frozen=True)
-class Case:
-    """An engine under a name; ``around`` is entered for each of its completions."""
-
-    name: str
-    engine: Engine
-    around: Callable[[], object]
 
 
 class Sink(Recorder):
@@ -87,120 +68,92 @@ class Ledgers(Recorder):
             self.shares.append(dict(event.ledger)[Phase.UNATTRIBUTED] / event.duration_s)
 
 
-@contextmanager
-def without_sites() -> Iterator[None]:
-    """The observers' methods replaced by empty ones."""
-    kept = {(cls, name): getattr(cls, name) for cls, names in SITES.items() for name in names}
-    for cls, name in kept:
-        setattr(cls, name, lambda *args, **kwargs: None)
-    try:
-        yield
-    finally:
-        for (cls, name), method in kept.items():
-            setattr(cls, name, method)
+@dataclass
+class Report:
+    """What is told, line by line and as a whole."""
 
+    rows: list[dict[str, object]] = field(default_factory=list)
 
-@contextmanager
-def as_it_is() -> Iterator[None]:
-    yield
-
-
-def timed(case: Case) -> float:
-    with case.around():
-        begin = time.perf_counter()
-        case.engine.generate(
-            "Once upon a time", max_tokens=TOKENS, temperature=0.0, ignore_eos=True
+    def tell(self, name: str, found: Estimate, limit: float | None, unit: str) -> None:
+        """Print a row, with a verdict where there is a limit."""
+        judged = "" if limit is None else verdict(found, limit)
+        shown = [f"{each:+.2%}" if unit == "share" else f"{each:,.4g}" for each in
+                 (found.value, found.low, found.high)]
+        suffix = "" if unit == "share" else f" {unit}"
+        span = f"[{shown[1]} to {shown[2]}]" if found.count > 1 else ""
+        print(f"{name:<36} {shown[0] + suffix:>12}  {span:<22} {judged}", flush=True)
+        self.rows.append(
+            {"name": name, **asdict(found), "unit": unit, "limit": limit, "verdict": judged}
         )
-        return time.perf_counter() - begin
+
+    @property
+    def failures(self) -> int:
+        """Rows that are over their limit for sure."""
+        return sum(row["verdict"] == TOO_MUCH for row in self.rows)
 
 
-def cases(model: str, stack: ExitStack) -> list[Case]:
-    """The engines; the first one is what the others are compared with."""
-    receiver = stack.enter_context(http_receiver())
-    lines = structlog.wrap_logger(
-        structlog.PrintLogger(stack.enter_context(open(os.devnull, "w"))),  # noqa: PTH123, SIM115
-        processors=[structlog.processors.JSONRenderer()],
+def exactly(value: float) -> Estimate:
+    """A figure that was found in one way only."""
+    return Estimate(value, value, value, 1)
+
+
+def tell_case(report: Report, name: str, measured: Measured, tokens: int) -> None:
+    """What a comparison came to: as a share of the time, and where the time went."""
+
+    def taken(pair: tuple[Run, Run]) -> float:
+        return sum(each.wall_s + each.late_s for each in pair)
+
+    def cpu(pair: tuple[Run, Run]) -> float:
+        return sum(each.cpu_s for each in pair)
+
+    pairs = list(zip(measured.measured, measured.base, strict=True))
+    sending = statistics.median(r.sending_s for pair in measured.measured for r in pair)
+    wall = estimate([taken(more) / taken(less) - 1.0 for more, less in pairs])
+    report.tell(name, wall.shifted(sending / SENDING_EVERY_S), LIMITS.get(name), "share")
+    report.tell(
+        "    processor time", estimate([cpu(more) / cpu(less) - 1.0 for more, less in pairs]),
+        None, "share",
     )
-
-    def engine(*exporters: object, **options: object) -> Engine:
-        return stack.enter_context(load(model, exporters=exporters, **options))
-
-    def numbers() -> tuple[object, object]:
-        prometheus = stack.enter_context(PrometheusExporter(registry=CollectorRegistry()))
-        return MetricsExporter(InMemoryRuntimeMetrics()), prometheus
-
-    def otlp(detail: str) -> OtlpExporter:
-        return stack.enter_context(OtlpExporter(endpoint=receiver.endpoint, detail=detail))
-
-    plain = engine()
-    detailed = (*numbers(), otlp("token"), StructlogExporter(lines), Ledgers())
-    return [
-        Case("no exporter", plain, as_it_is),
-        Case("no exporter ÷ sites removed", plain, without_sites),
-        Case("in-memory + Prometheus", engine(*numbers()), as_it_is),
-        Case(
-            "+ OTLP (request) + structlog",
-            engine(*numbers(), otlp("request"), StructlogExporter(lines), detail="token"),
-            as_it_is,
-        ),
-        Case("everything, token detail", engine(*detailed), as_it_is),
-        Case(
-            "  the same with quality_signals",
-            engine(*detailed[:-1], Ledgers(), quality_signals=True),
-            as_it_is,
-        ),
-    ]
+    base_ms = statistics.median(taken(less) / 2 for _, less in pairs) / tokens * 1e3
+    print(f"    {base_ms:.2f} ms a token without; sending {sending * 1e3:.1f} ms each time")
+    more, less = (_by_thread(side, tokens) for side in (measured.measured, measured.base))
+    for thread in sorted(more | less):
+        print(f"      {thread:<32} {less[thread]:8.1f} -> {more[thread]:8.1f} µs a token")
 
 
-def compare(all_cases: list[Case], repeat: int) -> dict[str, float]:
-    """Extra time as a share, medians over rounds in which each case has its turn."""
-    for case in all_cases:
-        timed(case)
-    rounds = []
-    for number in range(repeat):
-        order = all_cases if number % 2 else all_cases[::-1]
-        rounds.append({case.name: timed(case) for case in order})
-    plain = all_cases[0].name
-    for name in rounds[0]:
-        spread = sorted(each[name] for each in rounds)
-        print(
-            f"{name:<34} {statistics.median(spread) / TOKENS * 1e3:7.2f} ms a token"
-            f"  ({spread[0] / TOKENS * 1e3:.2f} to {spread[-1] / TOKENS * 1e3:.2f})"
-        )
-    extra = {
-        name: statistics.median(each[name] / each[plain] for each in rounds) - 1.0
-        for name in rounds[0]
+def _by_thread(pairs: Sequence[tuple[Run, Run]], tokens: int) -> Counter[str]:
+    """Median processor time of each thread in microseconds a token; not printable noise is out."""
+    runs = [each for pair in pairs for each in pair]
+    names = {name for each in runs for name in each.by_thread}
+    medians = {
+        name: statistics.median(each.by_thread[name] for each in runs) / tokens / 1e3
+        for name in names
     }
-    # Without sites is the smaller one: what the sites cost is the other way round.
-    removed = "no exporter ÷ sites removed"
-    extra[removed] = statistics.median(each[plain] / each[removed] for each in rounds) - 1.0
-    return extra
+    return Counter({name: value for name, value in medians.items() if value >= 0.1})
 
 
-def publish_ns(calls: int = 100_000, rounds: int = 7) -> tuple[float, float]:
+def publish_ns(calls: int = 100_000, rounds: int = 15) -> tuple[list[float], list[float]]:
     """Processor time of building a token's event and publishing it, and of publishing alone."""
     bus = EventBus()
     bus.subscribe(Sink("sink"))
     emitter = bus.emitter()
+    event = TokenGenerated(*emitter.header(), "model", 1, 0.01, 0.0)
 
     def both() -> None:
         for index in range(calls):
             emitter.publish(TokenGenerated(*emitter.header(), "model", index, 0.01, 0.0))
 
     def alone() -> None:
-        event = TokenGenerated(*emitter.header(), "model", 1, 0.01, 0.0)
         for _ in range(calls):
             emitter.publish(event)
 
     def cost(run: Callable[[], None]) -> float:
-        taken = []
-        for _ in range(rounds):
-            begin = time.thread_time_ns()
-            run()
-            taken.append((time.thread_time_ns() - begin) / calls)
-        return statistics.median(taken)
+        begin = time.thread_time_ns()
+        run()
+        return (time.thread_time_ns() - begin) / calls
 
-    return cost(both), cost(alone)
+    taken = [(cost(both), cost(alone)) for _ in range(rounds)]
+    return [each for each, _ in taken], [each for _, each in taken]
 
 
 def lost_events(count: int) -> int:
@@ -230,36 +183,43 @@ def residuals(engine: Engine, requests: int) -> list[float]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
-    parser.add_argument("--repeat", type=int, default=9)
+    parser.add_argument("--rounds", type=int, default=25)
+    parser.add_argument("--tokens", type=int, default=48)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--events", type=int, default=EVENTS)
+    parser.add_argument("--only", default="", help="comparisons whose name holds this")
+    parser.add_argument("--json", type=Path, help="where to write the figures")
     given = parser.parse_args()
-    failed = []
-
-    def judge(name: str, value: float, limit: float, text: str) -> None:
-        verdict = "ok" if value <= limit else "TOO MUCH"
-        failed.extend([name] if value > limit else [])
-        print(f"{name:<34} {text:>12}  {verdict}", flush=True)
-
-    print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    report = Report()
+    load_before = os.getloadavg()[0]
+    print(f"{today()}; load of the machine: {load_before:.1f} on {os.cpu_count()} cores")
     both, alone = publish_ns()
-    judge("publish, one inline subscriber", alone, PUBLISH_LIMIT_NS, f"{alone:.0f} ns")
-    print(f"  with the event built             {both:8.0f} ns")
-    lost = lost_events(given.events)
-    judge(f"lost of {given.events:,} events", lost, 0, f"{lost}")
+    report.tell("publish, one inline subscriber", estimate(alone), PUBLISH_LIMIT_NS, "ns")
+    report.tell("  with the event built", estimate(both), None, "ns")
+    if given.events:
+        lost = lost_events(given.events)
+        report.tell(f"lost of {given.events:,} events", exactly(lost), 0, "events")
     with ExitStack() as stack:
-        all_cases = cases(given.model, stack)
-        extra = compare(all_cases, given.repeat)
-        for name, limit in LIMITS.items():
-            judge(name, extra[name], limit, f"{extra[name]:+.2%}")
-        measured = all_cases[-1].name
-        print(f"{measured:<34} {extra[measured]:>+12.2%}")
-        shares = residuals(all_cases[0].engine, given.requests)
-    median, p99 = statistics.median(shares), shares[int(len(shares) * 0.99)]
-    judge("ledger residual, median", median, RESIDUAL_MEDIAN, f"{median:.4%}")
-    judge("ledger residual, p99", p99, RESIDUAL_P99, f"{p99:.4%}")
+        chosen = [case for case in cases(given.model, stack) if given.only in case.name]
+        found = measure(chosen, given.rounds, given.tokens)
+        for name, measured in found.items():
+            tell_case(report, name, measured, given.tokens)
+        shares = residuals(chosen[0].base, given.requests) if given.requests else []
+    if shares:
+        median, p99 = statistics.median(shares), shares[int(len(shares) * 0.99)]
+        report.tell("ledger residual, median", exactly(median), RESIDUAL_MEDIAN, "share")
+        report.tell("ledger residual, p99", exactly(p99), RESIDUAL_P99, "share")
     print(f"load of the machine: {os.getloadavg()[0]:.1f}")
-    return len(failed)
+    if given.json:
+        document = {
+            "when": today(),
+            "machine": machine_description(),
+            "load": [load_before, os.getloadavg()[0]],
+            "given": {name: str(value) for name, value in vars(given).items()},
+            "rows": report.rows,
+        }
+        given.json.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+    return report.failures
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ PAUSE_NS: Final = 5_000_000
 LATE_FACTOR: Final = 3.0
 LATE_NS: Final = 5_000_000
 """A step is late when it takes three times as long as usual, and five milliseconds more."""
+_NO_PAUSES: Final = (0,) * GENERATIONS
 _KEPT: Final = 31
 _ENOUGH: Final = 8
 _MANY_MAPPED: Final = 1_000  # minor faults that take about a millisecond
@@ -59,13 +60,18 @@ class GcPauses:
 
     Args:
         clock: monotonic nanoseconds.
+
+    Attributes:
+        count: how many there were.
+        ns: their nanoseconds, by generation.
     """
 
-    __slots__ = ("_begin_ns", "_clock", "ns")
+    __slots__ = ("_begin_ns", "_clock", "count", "ns")
 
     def __init__(self, clock: Callable[[], int] = now_ns) -> None:
         self._clock = clock
         self._begin_ns = 0
+        self.count = 0
         self.ns = [0] * GENERATIONS
 
     def listen(self) -> None:
@@ -84,6 +90,7 @@ class GcPauses:
         elif self._begin_ns:
             self.ns[info["generation"]] += self._clock() - self._begin_ns
             self._begin_ns = 0
+            self.count += 1
 
 
 class Stall(NamedTuple):
@@ -129,7 +136,8 @@ class StallWatch:
         self._usage = usage
         self._usual: dict[int, _Usual] = {}
         self._seen = Usage(0, 0, 0)
-        self._gc_seen: tuple[int, ...] = (0,) * GENERATIONS
+        self._gc_seen: tuple[int, ...] = _NO_PAUSES
+        self._gc_count = 0
         self._waited = True
         self._before_ns = 0
         self.watching = False
@@ -141,9 +149,10 @@ class StallWatch:
             self._pauses.listen()
         if self._waited:  # what happened while there was nothing to do delayed nobody
             self._waited = False
-            self._gc_seen = tuple(self._pauses.ns)
+            self._look_at_pauses()
             self._seen = self._usage()
-        self._before_ns = sum(self._pauses.ns) - sum(self._gc_seen)
+        collected = self._pauses.count != self._gc_count
+        self._before_ns = sum(self._pauses.ns) - sum(self._gc_seen) if collected else 0
 
     def end(self, step_ns: int, sequences: int) -> Stall | None:
         """A step ended; tells of it when it was late. Hot path while it is wanted.
@@ -155,10 +164,8 @@ class StallWatch:
         """
         if not self.watching:
             return None
-        paused = tuple(
-            now - before for now, before in zip(self._pauses.ns, self._gc_seen, strict=True)
-        )
-        self._gc_seen = tuple(self._pauses.ns)
+        collected = self._pauses.count != self._gc_count
+        paused = self._look_at_pauses() if collected else _NO_PAUSES
         before, self._seen = self._seen, self._usage()
         duration_ns = step_ns + self._before_ns
         typical_ns = self._note(duration_ns, sequences) if sequences else 0
@@ -172,6 +179,12 @@ class StallWatch:
         cause = _cause(sum(paused), delay_ns, counted)
         gc_s = tuple(ns / 1e9 for ns in paused)
         return Stall(duration_ns / 1e9, typical_ns / 1e9, cause, gc_s, counted)
+
+    def _look_at_pauses(self) -> tuple[int, ...]:
+        """Nanoseconds by generation since the last look."""
+        self._gc_count = self._pauses.count
+        before, self._gc_seen = self._gc_seen, tuple(self._pauses.ns)
+        return tuple(now - then for now, then in zip(self._gc_seen, before, strict=True))
 
     def _note(self, duration_ns: int, sequences: int) -> int:
         usual = self._usual.get(sequences)

@@ -62,13 +62,14 @@ class ConfidenceMeter:
         best = best_token(logits)
         shifted, powers = self._shifted, self._powers
         np.subtract(logits, logits[best], out=shifted)
-        np.maximum(shifted, _LEAST, out=shifted)
+        if shifted.min() < _LEAST:  # seldom, and cheaper to ask than to do
+            np.maximum(shifted, _LEAST, out=shifted)
         np.exp(shifted, out=powers)
-        mass = float(powers.sum(dtype=np.float64))
+        mass = float(powers.sum())
         log_mass = math.log(mass)
         mean = float(np.dot(powers, shifted)) / mass
         chosen = float(logits[token_id])
-        rank = 1 + int(np.count_nonzero(logits > logits[token_id]))
+        rank = 1 if token_id == best else 1 + int(np.count_nonzero(logits > logits[token_id]))
         removed = 0.0 if kept is None else 1.0 - float(powers[kept].sum(dtype=np.float64)) / mass
         powers[best] = 0.0
         second = float(powers.max()) if powers.size > 1 else 0.0

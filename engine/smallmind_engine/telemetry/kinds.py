@@ -48,3 +48,10 @@ BY_NAME_ONLY: Final = EventKind.SNAPSHOT | EventKind.REQUEST_RECORDED
 """Kinds that nobody gets who does not ask for them by name: they are for logs."""
 ALL_KINDS: Final = sum(EventKind) & ~BY_NAME_ONLY
 """All other kinds."""
+FREQUENT: Final = int(
+    EventKind.TOKEN_GENERATED
+    | EventKind.TOKEN_QUALITY
+    | EventKind.KERNEL_EXECUTED
+    | EventKind.BATCH_STEPPED
+)
+"""Kinds that come with every token, or more often."""

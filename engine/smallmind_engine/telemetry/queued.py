@@ -1,4 +1,9 @@
-"""A bounded queue before a slow exporter: the engine never waits for it, losses are counted."""
+"""A bounded queue before a slow exporter: the engine never waits for it, losses are counted.
+
+A thread that wakes for the event of every token takes a core from the kernels, and the GIL from
+the engine, as often. So the frequent kinds wake it only when it has slept for long or many of them
+wait; while they come it looks for itself, a few times a second. All other kinds wake it at once.
+"""
 
 from __future__ import annotations
 
@@ -19,10 +24,15 @@ from smallmind_engine.telemetry.exporter import Exporter, FlushResult
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
+from smallmind_engine.telemetry.kinds import FREQUENT
 from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
 
 DEFAULT_CAPACITY: Final = 8192
 STOP_TIMEOUT_S: Final = 2.0
+LINGER_S: Final = 0.2
+"""How long an event of a frequent kind waits at most for others to be passed on with it."""
+MOST_LINGERING: Final = 256
+"""How many of them wait for that."""
 
 
 class _Flush:
@@ -75,6 +85,7 @@ class QueuedExporter:
         self._exporter = exporter
         self._loss_aware = exporter if isinstance(exporter, LossAware) else None
         self._capacity = capacity
+        self._most_lingering = min(MOST_LINGERING, capacity // 2)
         self.on_error = on_error
         self.on_drop = on_drop
         self.name = exporter.name
@@ -92,6 +103,8 @@ class QueuedExporter:
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._asleep = True
+        self._lingers = False
         self._failing = False
         self._stopping = False
         self._closing = False
@@ -132,7 +145,12 @@ class QueuedExporter:
                 self._waiting.popleft()
                 self._dropped += 1
             self._waiting.append((event, here.path))
-            self._wake_thread()
+            if (
+                self._asleep
+                or not event.kind & FREQUENT
+                or len(self._waiting) > self._most_lingering
+            ):
+                self._wake_thread()
 
     def flush(self, timeout_s: float) -> FlushResult:
         """Wait for the events queued so far and for the exporter's own flush.
@@ -222,11 +240,12 @@ class QueuedExporter:
         """What the thread shall do next; None when it shall end."""
         dropped = self.dropped  # read before the lock is taken: the exporter has locks of its own
         with self._lock:
-            if self._thread is not threading.current_thread():
-                return None  # forked inside the exporter: the child's queue gets its own thread
+            if self._was_left_behind:
+                return None
             if self._flushes and self._done >= self._flushes[0].target:
                 return partial(self._answer, self._flushes.popleft())
             if self._waiting:
+                self._lingers = True
                 return partial(self._pass_on, *self._waiting.popleft())
             if self._stopping:
                 self._ended = True
@@ -238,16 +257,31 @@ class QueuedExporter:
                 return partial(self._tell_drops, newly_dropped)
             # Only what told of losses was lost in turn: to tell of that would never end.
             self._notices -= newly_dropped
-            return self._wake.get
+            # More may come soon, and need not wake it.
+            lingers, self._lingers = self._lingers, False
+            self._asleep = not lingers
+            return partial(self._sleep, LINGER_S if lingers else None)
+
+    def _sleep(self, timeout_s: float | None) -> None:
+        with contextlib.suppress(Empty):
+            self._wake.get(timeout=timeout_s)
+        self._asleep = False
 
     def _pass_on(self, event: Event, path: Path) -> None:
+        """Pass on this event and those that wait, until there is something else to do."""
         begin_ns = now_ns()
-        succeeded = self._try(partial(self._exporter.export, event), path)
-        with self._lock:
-            self._notices += _tells_of_losses(event)
-            self._exported_ns += now_ns() - begin_ns
-            self._delivered += succeeded
-            self._failed += not succeeded
+        while True:
+            succeeded = self._try(self._exporter.export, event, path=path)
+            with self._lock:
+                end_ns = now_ns()
+                self._notices += _tells_of_losses(event)
+                self._exported_ns += end_ns - begin_ns
+                self._delivered += succeeded
+                self._failed += not succeeded
+                if not self._waiting or self._flushes or self._was_left_behind:
+                    return
+                event, path = self._waiting.popleft()
+            begin_ns = end_ns
 
     def _answer(self, flush: _Flush) -> None:
         behind = FlushResult(failed=1)
@@ -261,11 +295,16 @@ class QueuedExporter:
         with self._lock:
             flush.answer.put(self._counts(flush.target, behind))
 
-    def _try(self, call: Callable[[], object], path: Path = ()) -> bool:
+    @property
+    def _was_left_behind(self) -> bool:
+        """Whether it forked inside the exporter: the child's queue gets a thread of its own."""
+        return self._thread is not threading.current_thread()
+
+    def _try(self, call: Callable[..., object], *args: object, path: Path = ()) -> bool:
         """Whether the call into the exporter succeeded; its errors are told and end here."""
         here.path = (*path, self._exporter)
         try:
-            call()
+            call(*args)
         except BaseException as error:  # noqa: BLE001 - this thread has no one above it to tell
             failure: BaseException | None = error
         else:

@@ -18,7 +18,7 @@ from smallmind_engine.telemetry.exporting import (
     visits,
 )
 from smallmind_engine.telemetry.fork import renew_in_child
-from smallmind_engine.telemetry.kinds import EventKind
+from smallmind_engine.telemetry.kinds import FREQUENT
 from smallmind_engine.telemetry.queued import QueuedExporter
 from smallmind_engine.telemetry.text import describe_error
 
@@ -26,12 +26,6 @@ if TYPE_CHECKING:
     from smallmind_engine.telemetry.bus import EventBus
 
 FAILURES_BEFORE_DETACH: Final = 5
-FREQUENT: Final = int(
-    EventKind.TOKEN_GENERATED
-    | EventKind.TOKEN_QUALITY
-    | EventKind.KERNEL_EXECUTED
-    | EventKind.BATCH_STEPPED
-)
 METERED_EVERY: Final = 13
 """Of the frequent kinds so many are measured as one; a prime, or it might always meet one kind."""
 

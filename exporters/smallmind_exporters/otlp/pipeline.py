@@ -35,7 +35,7 @@ from smallmind_exporters.otlp.legs import Leg
 from smallmind_exporters.otlp.log_records import emit_details, emit_log
 from smallmind_exporters.otlp.metering import MetricsLeg
 from smallmind_exporters.otlp.outbox import Counts
-from smallmind_exporters.otlp.ready_made import TOKEN_HISTOGRAMS, ReadyMade
+from smallmind_exporters.otlp.ready_made import FREQUENT_HISTOGRAMS, ReadyMade
 from smallmind_exporters.otlp.records import LiveRecords, Record
 from smallmind_exporters.otlp.settings import Signal
 from smallmind_exporters.otlp.spans import SpanBuilder, Telling
@@ -131,12 +131,12 @@ class Pipeline:
         own = leg if isinstance(leg, MetricsLeg) else None
         ready_made = own is not None and own.sends_sums
         store = MetricStore(
-            (*SUMMED, *TOKEN_HISTOGRAMS) if ready_made else SUMMED, max_models=plan.max_models
+            (*SUMMED, *FREQUENT_HISTOGRAMS) if ready_made else SUMMED, max_models=plan.max_models
         )
         if own is None:
             self._instruments: Instruments = instruments_of(provider, meter)
         else:
-            recorded = [f for f in HISTOGRAMS if not ready_made or f not in TOKEN_HISTOGRAMS]
+            recorded = [f for f in HISTOGRAMS if not ready_made or f not in FREQUENT_HISTOGRAMS]
             self._instruments = Instruments(meter, recorded)
             own.taken = lambda: self._taken
             if ready_made:

@@ -1,7 +1,7 @@
-"""Histograms of tokens as the SDK's own data, made from the store when metrics are collected.
+"""Frequent histograms as the SDK's own data, made from the store when metrics are collected.
 
 An SDK's histogram takes ten microseconds and more for each value, which counts for values of every
-token. No instrument takes a histogram that is ready made; an export does.
+token or step. No instrument takes a histogram that is ready made; an export does.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 
-from smallmind_engine.telemetry import TokenGenerated
+from smallmind_engine.telemetry.kinds import FREQUENT
 from smallmind_exporters.metrics import FAMILIES, Family, Histogram, MetricKind, MetricStore
 from smallmind_exporters.metrics.opentelemetry import otel_attribute, otel_name, otel_unit
 from smallmind_exporters.metrics.store import LabelValues, Snapshot
 
-TOKEN_HISTOGRAMS: Final = tuple(
+FREQUENT_HISTOGRAMS: Final = tuple(
     family
     for family in FAMILIES
     if family.kind is MetricKind.HISTOGRAM
-    and all(reading.event is TokenGenerated for reading in family.readings)
+    and all(reading.event.kind & FREQUENT for reading in family.readings)
+    and not family.exemplars
 )
 
 
@@ -40,7 +41,7 @@ def sends_sums(exporter: MetricExporter) -> bool:
 
 
 class ReadyMade:
-    """Adds the histograms of tokens to what was collected from instruments.
+    """Adds the frequent histograms to what was collected from instruments.
 
     Args:
         store: counts them.
@@ -62,7 +63,7 @@ class ReadyMade:
     def _metrics(self, snapshot: Snapshot) -> list[Metric]:
         now_ns = time.time_ns()
         found = []
-        for family in TOKEN_HISTOGRAMS:
+        for family in FREQUENT_HISTOGRAMS:
             points = [
                 self._point(family, values, series, now_ns)
                 for values, series in snapshot[family].items()
