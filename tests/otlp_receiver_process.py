@@ -1,4 +1,4 @@
-"""An OTLP receiver in a process of its own, as a collector is: what it decodes costs others nothing.
+"""An OTLP receiver in a process of its own, as a collector is: its work costs others nothing.
 
 Run as a program it prints its endpoint and receives until its standard input ends.
 """

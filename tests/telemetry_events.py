@@ -56,6 +56,14 @@ from smallmind_engine.telemetry import (
 
 MODEL = "tiny"
 BACKEND = "numpy"
+SAMPLING = (
+    ("temperature", 0.5),
+    ("top_k", 40),
+    ("top_p", 0.875),
+    ("frequency_penalty", 0.25),
+    ("presence_penalty", 0.0),
+)
+SEED = 7
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 SPAN_ID = "00f067aa0ba902b7"
 
@@ -203,6 +211,8 @@ def request(
         streaming=streaming,
         prompt_tokens=prompt_tokens,
         max_tokens=tokens,
+        sampling=SAMPLING,
+        seed=SEED,
     )
     yield PrefillEnded(
         *header(),

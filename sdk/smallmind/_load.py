@@ -74,6 +74,7 @@ def load(
     cancellation: CancellationToken | None = None,
     timeout: float | None = None,
     traceparent: str | None = None,
+    tracestate: str | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
     **kwargs: Unpack[EngineKwargs],
 ) -> Engine:
@@ -91,6 +92,7 @@ def load(
         cancellation: stops the loading.
         timeout: seconds until the loading is stopped.
         traceparent: W3C trace context of the caller.
+        tracestate: what belongs to it, as in the W3C header of that name.
         on_progress: told of the phase, the bytes done and the bytes in all.
         kwargs: fields of ``EngineOptions``, one by one; they win over ``options``.
 
@@ -123,7 +125,8 @@ def load(
             bus.subscribe(each)
             if isinstance(each, HealthAware):
                 each.bind_health(bus.health)
-        with correlated(new_correlation(traceparent=traceparent)) as correlation:
+        ids = new_correlation(traceparent=traceparent, tracestate=tracestate)
+        with correlated(ids) as correlation:
             path = resolve(path_or_name, on_progress=_pull_progress(on_progress), limit=limit)
             known = name or _model_name(path_or_name, path)
             how = load_options(chosen)

@@ -20,6 +20,7 @@ class WorkKwargs(TypedDict, total=False):
     cancellation: CancellationToken | None
     request_timeout: float | None
     traceparent: str | None
+    tracestate: str | None
     request_id: str | None
 
 

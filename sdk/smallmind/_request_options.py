@@ -42,6 +42,7 @@ class RequestKwargs(TypedDict, total=False):
     max_buffered_tokens: int | None
     backpressure: BackpressurePolicy | str
     traceparent: str | None
+    tracestate: str | None
     request_id: str | None
 
 

@@ -34,6 +34,7 @@ from machine_description import machine_description, today
 from overhead_cases import LIMITS, cases
 from overhead_rounds import SENDING_EVERY_S, Measured, Run, measure
 from paired_ratios import TOO_MUCH, Estimate, estimate, verdict
+
 from smallmind import Engine
 from smallmind_engine.telemetry import (
     EventBus,
@@ -77,8 +78,10 @@ class Report:
     def tell(self, name: str, found: Estimate, limit: float | None, unit: str) -> None:
         """Print a row, with a verdict where there is a limit."""
         judged = "" if limit is None else verdict(found, limit)
-        shown = [f"{each:+.2%}" if unit == "share" else f"{each:,.4g}" for each in
-                 (found.value, found.low, found.high)]
+        shown = [
+            f"{each:+.2%}" if unit == "share" else f"{each:,.4g}"
+            for each in (found.value, found.low, found.high)
+        ]
         suffix = "" if unit == "share" else f" {unit}"
         span = f"[{shown[1]} to {shown[2]}]" if found.count > 1 else ""
         print(f"{name:<36} {shown[0] + suffix:>12}  {span:<22} {judged}", flush=True)
@@ -111,8 +114,10 @@ def tell_case(report: Report, name: str, measured: Measured, tokens: int) -> Non
     wall = estimate([taken(more) / taken(less) - 1.0 for more, less in pairs])
     report.tell(name, wall.shifted(sending / SENDING_EVERY_S), LIMITS.get(name), "share")
     report.tell(
-        "    processor time", estimate([cpu(more) / cpu(less) - 1.0 for more, less in pairs]),
-        None, "share",
+        "    processor time",
+        estimate([cpu(more) / cpu(less) - 1.0 for more, less in pairs]),
+        None,
+        "share",
     )
     base_ms = statistics.median(taken(less) / 2 for _, less in pairs) / tokens * 1e3
     print(f"    {base_ms:.2f} ms a token without; sending {sending * 1e3:.1f} ms each time")

@@ -96,7 +96,9 @@ def cases(model: str, stack: ExitStack) -> list[Case]:
     plain = engine()
     measured = {
         "in-memory + Prometheus": engine(*numbers()),
-        "+ OTLP (request) + structlog": engine(*numbers(), otlp("request"), StructlogExporter(lines)),
+        "+ OTLP (request) + structlog": engine(
+            *numbers(), otlp("request"), StructlogExporter(lines)
+        ),
         "everything, token detail": engine(*everything()),
         QUALITY: engine(*everything(), quality_signals=True),
     }

@@ -1,4 +1,4 @@
-"""Takes the time of completions in turn, so that what else the machine does hits both sides alike."""
+"""Times completions in turn, so that what else the machine does hits both sides alike."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 
 from overhead_cases import Case
 from paired_ratios import SEED
-from smallmind import Engine
 from thread_times import spent, thread_times
+
+from smallmind import Engine
 
 PROMPT = "Once upon a time"
 SENDING_EVERY_S = 5.0
@@ -56,9 +57,7 @@ def run(engine: Engine, tokens: int) -> Run:
     engine.bus.flush(30.0)
     late = spent(at_end, thread_times())
     sending_ns = sum(ns for name, ns in late.items() if name.startswith(SENDING))
-    queued = {
-        name: ns for name, ns in late.items() if not name.startswith((*COMPUTING, SENDING))
-    }
+    queued = {name: ns for name, ns in late.items() if not name.startswith((*COMPUTING, SENDING))}
     by_thread = spent(before, at_end) + Counter(queued)
     return Run(
         wall_s=wall_s,

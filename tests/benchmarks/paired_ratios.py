@@ -1,4 +1,4 @@
-"""What pairs of measurements say together: a median, how sure it is, and whether it keeps a limit."""
+"""What pairs of measurements say: a median, how sure it is, and whether it keeps a limit."""
 
 from __future__ import annotations
 

@@ -70,6 +70,7 @@ class GenerationRun:
         self.correlation: Final[Correlation] = new_correlation(
             session_id=request.session_id,
             traceparent=options.traceparent,
+            tracestate=options.tracestate,
             request_id=options.request_id,
         )
         observer = RequestObserver(

@@ -8,7 +8,7 @@ from smallmind_engine.kernels import OnOperations, OperationTime
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime.ledger import TimeLedger
 from smallmind_engine.runtime.options import Detail, GenerationOptions
-from smallmind_engine.runtime.recording import recorded_request
+from smallmind_engine.runtime.recording import recorded_request, sampling_of
 from smallmind_engine.runtime.results import GenerationResult
 from smallmind_engine.runtime.stalls import Stall
 from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
@@ -184,7 +184,7 @@ class RequestObserver:
                 Degraded(*emitter.header(), component="request", reason=reason, message=message)
             )
 
-    def started(self, prompt_tokens: int, max_tokens: int) -> None:
+    def started(self, prompt_tokens: int, options: GenerationOptions) -> None:
         """The model begins to work."""
         emitter = self.emitter
         if emitter.wants & EventKind.INFERENCE_STARTED:
@@ -196,7 +196,9 @@ class RequestObserver:
                     operation=self._operation,
                     streaming=self._streaming,
                     prompt_tokens=prompt_tokens,
-                    max_tokens=max_tokens,
+                    max_tokens=options.max_tokens,
+                    sampling=sampling_of(options),
+                    seed=options.seed,
                 )
             )
 

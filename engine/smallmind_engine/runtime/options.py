@@ -167,6 +167,7 @@ class GenerationOptions:
             is 64 under asyncio and with a policy other than ``block``.
         backpressure: what happens when the reader is further behind.
         traceparent: W3C trace context of the caller.
+        tracestate: what belongs to it, as in the W3C header of that name.
         request_id: the caller's own id for the request.
     """
 
@@ -194,6 +195,7 @@ class GenerationOptions:
     max_buffered_tokens: int | None = None
     backpressure: BackpressurePolicy = BackpressurePolicy.BLOCK
     traceparent: str | None = None
+    tracestate: str | None = None
     request_id: str | None = None
 
     def __post_init__(self) -> None:

@@ -72,7 +72,7 @@ def recorded_request(
         seed=seed,
         max_tokens=options.max_tokens,
         ignore_eos=options.ignore_eos,
-        options=tuple((name, getattr(options, name)) for name in SAMPLING_FIELDS),
+        options=sampling_of(options),
         logit_bias=tuple(sorted((options.logit_bias or {}).items())),
         stop=options.stop if capture_content else None,
         stop_count=len(options.stop),
@@ -82,6 +82,11 @@ def recorded_request(
         prompt_ids=tuple(prompt_ids) if capture_content else None,
         context_overflow=options.context_overflow.value,
     )
+
+
+def sampling_of(options: GenerationOptions) -> tuple[tuple[str, float], ...]:
+    """The numbers that choose tokens, by name."""
+    return tuple((name, getattr(options, name)) for name in SAMPLING_FIELDS)
 
 
 def runtime_of(model: LoadedModel) -> tuple[tuple[str, str], ...]:

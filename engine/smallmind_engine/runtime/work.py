@@ -231,7 +231,7 @@ class RequestWork:
                 DegradeReason.MEMORY_BUDGET_SOFT_LIMIT,
                 f"the KV cache holds {self.cache.capacity} of {self.capacity} tokens",
             )
-        observer.started(self.prompt_tokens, self.request.options.max_tokens)
+        observer.started(self.prompt_tokens, self.request.options)
 
     def advance(self, count: int, answer: Output) -> StopReason | None:
         """Take a step's answer; says why the request ends, when it does. Hot path.

@@ -4,7 +4,7 @@ They are captured once, when the request is made, and travel on every event. The
 a thread or task are in a ``ContextVar``, the only global state of the engine besides the counter
 of events.
 
-Source of the header format: W3C Trace Context, section 3.2.
+Source of the header formats: W3C Trace Context, sections 3.2 and 3.3.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
+
+from smallmind_engine.telemetry.tracestate import parse_tracestate
 
 _TRACEPARENT: Final = re.compile(
     r"(?P<version>[0-9a-f]{2})-(?P<trace>[0-9a-f]{32})-(?P<span>[0-9a-f]{16})-(?P<flags>[0-9a-f]{2})"
@@ -37,11 +39,13 @@ class TraceContext:
         trace_id: 32 lower-case hex digits, not all zero.
         span_id: 16 lower-case hex digits, not all zero.
         trace_flags: bit 0 is "sampled"; the other bits are kept off.
+        trace_state: what other tracing systems want passed on, as in a ``tracestate`` header.
     """
 
     trace_id: str
     span_id: str
     trace_flags: int
+    trace_state: str = ""
 
     @property
     def traceparent(self) -> str:
@@ -74,6 +78,7 @@ class Correlation:
         trace_flags: W3C trace flags.
         has_parent: whether ``span_id`` is the host's span (the request is its child) rather than
             a fresh one.
+        trace_state: the caller's W3C ``tracestate``; empty without one.
     """
 
     request_id: str
@@ -82,6 +87,7 @@ class Correlation:
     span_id: str
     trace_flags: int
     has_parent: bool
+    trace_state: str = ""
 
     @property
     def traceparent(self) -> str:
@@ -113,6 +119,7 @@ def new_correlation(
     *,
     session_id: str | None = None,
     traceparent: str | None = None,
+    tracestate: str | None = None,
     request_id: str | None = None,
 ) -> Correlation:
     """Capture the ids for an operation that begins now.
@@ -123,16 +130,22 @@ def new_correlation(
     Args:
         session_id: the session or conversation it belongs to.
         traceparent: W3C header value of the caller; ignored when malformed, never an error.
+        tracestate: likewise; it counts only beside a ``traceparent`` that is well-formed.
         request_id: the caller's own id for it; made up when None.
     """
     parent = parse_traceparent(traceparent) if traceparent is not None else None
+    if parent is not None and tracestate is not None:
+        parent = replace(parent, trace_state=parse_tracestate(tracestate))
     if parent is None:
         parent = _opentelemetry_context()
     if parent is None:
         surrounding = _current.get()
         if surrounding is not None:
             parent = TraceContext(
-                surrounding.trace_id, surrounding.span_id, surrounding.trace_flags
+                surrounding.trace_id,
+                surrounding.span_id,
+                surrounding.trace_flags,
+                surrounding.trace_state,
             )
     context = parent or TraceContext(_random_hex(16), _random_hex(8), _SAMPLED)
     return Correlation(
@@ -142,6 +155,7 @@ def new_correlation(
         context.span_id,
         context.trace_flags,
         parent is not None,
+        context.trace_state,
     )
 
 
@@ -155,7 +169,10 @@ def _opentelemetry_context() -> TraceContext | None:
         if not span.is_valid:
             return None
         return TraceContext(
-            f"{span.trace_id:032x}", f"{span.span_id:016x}", int(span.trace_flags) & _SAMPLED
+            f"{span.trace_id:032x}",
+            f"{span.span_id:016x}",
+            int(span.trace_flags) & _SAMPLED,
+            parse_tracestate(span.trace_state.to_header()),
         )
     except Exception:  # noqa: BLE001 - half-imported, or a foreign span class: not our request's fault
         return None

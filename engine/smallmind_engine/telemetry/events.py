@@ -185,7 +185,12 @@ class RequestRejected(Event):
 
 @event
 class InferenceStarted(Event):
-    """The model began to work on a request."""
+    """The model began to work on a request.
+
+    Attributes:
+        sampling: options of the choice of tokens, by name, as they were asked for.
+        seed: of the draws, when the request names one.
+    """
 
     kind = EventKind.INFERENCE_STARTED
 
@@ -195,6 +200,8 @@ class InferenceStarted(Event):
     streaming: bool
     prompt_tokens: int
     max_tokens: int
+    sampling: tuple[tuple[str, float], ...] = ()
+    seed: int | None = None
 
 
 @event

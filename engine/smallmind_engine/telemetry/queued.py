@@ -265,6 +265,7 @@ class QueuedExporter:
     def _sleep(self, timeout_s: float | None) -> None:
         with contextlib.suppress(Empty):
             self._wake.get(timeout=timeout_s)
+            self._lingers = True  # what woke it may have been done before it slept
         self._asleep = False
 
     def _pass_on(self, event: Event, path: Path) -> None:

@@ -66,6 +66,22 @@ def _max_tokens(record: Record, _: InferenceStopped) -> int | None:
     return None if started is None else started.max_tokens
 
 
+def _asked(option: str) -> Callable[[Record, InferenceStopped], float | None]:
+    """Reads what was asked of the sampler."""
+
+    def read(record: Record, _: InferenceStopped) -> float | None:
+        started = _started(record)
+        value = None if started is None else dict(started.sampling).get(option)
+        return None if value is None else float(value)
+
+    return read
+
+
+def _seed(record: Record, _: InferenceStopped) -> int | None:
+    started = _started(record)
+    return None if started is None else started.seed
+
+
 def _time_to_first_chunk(_: Record, stop: InferenceStopped) -> float | None:
     return stop.time_to_first_token_s if stop.streaming else None
 
@@ -123,6 +139,14 @@ REQUEST_ATTRIBUTES: Final[tuple[SpanAttribute, ...]] = (
         lambda _, stop: stop.streaming or None,
     ),
     SpanAttribute(conventions.REQUEST_MAX_TOKENS, "most tokens to generate", _max_tokens),
+    SpanAttribute(
+        conventions.REQUEST_TEMPERATURE, "0 takes the likeliest token", _asked("temperature")
+    ),
+    SpanAttribute(conventions.REQUEST_TOP_P, "1 leaves all tokens in the draw", _asked("top_p")),
+    SpanAttribute(conventions.REQUEST_TOP_K, "0 leaves all tokens in the draw", _asked("top_k")),
+    SpanAttribute(conventions.REQUEST_FREQUENCY_PENALTY, "0 is off", _asked("frequency_penalty")),
+    SpanAttribute(conventions.REQUEST_PRESENCE_PENALTY, "0 is off", _asked("presence_penalty")),
+    SpanAttribute(conventions.REQUEST_SEED, "of the draws, when the request names one", _seed),
     SpanAttribute(
         conventions.RESPONSE_FINISH_REASONS,
         "one word: `stop`, `length`, `error`, or our stop reason in lower case",

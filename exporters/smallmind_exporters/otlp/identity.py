@@ -11,6 +11,7 @@ from opentelemetry.trace import (
     SpanContext,
     TraceFlags,
     Tracer,
+    TraceState,
     set_span_in_context,
 )
 
@@ -75,5 +76,6 @@ def context_of(ids: Correlation) -> Context:
         int(ids.span_id, 16),
         is_remote=False,
         trace_flags=TraceFlags(ids.trace_flags),
+        trace_state=TraceState.from_header([ids.trace_state]) if ids.trace_state else None,
     )
     return set_span_in_context(NonRecordingSpan(span), Context())

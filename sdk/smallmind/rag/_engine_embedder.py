@@ -74,6 +74,8 @@ class EngineEmbedder:
         ids = current_correlation()
         if ids is not None:
             options |= {"request_id": ids.request_id, "traceparent": ids.traceparent}
+            if ids.trace_state:
+                options["tracestate"] = ids.trace_state
         made = self._engine.embed([self._prefix + (text or ".") for text in texts], **options)
         vectors: FloatArray = np.asarray(made.vectors, np.float32)
         return vectors

@@ -91,8 +91,8 @@ class RagPipeline:
         Args:
             question: any text.
             user: for whom; None sees only what is public.
-            options: of these, ``cancellation``, ``request_timeout``, ``traceparent`` and
-                ``request_id`` count.
+            options: of these, ``cancellation``, ``request_timeout``, ``traceparent``,
+                ``tracestate`` and ``request_id`` count.
             kwargs: the same, one by one.
 
         Raises:
@@ -101,7 +101,11 @@ class RagPipeline:
         """
         chosen = merged(options, kwargs)
         limit = WorkLimit.within(chosen.request_timeout, chosen.cancellation)
-        ids = new_correlation(traceparent=chosen.traceparent, request_id=chosen.request_id)
+        ids = new_correlation(
+            traceparent=chosen.traceparent,
+            tracestate=chosen.tracestate,
+            request_id=chosen.request_id,
+        )
         return self._retrieved(question, user, limit, ids)
 
     def ask(
@@ -184,6 +188,7 @@ class RagPipeline:
         ids = new_correlation(
             session_id=client.session_id,
             traceparent=options.traceparent,
+            tracestate=options.tracestate,
             request_id=options.request_id,
         )
         log = RuntimeLoggerAdapter("rag", self._engine.bus.emitter(ids))
@@ -216,6 +221,7 @@ class RagPipeline:
                 options,
                 request_id=ids.request_id,
                 traceparent=ids.traceparent,
+                tracestate=ids.trace_state or None,
                 request_timeout=None if remaining is None else max(remaining, _LEAST_TIMEOUT_S),
             ),
         )

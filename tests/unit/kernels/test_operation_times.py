@@ -205,6 +205,19 @@ def test_types_of_joined_matrices_are_told_in_order(prepare: Prepare) -> None:
     assert search.weight_bytes == 32 * (WIDTH // 32) * (16 + 2)
 
 
+def test_an_operation_that_seems_impossibly_fast_gets_its_time_from_the_one_before() -> None:
+    from smallmind_engine.kernels.numba_backend.operation_times import without_late_readings
+
+    seconds, least = np.array([3.0, 9.0, 0.0, 2.0]), np.array([1.0, 1.0, 1.5, 1.0])
+    assert without_late_readings(seconds, least).tolist() == [3.0, 7.5, 1.5, 2.0]
+
+
+def test_no_operation_is_faster_than_it_can_be_even_when_none_before_has_time_to_give() -> None:
+    from smallmind_engine.kernels.numba_backend.operation_times import without_late_readings
+
+    assert without_late_readings(np.zeros(3), np.ones(3)).tolist() == [1.0, 1.0, 1.0]
+
+
 def test_a_tick_is_measured_over_the_longest_time_there_is() -> None:
     pytest.importorskip("numba")
     from smallmind_engine.kernels.numba_backend.operation_times import TickRate

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -151,6 +152,30 @@ def test_a_real_collection_within_a_step_is_pinned_to_its_token_and_request(
     assert 0.005 < stall.gc_s[2] <= stall.duration_s
     events = recorder.events
     assert events.index(stall) < events.index(recorder.of(InferenceStopped)[0])
+
+
+def test_a_collection_by_another_thread_within_a_step_is_pinned_to_its_token_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recorder = Recorder()
+    garbage = [[index] for index in range(400_000)]
+    with tiny_engine(tmp_path, backend="numpy", exporters=[recorder]) as engine:
+        runner = type(engine.model.runner)
+        forward, steps = runner.forward, []
+
+        def collecting(self: object, *args: object, **kwargs: object) -> object:
+            steps.append(None)
+            if len(steps) == 6:
+                other = Thread(target=lambda: [gc.collect() for _ in range(20)])
+                other.start()
+                other.join()
+            return forward(self, *args, **kwargs)
+
+        monkeypatch.setattr(runner, "forward", collecting)
+        engine.generate("the", max_tokens=10, temperature=0.0, ignore_eos=True)
+    assert garbage
+    stall = max(recorder.of(RuntimeStalled), key=lambda event: event.gc_total_s)
+    assert (stall.index, stall.cause) == (5, StallCause.GC)
 
 
 def test_the_explanation_reads_as_one_line() -> None:

@@ -79,6 +79,45 @@ def test_a_callers_traceparent_becomes_the_parent():
     assert made.traceparent == f"00-{TRACE}-{SPAN}-01"
 
 
+# From the examples and rules of W3C Trace Context, section 3.3.1.
+@pytest.mark.parametrize(
+    ("header", "kept"),
+    [
+        ("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE", "rojo=00f067aa0ba902b7,congo=t61rcWkgMzE"),
+        (" rojo=1 ,\t, congo= 2", "rojo=1,congo= 2"),
+        ("fw529a3039@dt=FfffFf8", "fw529a3039@dt=FfffFf8"),
+        (",".join(f"k{n}=v" for n in range(32)), ",".join(f"k{n}=v" for n in range(32))),
+        (",".join(f"k{n}=v" for n in range(33)), ""),
+        ("rojo=1,rojo=2", ""),
+        ("Rojo=1", ""),
+        ("rojo=", ""),
+        ("rojo=a=b", ""),
+        ("rojo=1\r\nX-Other: 2", ""),
+        ("rojo", ""),
+        ("", ""),
+    ],
+)
+def test_a_tracestate_is_kept_when_all_of_it_is_well_formed(header, kept):
+    made = new_correlation(traceparent=f"00-{TRACE}-{SPAN}-01", tracestate=header)
+    assert made.trace_state == kept
+
+
+def test_a_tracestate_without_a_traceparent_that_can_be_used_is_ignored():
+    assert new_correlation(tracestate="rojo=1").trace_state == ""
+    assert new_correlation(traceparent="garbage", tracestate="rojo=1").trace_state == ""
+
+
+def test_the_tracestate_of_the_hosts_span_and_of_the_operation_around_is_taken():
+    outer = new_correlation(traceparent=f"00-{TRACE}-{SPAN}-01", tracestate="rojo=1")
+    with correlated(outer):
+        assert new_correlation().trace_state == "rojo=1"
+    remote = {"traceparent": f"00-{TRACE}-{SPAN}-01", "tracestate": "congo=2"}
+    context = TraceContextTextMapPropagator().extract(remote)
+    tracer = TracerProvider().get_tracer("host")
+    with tracer.start_as_current_span("work", context=context):
+        assert new_correlation().trace_state == "congo=2"
+
+
 def test_fresh_ids_are_well_formed_and_differ():
     first, second = new_correlation(), new_correlation()
     assert first.request_id != second.request_id

@@ -14,12 +14,13 @@ import pytest
 from smallmind_engine.telemetry import (
     ConfigError,
     Degraded,
+    DegradeReason,
     EventBus,
     FlushResult,
     QueuedExporter,
     ReasonCode,
 )
-from smallmind_engine.telemetry.queued import stop_together
+from smallmind_engine.telemetry.queued import MOST_LINGERING, stop_together
 from telemetry_doubles import IDS, Recorder, publish_tokens, raising, token
 
 EMITTER = EventBus().emitter(IDS)
@@ -276,6 +277,47 @@ def test_close_leaves_a_hanging_exporter_to_its_thread_which_closes_it_in_the_en
     gate.open.set()
     queue._thread.join(10.0)
     assert (len(gate.events), gate.closed) == (1, 1)
+
+
+def test_tokens_do_not_wake_the_thread_that_has_just_passed_one_on(monkeypatch):
+    monkeypatch.setattr("smallmind_engine.telemetry.queued.LINGER_S", 30.0)
+    recorder = Recorder()
+    queue = QueuedExporter(recorder)
+    fill(queue, 1)
+    while not recorder.events or queue._asleep or not queue._wake.empty():
+        time.sleep(0.001)
+    fill(queue, 50, start=1)
+    assert (queue._wake.empty(), len(recorder.events)) == (True, 1)
+    queue.export(Degraded(*EMITTER.header(), "test", DegradeReason.EVENTS_DROPPED, "now"))
+    while len(recorder.events) < 52:
+        time.sleep(0.001)
+    assert list(range(51)) == [event.index for event in recorder.events[:51]]
+    queue.close()
+
+
+def test_tokens_that_woke_nobody_are_passed_on_all_the_same():
+    recorder = Recorder()
+    queue = QueuedExporter(recorder)
+    fill(queue, 1)
+    while not recorder.events or queue._asleep:
+        time.sleep(0.001)
+    fill(queue, 50, start=1)
+    while len(recorder.events) < 51:
+        time.sleep(0.001)
+    queue.close()
+
+
+def test_many_tokens_wake_the_thread_however_soon_they_come(monkeypatch):
+    monkeypatch.setattr("smallmind_engine.telemetry.queued.LINGER_S", 30.0)
+    recorder = Recorder()
+    queue = QueuedExporter(recorder)
+    fill(queue, 1)
+    while not recorder.events or queue._asleep or not queue._wake.empty():
+        time.sleep(0.001)
+    fill(queue, MOST_LINGERING + 1, start=1)
+    while len(recorder.events) < MOST_LINGERING + 2:
+        time.sleep(0.001)
+    queue.close()
 
 
 def test_a_queue_needs_room_for_one_event():

@@ -18,6 +18,9 @@ from smallmind_engine.kernels.numba_backend.records import Operation, Size
 _LEAST_SPAN_NS: Final = 20_000_000
 """Apart enough for two readings of both clocks to tell the rate exactly."""
 
+_CORE_BYTES_PER_SECOND: Final = 128 * 6e9
+"""More than any core can take in: two lines of a cache in each cycle, at a clock that none has."""
+
 Ticks = npt.NDArray[np.int64]
 
 
@@ -65,7 +68,7 @@ class StepWork:
 
 
 def operation_times(
-    costs: StepCosts, work: StepWork, ticks: Ticks, seconds_per_tick: float
+    costs: StepCosts, work: StepWork, ticks: Ticks, seconds_per_tick: float, threads: int = 1
 ) -> list[OperationTime]:
     """The operations of a call, in the order in which they ran.
 
@@ -74,6 +77,7 @@ def operation_times(
         work: of the call.
         ticks: at its begin and after each operation.
         seconds_per_tick: of the clock.
+        threads: of the team.
     """
     n_tokens = sum(count for _, count in work.spans)
     ran = slice(work.layers.start * len(Operation), work.layers.stop * len(Operation))
@@ -83,8 +87,9 @@ def operation_times(
     weights, token_bytes, token_flops, position_bytes, pair_flops = costs.amounts[ran].T
     n_bytes = weights + n_tokens * token_bytes + positions * position_bytes
     flops = n_tokens * token_flops + pairs * pair_flops
-    passed = np.maximum(np.diff(ticks[: len(labels) + 2]), 0)
-    seconds = (passed * seconds_per_tick).tolist()
+    passed = np.maximum(np.diff(ticks[: len(labels) + 2]), 0) * seconds_per_tick
+    least = np.append(n_bytes, 0)[: len(passed)] / (threads * _CORE_BYTES_PER_SECOND)
+    seconds = without_late_readings(passed, least).tolist()
     times = [
         OperationTime(op, layer, quantization, n_tokens, taken, size, work_done)
         for (op, layer, quantization), taken, size, work_done in zip(
@@ -99,19 +104,43 @@ def operation_times(
     return times
 
 
+def without_late_readings(
+    seconds: npt.NDArray[np.float64], least: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """Times of operations, none of them shorter than it can have been.
+
+    The thread that reads the clock may lose its core just before it does. Then the operation
+    before seems to have taken longer, and the next one, which the others went on with, next to
+    nothing: that one gets the time back that it must have had.
+
+    Args:
+        seconds: between the readings.
+        least: that each operation takes on any machine.
+
+    Returns:
+        A new array with the same sum, unless the operation before has nothing to give.
+    """
+    missing = np.maximum(least - seconds, 0.0)
+    given = np.append(missing[1:], 0.0)
+    mended: npt.NDArray[np.float64] = np.maximum(seconds + missing - given, least)
+    return mended
+
+
 class OperationTimer:
     """Has the calls of a step timed. Used by one thread, and only when somebody wants to know.
 
     Args:
         costs: of the model.
         rate: of the clock; kept from step to step.
+        threads: of the team.
 
     Attributes:
         operations: all that ran so far.
     """
 
-    def __init__(self, costs: StepCosts, rate: TickRate) -> None:
+    def __init__(self, costs: StepCosts, rate: TickRate, threads: int = 1) -> None:
         self._costs = costs
+        self._threads = threads
         self._rate = rate
         self.operations: list[OperationTime] = []
 
@@ -140,4 +169,4 @@ class OperationTimer:
         )
         last = len(layers) * len(Operation) + (work.n_wanted > 0)
         per_tick = self._rate.seconds_per_tick((int(times[0]), begin), (int(times[last]), end))
-        self.operations += operation_times(self._costs, work, times, per_tick)
+        self.operations += operation_times(self._costs, work, times, per_tick, self._threads)

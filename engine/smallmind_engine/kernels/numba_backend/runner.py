@@ -196,7 +196,7 @@ class NumbaRunner:
         """Run one step; see ``ModelRunner.forward``."""
         if on_operations is None:
             return self._forward(chunks, limit)
-        timer = OperationTimer(self._costs, self._tick_rate)
+        timer = OperationTimer(self._costs, self._tick_rate, self._team.size)
         outputs = self._forward(chunks, limit, timer)
         on_operations(timer.operations)
         return outputs

@@ -29,12 +29,14 @@ class WorkOptions:
         cancellation: stops it from elsewhere.
         request_timeout: seconds from submission until it is stopped.
         traceparent: W3C trace context of the caller.
+        tracestate: what belongs to it, as in the W3C header of that name.
         request_id: the caller's own id for it.
     """
 
     cancellation: CancellationToken | None = None
     request_timeout: float | None = None
     traceparent: str | None = None
+    tracestate: str | None = None
     request_id: str | None = None
 
     def __post_init__(self) -> None:
@@ -76,7 +78,9 @@ class ModelWork:
         self._name = name
         self._begin_ns = now_ns()
         self.correlation = new_correlation(
-            traceparent=options.traceparent, request_id=options.request_id
+            traceparent=options.traceparent,
+            tracestate=options.tracestate,
+            request_id=options.request_id,
         )
         self.emitter = core.bus.emitter(self.correlation)
         parents = [token for token in (core.closing, options.cancellation) if token is not None]

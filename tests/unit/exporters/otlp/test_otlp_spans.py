@@ -60,6 +60,11 @@ def test_a_request_with_a_parent_is_its_child_in_the_same_trace(send):
     assert span.span_id.hex() != SPAN_ID
 
 
+def test_the_callers_tracestate_is_passed_on_with_all_spans(send):
+    spans = send(request(headers(replace(CHILD, trace_state="congo=t61,rojo=00f0")))).spans
+    assert {span.trace_state for span in spans} == {"congo=t61,rojo=00f0"}
+
+
 def test_spans_are_internal_because_the_model_runs_in_this_process(send):
     assert {span.kind for span in send(request(headers(ROOT))).spans} == {INTERNAL}
 
@@ -105,6 +110,12 @@ def test_attributes_are_those_of_the_conventions_and_ours(send):
         "gen_ai.conversation.id": "alice",
         "gen_ai.request.stream": True,
         "gen_ai.request.max_tokens": 4,
+        "gen_ai.request.temperature": 0.5,
+        "gen_ai.request.top_p": 0.875,
+        "gen_ai.request.top_k": 40.0,
+        "gen_ai.request.frequency_penalty": 0.25,
+        "gen_ai.request.presence_penalty": 0.0,
+        "gen_ai.request.seed": 7,
         "gen_ai.response.finish_reasons": ("length",),
         "gen_ai.response.time_to_first_chunk": 0.328125,
         "gen_ai.usage.input_tokens": 12,
