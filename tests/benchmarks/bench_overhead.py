@@ -5,9 +5,9 @@
 Engines with different exporters run the same greedy completion in turn with one that has none. A
 turn is ABBA or BAAB by the dice, and gives one ratio; told is their median with the interval that
 holds it with 95 % confidence. What exporters work off after the result counts as if it had held
-the result up, and what sending takes, which happens between the turns, as it falls due every five
-seconds. So the figures are those of an engine that never rests. The receiver of OTLP is a process
-of its own.
+the result up. Sending happens between the turns, and counts as often as it falls due: spans every
+five seconds, log records every second, metrics every minute. So the figures are those of an engine
+that never rests. The receiver of OTLP is a process of its own.
 
 Of the sites that emit, what they take while nobody listens is measured alone too, because it is
 smaller than the noise of any completion. Last come the losses of a queue over a million events,
@@ -31,11 +31,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from machine_description import machine_description, today
-from overhead_cases import LIMITS, cases
-from overhead_rounds import SENDING_EVERY_S, Measured, Run, measure
+from overhead_cases import LIMITS, REMOVED, cases
+from overhead_rounds import Measured, Run, measure
 from paired_ratios import TOO_MUCH, Estimate, estimate, verdict
 
 from smallmind import Engine
+from smallmind_engine.runtime import Detail
+from smallmind_engine.runtime.batch_observer import BatchObserver
+from smallmind_engine.runtime.ledger import TimeLedger
+from smallmind_engine.runtime.observer import RequestObserver
+from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
 from smallmind_engine.telemetry import (
     EventBus,
     EventKind,
@@ -79,7 +84,7 @@ class Report:
         """Print a row, with a verdict where there is a limit."""
         judged = "" if limit is None else verdict(found, limit)
         shown = [
-            f"{each:+.2%}" if unit == "share" else f"{each:,.4g}"
+            f"{each:+.3%}" if unit == "share" else f"{each:,.4g}"
             for each in (found.value, found.low, found.high)
         ]
         suffix = "" if unit == "share" else f" {unit}"
@@ -100,8 +105,8 @@ def exactly(value: float) -> Estimate:
     return Estimate(value, value, value, 1)
 
 
-def tell_case(report: Report, name: str, measured: Measured, tokens: int) -> None:
-    """What a comparison came to: as a share of the time, and where the time went."""
+def tell_case(report: Report, name: str, measured: Measured, tokens: int) -> float:
+    """What a comparison came to, and where the time went; answers seconds of a token without."""
 
     def taken(pair: tuple[Run, Run]) -> float:
         return sum(each.wall_s + each.late_s for each in pair)
@@ -110,20 +115,21 @@ def tell_case(report: Report, name: str, measured: Measured, tokens: int) -> Non
         return sum(each.cpu_s for each in pair)
 
     pairs = list(zip(measured.measured, measured.base, strict=True))
-    sending = statistics.median(r.sending_s for pair in measured.measured for r in pair)
+    sending = statistics.median(r.sending for pair in measured.measured for r in pair)
     wall = estimate([taken(more) / taken(less) - 1.0 for more, less in pairs])
-    report.tell(name, wall.shifted(sending / SENDING_EVERY_S), LIMITS.get(name), "share")
+    report.tell(name, wall.shifted(sending), LIMITS.get(name), "share")
     report.tell(
         "    processor time",
         estimate([cpu(more) / cpu(less) - 1.0 for more, less in pairs]),
         None,
         "share",
     )
-    base_ms = statistics.median(taken(less) / 2 for _, less in pairs) / tokens * 1e3
-    print(f"    {base_ms:.2f} ms a token without; sending {sending * 1e3:.1f} ms each time")
+    base_s = statistics.median(taken(less) / 2 for _, less in pairs) / tokens
+    print(f"    {base_s * 1e3:.2f} ms a token without; sending {sending:.2%}")
     more, less = (_by_thread(side, tokens) for side in (measured.measured, measured.base))
     for thread in sorted(more | less):
         print(f"      {thread:<32} {less[thread]:8.1f} -> {more[thread]:8.1f} µs a token")
+    return base_s
 
 
 def _by_thread(pairs: Sequence[tuple[Run, Run]], tokens: int) -> Counter[str]:
@@ -135,6 +141,32 @@ def _by_thread(pairs: Sequence[tuple[Run, Run]], tokens: int) -> Counter[str]:
         for name in names
     }
     return Counter({name: value for name, value in medians.items() if value >= 0.1})
+
+
+def sites_ns(calls: int = 100_000, rounds: int = 15) -> list[float]:
+    """Processor time that the sites of a token take while nobody listens."""
+    bus = EventBus()
+    observer = RequestObserver(
+        bus.emitter(),
+        TimeLedger(Phase.DECODE),
+        model="model",
+        backend="numba",
+        operation="text_completion",
+        streaming=False,
+        capture_content=False,
+    )
+    batches = BatchObserver(
+        bus, "model", "numba", Detail.TOKEN, TelemetryBudget(bus, Detail.TOKEN, None)
+    )
+    taken = []
+    for _ in range(rounds):
+        begin = time.thread_time_ns()
+        for index in range(calls):
+            batches.begin()
+            batches.stepped((), 0, 1, 0.01, 0, 1)
+            observer.token(index, 1)
+        taken.append((time.thread_time_ns() - begin) / calls)
+    return taken
 
 
 def publish_ns(calls: int = 100_000, rounds: int = 15) -> tuple[list[float], list[float]]:
@@ -201,6 +233,8 @@ def main() -> int:
     both, alone = publish_ns()
     report.tell("publish, one inline subscriber", estimate(alone), PUBLISH_LIMIT_NS, "ns")
     report.tell("  with the event built", estimate(both), None, "ns")
+    sites = estimate(sites_ns())
+    report.tell("sites of a token, nobody listening", sites, None, "ns")
     if given.events:
         lost = lost_events(given.events)
         report.tell(f"lost of {given.events:,} events", exactly(lost), 0, "events")
@@ -208,7 +242,9 @@ def main() -> int:
         chosen = [case for case in cases(given.model, stack) if given.only in case.name]
         found = measure(chosen, given.rounds, given.tokens)
         for name, measured in found.items():
-            tell_case(report, name, measured, given.tokens)
+            token_s = tell_case(report, name, measured, given.tokens)
+        share = sites.times(1e-9 / token_s)
+        report.tell("sites alone, of a token's time", share, LIMITS[REMOVED], "share")
         shares = residuals(chosen[0].base, given.requests) if given.requests else []
     if shares:
         median, p99 = statistics.median(shares), shares[int(len(shares) * 0.99)]

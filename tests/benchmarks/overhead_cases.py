@@ -32,7 +32,11 @@ LIMITS = {
     "everything, token detail": 0.05,
 }
 # Sent when they are flushed, which happens between two measurements rather than within one.
-NOT_BY_ITSELF = {"OTEL_BSP_SCHEDULE_DELAY": "3600000", "OTEL_METRIC_EXPORT_INTERVAL": "3600000"}
+NOT_BY_ITSELF = {
+    "OTEL_BSP_SCHEDULE_DELAY": "3600000",
+    "OTEL_BLRP_SCHEDULE_DELAY": "3600000",
+    "OTEL_METRIC_EXPORT_INTERVAL": "3600000",
+}
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,14 @@ from thread_times import spent, thread_times
 from smallmind import Engine
 
 PROMPT = "Once upon a time"
-SENDING_EVERY_S = 5.0
-"""How often the OpenTelemetry SDK sends spans and log records, unless it is told otherwise."""
+SENDING_EVERY_S = {
+    "smallmind-otlp-traces": 5.0,
+    "smallmind-otlp-logs": 1.0,
+    "smallmind-otlp-metrics": 60.0,
+}
+"""How often the threads that send do so, unless the environment tells them otherwise."""
 MAIN = "MainThread"
 COMPUTING = (MAIN, "smallmind-scheduler", "smallmind-kernels-")
-SENDING = "smallmind-otlp-"
 
 
 @dataclass(frozen=True)
@@ -30,14 +33,15 @@ class Run:
         wall_s: from the call to the result.
         cpu_s: processor time of all threads, until what it left in queues was worked off.
         late_s: what of it the threads behind queues took after the result.
-        sending_s: processor time of sending what had come together; no part of ``cpu_s``.
+        sending: the share of a core that sending takes, each thread as often as it does;
+            no part of ``cpu_s``.
         by_thread: ``cpu_s`` in nanoseconds, by name of the thread.
     """
 
     wall_s: float
     cpu_s: float
     late_s: float
-    sending_s: float
+    sending: float
     by_thread: Counter[str]
 
 
@@ -56,14 +60,18 @@ def run(engine: Engine, tokens: int) -> Run:
     wall_s, at_end = time.perf_counter() - begin, thread_times()
     engine.bus.flush(30.0)
     late = spent(at_end, thread_times())
-    sending_ns = sum(ns for name, ns in late.items() if name.startswith(SENDING))
-    queued = {name: ns for name, ns in late.items() if not name.startswith((*COMPUTING, SENDING))}
+    sending = sum(late[name] / 1e9 / every_s for name, every_s in SENDING_EVERY_S.items())
+    queued = {
+        name: ns
+        for name, ns in late.items()
+        if not name.startswith(COMPUTING) and name not in SENDING_EVERY_S
+    }
     by_thread = spent(before, at_end) + Counter(queued)
     return Run(
         wall_s=wall_s,
         cpu_s=sum(by_thread.values()) / 1e9,
         late_s=sum(queued.values()) / 1e9,
-        sending_s=sending_ns / 1e9,
+        sending=sending,
         by_thread=by_thread,
     )
 

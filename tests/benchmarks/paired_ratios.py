@@ -34,6 +34,10 @@ class Estimate:
         """The same, more by an amount that is known."""
         return Estimate(self.value + amount, self.low + amount, self.high + amount, self.count)
 
+    def times(self, factor: float) -> Estimate:
+        """The same in another unit."""
+        return Estimate(self.value * factor, self.low * factor, self.high * factor, self.count)
+
 
 def estimate(values: Sequence[float]) -> Estimate:
     """The median, and the percentiles of the medians of bootstrap samples.
