@@ -58,7 +58,7 @@ _MOST_SUMS: Final = {
 def _at_once(tier: IsaTier, rows: int) -> int:
     """Vectors that each row sums up in registers: 1, 2 or 4."""
     room = _MOST_SUMS[tier] // rows
-    return 4 if room >= 4 else max(room, 1)  # noqa: PLR2004 - a page has no more of them
+    return 4 if room >= 4 else max(room, 1)
 
 
 class _Attention:
@@ -106,7 +106,7 @@ class _Attention:
             first = code.times(page, PAGE_TOKENS)
             self._scores(base, first, last)
             corrections = [self._softmax(index) for index in range(self.rows)]
-            self._mix(base, first, last, corrections)
+            self._mix(base, first, last, corrections, self._next_keys(pages, page))
         for index, row in enumerate(self.row):
             self._put(index, row)
 
@@ -116,6 +116,14 @@ class _Attention:
         for other in others:
             last = self.code.b.select(self.code.b.icmp_signed(">", other, last), other, last)
         return last
+
+    def _next_keys(self, pages: Value, page: Value) -> Value:
+        """Where the next page's keys are; this one's on the last page."""
+        b, following = self.code.b, self.code.address(page, 1)
+        there = b.icmp_signed("<", following, self.job[Attend.PAGE_END])
+        chosen = b.select(there, following, page)
+        base = self.code.load(I64, self.code.address(pages, self.code.times(chosen, 8)), 8)
+        return self.code.address(base, self.job[Attend.KEYS])
 
     # -- scores of a page -------------------------------------------------------------------------
 
@@ -137,6 +145,7 @@ class _Attention:
     def _scores_of(self, page: Value, first: Value, subs: range) -> None:
         code = self.code
         keys = code.address(page, self.job[Attend.KEYS])
+        values = code.address(page, self.job[Attend.VALUES])
         slots = [[code.variable(zeros(FLOATS)) for _ in subs] for _ in range(self.rows)]
         bases = [
             code.address(keys, code.times(self.key_size, sub * LANES * self.size)) for sub in subs
@@ -144,6 +153,9 @@ class _Attention:
         with code.loop(0, self.key_size) as d:
             column = code.times(d, LANES * self.size)
             vectors = [self._load(code.address(base, column)) for base in bases]
+            for base in bases:  # the values are next
+                place = code.b.sub(code.address(base, column), keys)
+                code.prefetch(code.address(values, place))
             for row, sums in zip(self.row, slots, strict=True):
                 place = code.address(row[QueryRow.QUERY], code.times(d, 4))
                 q = code.splat(FLOATS, code.load(F32, place, 4))
@@ -225,7 +237,9 @@ class _Attention:
             vector = code.b.fadd(code.part(vector, 0, count), code.part(vector, count, count))
         return code.b.extract_element(vector, ir.Constant(I32, 0))
 
-    def _mix(self, page: Value, first: Value, last: Value, corrections: list[Value]) -> None:
+    def _mix(
+        self, page: Value, first: Value, last: Value, corrections: list[Value], ahead: Value
+    ) -> None:
         code, b = self.code, self.code.b
         values = code.address(page, self.job[Attend.VALUES])
         count = b.sub(b.add(last, number(1)), first)
@@ -241,7 +255,7 @@ class _Attention:
             (middle, self.value_size, 1),
         ):
             with code.loop(begin, end, LANES * vectors) as e:
-                self._mix_columns(values, e, vectors, count, corrections)
+                self._mix_columns(values, e, vectors, count, corrections, ahead)
 
     def _scale_weights(self, page: Value) -> None:
         code = self.code
@@ -254,7 +268,13 @@ class _Attention:
                 code.store(scaled, place, _LANE_BYTES)
 
     def _mix_columns(
-        self, values: Value, e: Value, vectors: int, count: Value, corrections: list[Value]
+        self,
+        values: Value,
+        e: Value,
+        vectors: int,
+        count: Value,
+        corrections: list[Value],
+        ahead: Value,
     ) -> None:
         code, b = self.code, self.code.b
         slots = []
@@ -272,6 +292,9 @@ class _Attention:
                 self._load(code.address(base, LANES * self.size * index))
                 for index in range(vectors)
             ]
+            for index in range(vectors):
+                place = code.b.sub(code.address(base, LANES * self.size * index), values)
+                code.prefetch(code.address(ahead, place))
             for index, weights in enumerate(self.weights):
                 place = code.address(weights, code.times(position, 4))
                 weight = code.splat(FLOATS, code.load(F32, place, 4))
