@@ -22,7 +22,7 @@ from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     scale_bytes,
     scales,
 )
-from smallmind_engine.kernels.numba_backend.emit.dot import dot
+from smallmind_engine.kernels.numba_backend.emit.dot import dots
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
@@ -114,27 +114,29 @@ class _Product:
     ) -> None:
         """Add a block's share to the sums of some tokens, in place."""
         code, layout = self.code, self.layout
-        largest = largest_code(layout)
         per_scale = layout.sub_size // 4
-        for place, token in enumerate(tokens):
-            at = code.b.add(code.times(index, self.stride), token)
-            quads = self._quads(at)
-            factor = code.splat(FLOATS, self._float(Job.FACTORS, at))
-            total = sums[place]
-            for half, scale in enumerate(block.scales):
-                part = slice(half * per_scale, (half + 1) * per_scale)
-                products = dot(code, self.tier, block.codes[part], quads[part], largest)
-                total = code.fma(
-                    code.b.sitofp(products, FLOATS), code.b.fmul(scale.factor, factor), total
+        places = [code.b.add(code.times(index, self.stride), token) for token in tokens]
+        quads = [self._quads(at) for at in places]
+        factors = [code.splat(FLOATS, self._float(Job.FACTORS, at)) for at in places]
+        for half, scale in enumerate(block.scales):
+            part = slice(half * per_scale, (half + 1) * per_scale)
+            products = dots(
+                code, self.tier, block.codes[part], [q[part] for q in quads], largest_code(layout)
+            )
+            for place, product in enumerate(products):
+                sums[place] = code.fma(
+                    code.b.sitofp(product, FLOATS),
+                    code.b.fmul(scale.factor, factors[place]),
+                    sums[place],
                 )
+        for place, at in enumerate(places):
             for half, scale in enumerate(block.scales):
                 if len(block.scales) == 1:
                     whole = self._float(Job.SUMS, at)
                 else:
                     twice = code.b.add(code.times(at, 2), number(half))
                     whole = self._float(Job.HALF_SUMS, twice)
-                total = code.fma(scale.offset, code.splat(FLOATS, whole), total)
-            sums[place] = total
+                sums[place] = code.fma(scale.offset, code.splat(FLOATS, whole), sums[place])
 
     def _quads(self, at: Value) -> list[Value]:
         code = self.code
