@@ -113,7 +113,8 @@ def test_request_detail_leaves_out_tokens_only(tmp_path: Path) -> None:
         recorder = Recorder()
         with tiny_engine(tmp_path, exporters=[recorder], detail=detail) as engine:
             engine.generate("the", **OPTIONS)
-        kinds[detail] = {event.kind for event in recorder.events}
+        # A busy machine may hold a step up at any moment, which is told whatever the detail.
+        kinds[detail] = {event.kind for event in recorder.events} - {EventKind.RUNTIME_STALL}
     assert kinds[Detail.TOKEN] - kinds[Detail.REQUEST] == {EventKind.TOKEN_GENERATED}
 
 
