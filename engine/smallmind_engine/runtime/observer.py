@@ -41,6 +41,9 @@ from smallmind_engine.telemetry import (
     TokenGenerated,
 )
 
+# Reading a member of an enum takes as long as calling a function; these are read for each token.
+_TELEMETRY = Phase.TELEMETRY
+_CONSUMER = Phase.CONSUMER
 _TOKEN = int(EventKind.TOKEN_GENERATED)
 _KERNEL = int(EventKind.KERNEL_EXECUTED)
 _QUALITY = int(EventKind.TOKEN_QUALITY)
@@ -258,18 +261,14 @@ class RequestObserver:
         if self._budget is not None and self._budget.sheds(_TOKEN):
             return
         ledger = self._ledger
-        before = ledger.enter(Phase.TELEMETRY)
-        elapsed, consumer = ledger.elapsed_ns, ledger.ns(Phase.CONSUMER)
+        before = ledger.enter(_TELEMETRY)
+        elapsed, consumer = ledger.elapsed_ns, ledger.ns(_CONSUMER)
         held_up = consumer - self._consumer_ns
+        engine_s = (elapsed - self._last_token_ns - held_up) / 1e9
+        shown_id = token_id if self._capture else None
+        # By position: names would take half as long again.
         emitter.publish(
-            TokenGenerated(
-                *emitter.header(),
-                model=self._model,
-                index=index,
-                engine_s=(elapsed - self._last_token_ns - held_up) / 1e9,
-                consumer_s=held_up / 1e9,
-                token_id=token_id if self._capture else None,
-            )
+            TokenGenerated(*emitter.header(), self._model, index, engine_s, held_up / 1e9, shown_id)
         )
         self._last_token_ns, self._consumer_ns = elapsed, consumer
         ledger.enter(before)
@@ -293,7 +292,7 @@ class RequestObserver:
     def stalled(self, index: int, stall: Stall) -> None:
         """A step was late, and with it the token ``index``."""
         if self.emitter.wants & _STALL:
-            before = self._ledger.enter(Phase.TELEMETRY)
+            before = self._ledger.enter(_TELEMETRY)
             tell_stall(self.emitter, self._model, index, stall)
             self._ledger.enter(before)
 
@@ -312,7 +311,7 @@ class RequestObserver:
         return self._operations
 
     def _operations(self, operations: Sequence[OperationTime]) -> None:
-        before = self._ledger.enter(Phase.TELEMETRY)
+        before = self._ledger.enter(_TELEMETRY)
         tell_operations(self.emitter, self._model, self._backend, operations)
         self._ledger.enter(before)
 

@@ -1,4 +1,7 @@
-"""From what was found out to the events that tell of it. Their callers test the masks first."""
+"""From what was found out to the events that tell of it. Their callers test the masks first.
+
+Frequent events are built by position: names would take half as long again.
+"""
 
 from __future__ import annotations
 
@@ -26,18 +29,19 @@ def tell_operations(
 ) -> None:
     """Publish the operations of a step."""
     for op, layer, quantization, tokens, seconds, n_bytes, flops in operations:
+        shown = _NO_LAYER if layer is None else layer
         emitter.publish(
             KernelExecuted(
                 *emitter.header(),
-                model=model,
-                backend=backend,
-                op=op,
-                layer=_NO_LAYER if layer is None else layer,
-                quantization=quantization,
-                tokens=tokens,
-                duration_s=seconds,
-                read_bytes=n_bytes,
-                flops=flops,
+                model,
+                backend,
+                op,
+                shown,
+                quantization,
+                tokens,
+                seconds,
+                n_bytes,
+                flops,
             )
         )
 
@@ -49,14 +53,14 @@ def tell_quality(
     emitter.publish(
         TokenQuality(
             *emitter.header(),
-            model=model,
-            index=index,
-            entropy=found.entropy,
-            logprob=found.logprob,
-            rank=found.rank,
-            margin=found.margin,
-            removed_mass=found.removed_mass,
-            repetition=repetition,
+            model,
+            index,
+            found.entropy,
+            found.logprob,
+            found.rank,
+            found.margin,
+            found.removed_mass,
+            repetition,
         )
     )
 
