@@ -100,6 +100,10 @@ Traceparent = Annotated[
     str | None,
     typer.Option("--traceparent", envvar="TRACEPARENT", help="W3C trace context of the caller"),
 ]
+Tracestate = Annotated[
+    str | None,
+    typer.Option("--tracestate", envvar="TRACESTATE", help="what belongs to that context"),
+]
 System = Annotated[
     str | None, typer.Option("--system", help="instructions before the first turn of a chat")
 ]

@@ -29,6 +29,7 @@ from smallmind._cli.parameters import (
     TopK,
     TopP,
     Traceparent,
+    Tracestate,
     Weights,
 )
 from smallmind._cli.request_views import ledger_grid, logprob_grid, request_facts
@@ -69,6 +70,7 @@ def generate(
     context_length: ContextLength = None,
     exporter: Exporters = None,
     traceparent: Traceparent = None,
+    tracestate: Tracestate = None,
     stats: Annotated[
         bool, typer.Option("--stats", help="show the time ledger and figures on standard error")
     ] = False,
@@ -93,6 +95,7 @@ def generate(
             request_timeout=timeout,
             cancellation=token,
             traceparent=traceparent,
+            tracestate=tracestate,
         )
         text = _standard_input() if prompt == "-" else prompt
         with load_with_bars(

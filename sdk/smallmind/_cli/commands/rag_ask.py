@@ -21,6 +21,7 @@ from smallmind._cli.parameters import (
     Temperature,
     Timeout,
     Traceparent,
+    Tracestate,
     complete_model,
 )
 from smallmind._cli.rag_parts import (
@@ -90,6 +91,7 @@ def rag_ask(
     embedder: EmbedderName = "hashing",
     exporter: Exporters = None,
     traceparent: Traceparent = None,
+    tracestate: Tracestate = None,
     as_json: AsJson = False,
 ) -> ExitCode:
     """Answer a question from the documents of an index, with citations.
@@ -108,6 +110,7 @@ def rag_ask(
             request_timeout=timeout,
             cancellation=token,
             traceparent=traceparent,
+            tracestate=tracestate,
         )
         engine_options = EngineOptions(backend=backend, context_length=context_length)
         with load_with_bars(
