@@ -75,6 +75,20 @@ def test_a_receiver_that_hangs_costs_no_request_its_time(tmp_path):
     assert took_s < 5.0  # one export would hang for ten seconds
 
 
+def test_a_requests_span_tells_what_was_asked_and_carries_its_callers_tracestate(tmp_path):
+    caller = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01", "tracestate": "congo=t61"}
+    asked = {"temperature": 0.25, "top_p": 0.75, "top_k": 9, "seed": 11, "max_tokens": 3}
+    with http_receiver() as received, OtlpExporter(endpoint=received.endpoint) as exporter:
+        with tiny_engine(tmp_path, exporters=[exporter]) as engine:
+            result = engine.generate("Prompt", **asked, **caller)
+        assert exporter.flush(5.0).complete
+    [span] = [s for s in received.spans if s.name.startswith("text_completion")]
+    assert (span.trace_state, result.correlation.trace_state) == ("congo=t61", "congo=t61")
+    assert span.parent_span_id.hex() == "cd" * 8
+    told = attributes(span.attributes)
+    assert {name: told[f"gen_ai.request.{name}"] for name in asked} == asked
+
+
 @pytest.mark.parametrize("count", [120, pytest.param(1000, marks=pytest.mark.slow)])
 def test_totals_of_all_exporters_agree_to_the_last_request(tmp_path, monkeypatch, count):
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "100000")
