@@ -217,3 +217,9 @@ def test_the_engine_is_closed_whatever_happens(models):
     ValidationRunner(models["bpe"], load=keeping, checks=[made("a", holding)]).run()
     (engine,) = engines
     assert engine._core.closed
+
+
+def test_the_page_lists_all_checks_and_what_they_ask():
+    page = (Path(__file__).parents[3] / "docs/how-to/validate.md").read_text("utf-8")
+    for check in CHECKS:
+        assert f"| `{check.name}` | {check.question} |" in page
