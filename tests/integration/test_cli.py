@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from junitparser import JUnitXml
 
 import smallmind
 
@@ -163,6 +164,18 @@ def test_validate_sees_a_reference_that_differs(smollm2_path, golden):
     ran = run("validate", smollm2_path, "--golden", golden(0.5), *GOLDEN)
     assert ran.returncode == 1
     assert b"FAIL  golden-logprobs" in ran.stdout
+
+
+def test_ctrl_c_in_a_validation_keeps_the_report_so_far(smollm2_path, started, tmp_path):
+    process = started("validate", smollm2_path, "--quick", "--junit", tmp_path / "report.xml")
+    read_until(process.stdout.fileno(), "ok +special-tokens")
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130
+    assert rest.splitlines()[-1].startswith(b"interrupted: ")
+    (suite,) = JUnitXml.fromfile(str(tmp_path / "report.xml"))
+    assert suite.failures == suite.errors == 0
+    assert [case.name for case in suite][-1] == "speed"
 
 
 def test_validate_refuses_the_golden_file_of_another_model(smollm2_path, golden_dir):

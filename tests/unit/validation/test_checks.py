@@ -160,7 +160,9 @@ def test_weights_that_are_not_numbers_fail_with_the_layer_and_the_code(validated
     assert not report.passed
 
 
-def test_a_cancellation_that_is_not_heard_fails(checked):
+def test_a_cancellation_that_is_not_heard_fails(checked, monkeypatch):
+    monkeypatch.setattr("smallmind.validation.checks.cancellation._ROUNDS", 1)
+
     def deaf(path: Path, **kwargs: Any) -> Engine:
         engine = load(path, **kwargs)
         generate = engine.generate
@@ -182,6 +184,7 @@ def test_a_cancellation_that_is_not_heard_fails(checked):
 def test_a_cancellation_that_takes_too_long_fails(checked, monkeypatch):
     from smallmind.validation.checks import cancellation
 
+    monkeypatch.setattr(cancellation, "_ROUNDS", 1)
     monkeypatch.setattr(cancellation, "_stretch", lambda: 1.0)
     monkeypatch.setattr(cancellation, "_slowest_token_s", lambda *_: 0.0)
     result = checked("cancellation", options={"max_cancel_latency": 1e-9})
