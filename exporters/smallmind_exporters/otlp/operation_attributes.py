@@ -17,6 +17,45 @@ EMBEDDING_PREFIX: Final = "smallmind.embedding."
 
 _FAILED: Final = frozenset({RequestStatus.FAILED, RequestStatus.REJECTED})
 
+MEANINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    conventions.OPERATION_RETRIEVAL: {
+        conventions.OPERATION_NAME: "always `retrieval`",
+        conventions.PROVIDER_NAME: f"always `{conventions.PROVIDER}`",
+        conventions.DATA_SOURCE_ID: "name of the index",
+        conventions.REQUEST_TOP_K: "sources that were asked for",
+        conventions.CONVERSATION_ID: "the session's id, in a session",
+        conventions.ERROR_TYPE: "class of the error, when it failed",
+        REQUEST_ID: "the id of the request that the sources are for",
+        f"{RETRIEVAL_PREFIX}status": "`completed`, `cancelled` or `failed`",
+        f"{RETRIEVAL_PREFIX}reason": "why it did not complete, or its sources are not good enough",
+        f"{RETRIEVAL_PREFIX}mode": "`lexical`, `dense` or `hybrid`",
+        f"{RETRIEVAL_PREFIX}embedder": "what turned the question into a vector",
+        f"{RETRIEVAL_PREFIX}candidates": "chunks that were ranked",
+        f"{RETRIEVAL_PREFIX}returned": "chunks that were given back",
+        f"{RETRIEVAL_PREFIX}returned_bytes": "their text in UTF-8",
+        f"{RETRIEVAL_PREFIX}best_similarity": "cosine of the question and the nearest chunk",
+        f"{RETRIEVAL_PREFIX}phase.<phase>": "seconds on `embed`, `lexical`, `dense` and so on",
+    },
+    conventions.OPERATION_EMBEDDINGS: {
+        conventions.OPERATION_NAME: "always `embeddings`",
+        conventions.PROVIDER_NAME: f"always `{conventions.PROVIDER}`",
+        conventions.REQUEST_MODEL: "name under which the model was loaded",
+        conventions.RESPONSE_MODEL: "the same model",
+        conventions.EMBEDDINGS_DIMENSION_COUNT: "numbers of a vector",
+        conventions.USAGE_INPUT_TOKENS: "tokens of all texts",
+        conventions.ERROR_TYPE: "class of the error, when it failed or was turned away",
+        REQUEST_ID: "the id of the request",
+        f"{EMBEDDING_PREFIX}status": "`completed`, `cancelled`, `rejected` or `failed`",
+        f"{EMBEDDING_PREFIX}reason": "reason code of its end",
+        f"{EMBEDDING_PREFIX}backend": "what computed",
+        f"{EMBEDDING_PREFIX}pooling": "how states of tokens became a vector",
+        f"{EMBEDDING_PREFIX}texts": "how many texts",
+        f"{EMBEDDING_PREFIX}truncated": "those of them that were cut",
+        f"{EMBEDDING_PREFIX}queue_s": "seconds of it spent waiting",
+    },
+}
+"""What the attributes of each operation mean, for the reference page."""
+
 
 def retrieval_attributes(end: RetrievalEnded) -> Mapping[str, object]:
     """Of a search for sources."""

@@ -21,6 +21,11 @@ from smallmind_engine.telemetry import (
 )
 from smallmind_engine.telemetry.events import Degraded
 from smallmind_exporters import conventions
+from smallmind_exporters.otlp.operation_attributes import (
+    MEANINGS,
+    embedding_attributes,
+    retrieval_attributes,
+)
 from telemetry_events import (
     MODEL,
     SPAN_ID,
@@ -282,3 +287,16 @@ def test_an_embedding_inside_a_request_with_its_ids_leaves_the_request_whole(sen
     received = send([*events[:3], inside, *events[3:]])
     assert received.span(NAME).trace_id.hex() == TRACE_ID
     assert len([s for s in received.spans if s.name.startswith("embeddings")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "attributes_of", "event"),
+    [
+        ("retrieval", retrieval_attributes, list(retrieval(headers(CHILD)))[-1]),
+        ("embeddings", embedding_attributes, list(embedding(headers(CHILD)))[-1]),
+    ],
+)
+def test_the_reference_explains_each_attribute_of_an_operation(operation, attributes_of, event):
+    named = {name for name in attributes_of(event) if ".phase." not in name}
+    explained = {name for name in MEANINGS[operation] if "<phase>" not in name}
+    assert named == explained
