@@ -202,6 +202,19 @@ def test_a_budget_that_does_not_refuse_fails(checked):
     assert "were enough for a model that takes" in result.message
 
 
+def test_a_budget_that_is_asked_too_late_fails(checked):
+    taken = []
+
+    def hasty(path: Path, *, options: Any, **kwargs: Any) -> Engine:
+        if options.max_memory_bytes is not None:
+            taken.append(np.ones(8 << 20))
+        return load(path, options=options, **kwargs)
+
+    result = checked("memory-budget", load=hasty)
+    assert result.status is FAILED
+    assert "taken meanwhile" in result.message
+
+
 def test_a_refusal_tells_what_was_wanted_of_each_kind(checked):
     result = checked("memory-budget")
     assert result.status is PASSED

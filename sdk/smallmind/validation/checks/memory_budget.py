@@ -11,11 +11,8 @@ from smallmind_engine.memory import MemoryBudgetMode, process_memory
 from smallmind_engine.telemetry import ReasonCode
 from smallmind_engine.telemetry.errors import MemoryBudgetError
 
-_SPARE_BYTES: Final = 48 << 20
-"""What reading a header, and this process meanwhile, may take."""
-
-_TABLES: Final = 4
-"""Metadata takes some times its size in the file while it is read."""
+_SPARE_BYTES: Final = 16 << 20
+"""What this process may take meanwhile besides the metadata, which has to be read."""
 
 
 def check_memory_budget(subject: Subject) -> Outcome:
@@ -49,13 +46,12 @@ def check_memory_budget(subject: Subject) -> Outcome:
         wrong.append(f"the breakdown does not add up to {wanted} bytes: {breakdown}")
     elif wanted <= budget:
         wrong.append(f"{wanted} bytes were refused although the budget is {budget}")
-    # Peaks are of the whole process: other threads of a busy host may raise it.
     risen = 0
     if before is not None and after is not None:
         risen = max(0, after.anonymous_bytes - before.anonymous_bytes)
     shares = breakdown if isinstance(breakdown, dict) else {}
     told = ", ".join(f"{name} {size}" for name, size in shares.items() if size)
-    spare = _SPARE_BYTES + _TABLES * plan.demand.tokenizer_bytes
+    spare = _SPARE_BYTES + plan.demand.tokenizer_bytes
     return judged(
         f"refused {budget} bytes with {refusal.reason}: it takes {wanted} bytes ({told})",
         (
