@@ -19,26 +19,28 @@ class Arrivals:
     def begin_in_child(self) -> None:
         """Begin with a free lock and nobody inside, as in a forked child."""
         self._changed = threading.Condition(threading.RLock())
-        self._inside: list[int] = []
+        self._inside: dict[object, int] = {}  # threads by what stands for each stay
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Be inside for the ``with`` block."""
-        me = threading.get_ident()
+        stay = object()
         with self._changed:
-            self._inside.append(me)
+            self._inside[stay] = threading.get_ident()
         try:
             yield
         finally:
             with self._changed:
-                if me in self._inside:  # not in a forked child
-                    self._inside.remove(me)
+                self._inside.pop(stay, None)  # in a forked child it is not there
                 self._changed.notify_all()
 
     def wait(self, timeout_s: float | None) -> bool:
-        """Wait until nobody but the caller is inside; whether that came about."""
+        """Wait until those have left who are inside now, but the caller; whether they have.
+
+        Who comes later is not waited for, or callers who ask again and again would never let it
+        end.
+        """
         me = threading.get_ident()
         with self._changed:
-            return self._changed.wait_for(
-                lambda: all(other == me for other in self._inside), timeout_s
-            )
+            others = {stay for stay, thread in self._inside.items() if thread != me}
+            return self._changed.wait_for(lambda: not others & self._inside.keys(), timeout_s)

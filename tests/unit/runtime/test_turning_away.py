@@ -180,3 +180,40 @@ def test_who_waits_does_not_wait_for_himself() -> None:
         thread.join()
     assert others == [False]
     assert arrivals.wait(0)
+
+
+def test_newcomers_do_not_hold_up_who_waits() -> None:
+    """Callers who are turned away and ask again at once are inside at every moment."""
+    arrivals = Arrivals()
+    inside, leave, come = threading.Event(), threading.Event(), threading.Event()
+
+    def relay() -> None:
+        with arrivals.held():
+            inside.set()
+            leave.wait(30)
+            newcomer = threading.Thread(target=stay)
+            newcomer.start()
+            come.wait(30)
+
+    gone = threading.Event()
+
+    def stay() -> None:
+        with arrivals.held():
+            come.set()
+            gone.wait(30)
+
+    first = threading.Thread(target=relay)
+    first.start()
+    assert inside.wait(30)
+    waited: list[bool] = []
+    waiter = threading.Thread(target=lambda: waited.append(arrivals.wait(30)))
+    waiter.start()
+    while not arrivals._changed._waiters:
+        threading.Event().wait(0.001)
+    leave.set()
+    waiter.join(30)
+    assert waited == [True]
+    assert not arrivals.wait(0), "the newcomer is still inside"
+    gone.set()
+    first.join()
+    assert arrivals.wait(30)
