@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from smallmind_exporters import conventions
 from smallmind_exporters.otlp.attributes import (
@@ -10,6 +10,7 @@ from smallmind_exporters.otlp.attributes import (
     OTHER_ATTRIBUTES,
     REQUEST_ATTRIBUTES,
 )
+from smallmind_exporters.otlp.operation_attributes import MEANINGS
 from smallmind_exporters.otlp.span_tables import (
     KERNEL_EVENT,
     KERNEL_FIELDS,
@@ -43,6 +44,10 @@ The level is `error` for a request that failed, `warning` for one that was rejec
 """
 
 
+def _meanings(rows: Mapping[str, str]) -> list[str]:
+    return [f"| `{name}` | {meaning} |" for name, meaning in rows.items()]
+
+
 def render_traces_page() -> str:
     """The page of spans, their attributes and their events."""
     phases = [
@@ -71,6 +76,14 @@ def render_traces_page() -> str:
         "\n".join((_SPANS, *phases, *others)),
         "## Attributes of a request",
         "\n".join(("| attribute | value | seen by samplers |", "|---|---|---|", *rows)),
+        *(
+            f"## Attributes of {title}\n\n"
+            + "\n".join(("| attribute | value |", "|---|---|", *_meanings(MEANINGS[operation])))
+            for operation, title in (
+                (conventions.OPERATION_RETRIEVAL, "a retrieval"),
+                (conventions.OPERATION_EMBEDDINGS, "embeddings"),
+            )
+        ),
         "## Events of spans",
         "A phase has the events of tokens and operations, the request and the load the others. "
         "Those with a level are only there in that detail, or in a request that was expanded.",

@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing
 from types import TracebackType
 from typing import Self, Unpack
 
-from smallmind._async import Doorbell, acollect, astream_chunks
+from smallmind._async import Doorbell, astream_chunks
 from smallmind._chat_choice import ChatTemplate
 from smallmind._chat_conversation import Conversation, Message
 from smallmind._chat_exchange import Exchange, invalid
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
-from smallmind._chat_result import ChatResult, ChatStream, whole
-from smallmind._chat_rounds import DEFAULT_ROUNDS, ToolRun, run_rounds
-from smallmind._chat_telling import tell_rounds_exhausted
-from smallmind._chat_tools import Executor, ToolCall, ToolLike, ToolResult, as_tools, run_call
+from smallmind._chat_result import ChatResult, ChatStream
+from smallmind._chat_tool_turns import ToolTurns
+from smallmind._chat_tools import ToolLike
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
@@ -25,10 +24,10 @@ from smallmind._stores import ChatStore
 from smallmind._threads import in_thread
 from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
-from smallmind_engine.runtime.collect import collected, open_stream
+from smallmind_engine.runtime.collect import open_stream
 
 
-class ChatClient:
+class ChatClient(ToolTurns):
     """Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once.
 
     Args:
@@ -53,8 +52,8 @@ class ChatClient:
         self._core = core
         self._options = options
         self._session = session or Session(core, options.session_id)
-        self._guard = SingleUseGuard(f"chat {self.session_id!r}")
-        self._exchange = Exchange(core, options, self._session)
+        guard = SingleUseGuard(f"chat {self.session_id!r}")
+        super().__init__(Exchange(core, options, self._session), guard)
         instructions = system if system is not None else options.system
         if instructions is not None:
             known = self._exchange.conversation
@@ -177,13 +176,7 @@ class ChatClient:
         chosen = merged(options, kwargs)
         with self._guard():
             plan = await in_thread(self._planned, text, replace, tools, chosen)
-            bell = Doorbell()
-            run = self._exchange.run(plan, streaming=False, on_ready=bell.ring)
-            try:
-                await acollect(run, bell, chosen.on_token)
-            finally:
-                result = await in_thread(self._exchange.concluded, plan, run)
-            return whole(result)
+            return await self._acollected(plan, chosen)
 
     async def astream(
         self,
@@ -257,72 +250,6 @@ class ChatClient:
         with self._guard():
             self._exchange.change(Conversation(self.system))
 
-    # -- tools --------------------------------------------------------------------------------
-
-    def send_tool_results(
-        self,
-        results: Sequence[ToolResult],
-        *,
-        tools: Sequence[ToolLike] | None = None,
-        options: GenerationOptions | None = None,
-        **kwargs: Unpack[RequestKwargs],
-    ) -> ChatResult:
-        """Tell the model what came of its calls, and get its answer in the same turn.
-
-        Raises:
-            ConfigError: there was no turn yet.
-        """
-        with self._guard():
-            asked = self._exchange.asked_with(results)
-            return self._collected(self._exchange.planned(asked, tools, merged(options, kwargs)))
-
-    def run_tools(
-        self,
-        text: str,
-        *,
-        tools: Sequence[ToolLike] | None = None,
-        executor: Executor | None = None,
-        approve: Callable[[ToolCall], bool] | None = None,
-        max_rounds: int = DEFAULT_ROUNDS,
-        options: GenerationOptions | None = None,
-        **kwargs: Unpack[RequestKwargs],
-    ) -> ToolRun:
-        """Say something, and carry out the calls of tools that the model makes.
-
-        Each call is checked against its tool's schema before. What a tool raises, and what is
-        wrong with a call, is told to the model, which may try again.
-
-        Args:
-            text: of the user.
-            tools: that may be called; those of ``ChatOptions`` when None.
-            executor: carries calls out in place of the tools' own functions.
-            approve: asked before each call; False tells the model that it was not approved.
-            max_rounds: how often tools answer at most.
-            options: of each request of the turn.
-            kwargs: the same, one by one.
-        """
-        if max_rounds < 1:
-            raise invalid("max_rounds", max_rounds, "at least 1")
-        chosen = merged(options, kwargs)
-        known = self._exchange.tools if tools is None else as_tools(tools)
-        by_name = {tool.name: tool for tool in known}
-
-        def carry_out(call: ToolCall) -> ToolResult:
-            return run_call(
-                call, by_name, self._exchange.emitter, executor=executor, approve=approve
-            )
-
-        def answer(results: Sequence[ToolResult]) -> ChatResult:
-            asked = self._exchange.asked_with(results)
-            return self._collected(self._exchange.planned(asked, tools, chosen))
-
-        with self._guard():
-            first = self._collected(self._planned(text, None, tools, chosen))
-            run = run_rounds(first, carry_out, answer, max_rounds)
-        if run.exhausted:
-            tell_rounds_exhausted(self._exchange.emitter, max_rounds)
-        return run
-
     # -- copies -------------------------------------------------------------------------------
 
     def fork(self, session_id: str | None = None) -> ChatClient:
@@ -360,20 +287,6 @@ class ChatClient:
                 keeper.keep(self._exchange.conversation)
             else:
                 keeper.copy_to(chosen, name, self._exchange.conversation)
-
-    def _planned(
-        self,
-        text: str,
-        replace: int | None,
-        tools: Sequence[ToolLike] | None,
-        options: GenerationOptions,
-    ) -> Plan:
-        return self._exchange.planned(self._exchange.asked(text, replace), tools, options)
-
-    def _collected(self, plan: Plan) -> ChatResult:
-        run = self._exchange.run(plan, streaming=False)
-        collected(run)
-        return whole(self._exchange.concluded(plan, run))
 
     def _end(self, plan: Plan, run: GenerationRun, ended: list[ChatResult]) -> None:
         try:

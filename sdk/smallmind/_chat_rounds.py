@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -37,34 +37,45 @@ class ToolRun:
         return self.result.content
 
 
-def run_rounds(
-    first: ChatResult,
-    carry_out: Callable[[ToolCall], ToolResult],
-    answer: Callable[[Sequence[ToolResult]], ChatResult],
-    max_rounds: int,
-) -> ToolRun:
-    """Carry out calls and let the model go on, until it calls no more.
+class Rounds:
+    """Where a turn with tools stands.
 
     Args:
         first: the model's first answer.
-        carry_out: a call; never raises for what a tool does.
-        answer: lets the model go on with the tools' answers.
-        max_rounds: how often at most.
+        most: how often tools answer at most.
     """
-    result = first
-    done: list[ToolResult] = []
-    rounds = 0
-    while result.tool_calls and rounds < max_rounds:
-        if status_of(result.stop_reason) is not RequestStatus.COMPLETED:
-            break  # cancelled or timed out: nothing of it is carried out
-        results = [carry_out(call) for call in result.tool_calls]
-        done += results
-        rounds += 1
-        result = answer(results)
-    stopped = status_of(result.stop_reason) is not RequestStatus.COMPLETED
-    return ToolRun(
-        result=result,
-        results=tuple(done),
-        rounds=rounds,
-        exhausted=bool(result.tool_calls) and not stopped,
-    )
+
+    def __init__(self, first: ChatResult, most: int) -> None:
+        self._result = first
+        self._most = most
+        self._done: list[ToolResult] = []
+        self._count = 0
+
+    @property
+    def calls(self) -> tuple[ToolCall, ...]:
+        """What is to be carried out now; empty at the end.
+
+        Nothing of an answer that was cancelled or timed out is carried out.
+        """
+        over = self._count >= self._most or self._stopped
+        return () if over else tuple(self._result.tool_calls)
+
+    def answered(self, results: Sequence[ToolResult], result: ChatResult) -> None:
+        """Tools have answered, and the model has gone on."""
+        self._done += results
+        self._count += 1
+        self._result = result
+
+    @property
+    def run(self) -> ToolRun:
+        """What it came to."""
+        return ToolRun(
+            result=self._result,
+            results=tuple(self._done),
+            rounds=self._count,
+            exhausted=bool(self._result.tool_calls) and not self._stopped,
+        )
+
+    @property
+    def _stopped(self) -> bool:
+        return status_of(self._result.stop_reason) is not RequestStatus.COMPLETED

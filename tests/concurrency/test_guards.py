@@ -52,7 +52,9 @@ CHAT: dict[str, Callable[[ChatClient], object]] = {
     "clear": lambda c: c.clear(),
     "render": lambda c: c.render(),
     "send_tool_results": lambda c: c.send_tool_results([]),
+    "asend_tool_results": lambda c: awaited(lambda: c.asend_tool_results([])),
     "run_tools": lambda c: c.run_tools("the"),
+    "arun_tools": lambda c: awaited(lambda: c.arun_tools("the")),
     "fork": lambda c: c.fork(),
     "save": lambda c: c.save(),
     "close": lambda c: c.close(),
@@ -149,7 +151,8 @@ def test_a_second_thread_is_kept_out_of_a_stream(engine: Engine, of: str, method
 def test_the_tables_above_leave_no_public_method_out(kind: type, table: dict[str, object]) -> None:
     public = {
         name
-        for name, value in vars(kind).items()
+        for each in kind.__mro__[:-1]
+        for name, value in vars(each).items()
         if (inspect.isfunction(value) or (isinstance(value, property) and value.fset))
         and (not name.startswith("_") or name.startswith("__"))
     }

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from junitparser import JUnitXml
 
 import smallmind
 
@@ -129,6 +130,9 @@ def test_the_demo_serves_until_it_is_interrupted(smollm2_path, started):
     assert process.wait(TIMEOUT_S) == 0
 
 
+GOLDEN = ("--only", "golden-logprobs")
+
+
 @pytest.fixture
 def golden(golden_dir, tmp_path):
     """Writes a small part of a golden file, its log-probabilities off by ``error``."""
@@ -147,23 +151,37 @@ def golden(golden_dir, tmp_path):
 
 
 def test_validate_holds_a_reference(smollm2_path, golden):
-    ran = run("validate", smollm2_path, "--golden", golden(0.0), "--json")
+    ran = run("validate", smollm2_path, "--golden", golden(0.0), *GOLDEN, "--json", "-")
     document = json.loads(ran.stdout)
     assert ran.returncode == 0
     assert document["passed"] is True
-    assert document["checks"][0]["name"] == "logprobs"
-    assert document["checks"][0]["figure"] <= document["checks"][0]["limit"]
+    logprobs = document["checks"][1]
+    assert (logprobs["name"], logprobs["status"]) == ("golden-logprobs", "passed")
+    assert logprobs["figures"][0]["value"] <= logprobs["figures"][0]["at_most"]
 
 
 def test_validate_sees_a_reference_that_differs(smollm2_path, golden):
-    ran = run("validate", smollm2_path, "--golden", golden(0.5))
+    ran = run("validate", smollm2_path, "--golden", golden(0.5), *GOLDEN)
     assert ran.returncode == 1
-    assert b"FAIL  logprobs" in ran.stdout
+    assert b"FAIL  golden-logprobs" in ran.stdout
+
+
+def test_ctrl_c_in_a_validation_keeps_the_report_so_far(smollm2_path, started, tmp_path):
+    process = started("validate", smollm2_path, "--quick", "--junit", tmp_path / "report.xml")
+    read_until(process.stdout.fileno(), "ok +special-tokens")
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=TIMEOUT_S)
+    assert process.returncode == 130
+    assert rest.splitlines()[-1].startswith(b"interrupted: ")
+    (suite,) = JUnitXml.fromfile(str(tmp_path / "report.xml"))
+    assert suite.failures == suite.errors == 0
+    assert [case.name for case in suite][-1] == "speed"
 
 
 def test_validate_refuses_the_golden_file_of_another_model(smollm2_path, golden_dir):
     ran = run("validate", smollm2_path, "--golden", golden_dir / "gemma3.json")
-    assert (ran.returncode, ran.stdout) == (2, b"")
+    assert ran.returncode == 2
+    assert ran.stdout.splitlines()[1:] == []
     assert ran.stderr.endswith(b"[GOLDEN_INVALID]\n")
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 import smallmind
-from smallmind import reading
-from smallmind.chat import ChatStore, SlidingHistory, SQLiteChatStore, Tool, ToolRun
+from smallmind import endpoints, reading, validation
+from smallmind.chat import ChatStore, SlidingHistory, SQLiteChatStore, Tool, ToolCall, ToolRun
 from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult
 
 
@@ -88,8 +88,31 @@ def use_reading(engine: smallmind.Engine) -> None:
     assert_type(choices.choices[0].result, smallmind.GenerationResult)
 
 
+async def later(city: str) -> str:
+    return city
+
+
+async def allowed(call: ToolCall) -> bool:
+    return call.valid
+
+
+def use_validation(path: Path) -> None:
+    runner = validation.ValidationRunner(
+        path, options=validation.ValidationOptions(only=("kv-*",), quick=True)
+    )
+    report = runner.run()
+    assert_type(report, validation.ValidationReport)
+    assert_type(report.result("kv-cache").figure("steps").value, float)
+    assert_type(validation.junit_xml(report), str)
+
+
+def use_endpoints(engine: smallmind.Engine) -> None:
+    assert_type(endpoints.embeddings_app(engine), endpoints.AsgiApp)
+
+
 async def use_async(engine: smallmind.Engine) -> None:
     assert_type(await engine.chat().asend("Hi"), smallmind.ChatResult)
+    assert_type(await engine.chat().arun_tools("Now?", tools=[later], approve=allowed), ToolRun)
     async for chunk in engine.chat().astream("Hi"):
         assert_type(chunk, smallmind.StreamChunk)
     assert_type(await engine.agenerate("Hi"), smallmind.GenerationResult)

@@ -57,6 +57,19 @@ class Admission:
             BackpressureError: the queue is full.
             ClosedError: the engine was closed, or is being drained.
         """
+        self._check_room(live)
+        self.waiting += 1
+        self.submitted += 1
+
+    def check_early(self, live: Sequence[RequestWork]) -> None:
+        """Turn a request away that would not be let in now; ``enter`` has the last word.
+
+        Arguments and errors are those of ``enter``; the caller does not hold the lock.
+        """
+        with self.lock:
+            self._check_room(live)
+
+    def _check_room(self, live: Sequence[RequestWork]) -> None:
         if self._closed:
             raise ClosedError(ReasonCode.CLOSED, "the engine is closed or being drained")
         room = self.most_waiting
@@ -72,8 +85,6 @@ class Admission:
                 depth=self.waiting,
                 limit=self.most_waiting,
             )
-        self.waiting += 1
-        self.submitted += 1
 
     def has_place(self, live: Sequence[RequestWork]) -> bool:
         """Whether one more may run."""

@@ -9,6 +9,7 @@ from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.memory import BudgetEnforcer
 from smallmind_engine.model import LoadedModel, kept_prefix_tokens
+from smallmind_engine.runtime.arrivals import Arrivals
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
@@ -34,6 +35,7 @@ class EngineCore:
 
     Attributes:
         gate: lets work in that goes to the model beside the scheduler.
+        arrivals: callers who have not told yet how their requests ended.
         closing: cancelled by ``close``; every request is linked to it.
     """
 
@@ -64,6 +66,7 @@ class EngineCore:
         )
         self.scheduler: Final = Scheduler(model.runner, self.kv_store, options, observer)
         self.gate: Final = WorkGate(options.max_concurrent_requests, options.max_queue_depth)
+        self.arrivals: Final = Arrivals()
         self.closing = CancellationToken()
         renew_in_child(self, last=True)  # gives back what lost requests held, and tells of it
 
@@ -119,7 +122,8 @@ class EngineCore:
         """Take no new requests, and wait for those there are; whether all ended in time."""
         limit = WorkLimit.within(timeout_s)
         drained = self.scheduler.drain(timeout_s)
-        return self.gate.drain(limit.remaining_s) and drained
+        drained = self.gate.drain(limit.remaining_s) and drained
+        return self.arrivals.wait(limit.remaining_s) and drained
 
     def close(self) -> None:
         """Stop all requests within a step, and let go of the model. May be called again."""
@@ -128,6 +132,7 @@ class EngineCore:
         self.closing.cancel()
         self.scheduler.close()
         self.gate.drain(_CLOSE_TIMEOUT_S)
+        self.arrivals.wait(_CLOSE_TIMEOUT_S)
         self.model.close()
         self.kv_store.close()
 
@@ -140,6 +145,7 @@ class EngineCore:
             self.closing.cancel()
         self.kv_store.begin_in_child()
         self.gate.begin_in_child()
+        self.arrivals.begin_in_child()
         lost = self.scheduler.begin_in_child()
         for work in lost:
             work.lose(ClosedError(ReasonCode.CLOSED, "the request runs in the parent process"))

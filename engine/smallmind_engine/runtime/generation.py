@@ -141,9 +141,14 @@ class GenerationRun:
         if self._begun:
             return
         self._begun = True
+        with self._core.arrivals.held():
+            self._begin()
+
+    def _begin(self) -> None:
         work = self._work
         try:
             with correlated(self.correlation):
+                self._check_room()
                 self._tokenize()
                 work.ledger.enter(Phase.QUEUE)
                 self._submit()
@@ -165,6 +170,16 @@ class GenerationRun:
         except Exception as error:  # noqa: BLE001 - raised again in ``take``
             self._refusal = error
 
+    def _check_room(self) -> None:
+        """Where the queue is full already, spare everybody the reading of the prompt."""
+        scheduler = self._core.scheduler
+        try:
+            scheduler.admission.check_early(scheduler.live)
+        except SmallMindError as error:
+            self._work.observer.queued(scheduler.admission.waiting + 1)
+            self._tell_rejected(error)
+            raise
+
     def _submit(self) -> None:
         work, scheduler = self._work, self._core.scheduler
         if scheduler.is_here:
@@ -174,17 +189,20 @@ class GenerationRun:
                 " itself",
                 hint="let the exporter say inline = False, which gives it a thread of its own",
             )
-        admission = scheduler.admission
-        work.observer.queued(admission.waiting + 1)
+        work.observer.queued(scheduler.admission.waiting + 1)
         work.forget_token = work.token.on_cancel(partial(scheduler.look_at, work))
         try:
             scheduler.submit(work)
         except SmallMindError as error:
-            waiting, most = admission.waiting, admission.most_waiting
-            work.observer.rejected(error.reason, waiting, most)
-            if error.reason is ReasonCode.BACKPRESSURE_QUEUE_FULL:
-                work.observer.backpressure(error.reason, "reject", waiting, most)
+            self._tell_rejected(error)
             raise
+
+    def _tell_rejected(self, error: SmallMindError) -> None:
+        admission, observer = self._core.scheduler.admission, self._work.observer
+        waiting, most = admission.waiting, admission.most_waiting
+        observer.rejected(error.reason, waiting, most)
+        if error.reason is ReasonCode.BACKPRESSURE_QUEUE_FULL:
+            observer.backpressure(error.reason, "reject", waiting, most)
 
     def _end_here(self, reason: StopReason, failure: BaseException | None) -> None:
         """End a request that was not submitted."""

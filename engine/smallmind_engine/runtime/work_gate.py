@@ -56,19 +56,10 @@ class WorkGate:
         """
         turn = threading.Event()
         with self._changed:
-            self._check_open()
+            self.check_room()
             if self._running < self._most_running and not self._waiting:
                 self._running += 1
                 return None
-            if len(self._waiting) >= self._most_waiting:
-                raise BackpressureError(
-                    ReasonCode.BACKPRESSURE_QUEUE_FULL,
-                    f"{len(self._waiting)} calls are waiting and the queue takes"
-                    f" {self._most_waiting}",
-                    hint="retry later, or raise max_queue_depth",
-                    queue_depth=len(self._waiting),
-                    limit=self._most_waiting,
-                )
             self._waiting.append(turn)
         wake = token.on_cancel(turn.set)
         try:
@@ -83,6 +74,26 @@ class WorkGate:
             self._check_open()
             return limit.exceeded or ReasonCode.CANCELLED_BY_CALLER
         return None
+
+    def check_room(self) -> None:
+        """Turn a caller away who would not be let in now, nor may wait.
+
+        Raises:
+            BackpressureError: the queue is full.
+            ClosedError: the engine was closed, or is being drained.
+        """
+        with self._changed:
+            self._check_open()
+            waiting = len(self._waiting)
+            busy = self._running >= self._most_running or waiting
+            if busy and waiting >= self._most_waiting:
+                raise BackpressureError(
+                    ReasonCode.BACKPRESSURE_QUEUE_FULL,
+                    f"{waiting} calls are waiting and the queue takes {self._most_waiting}",
+                    hint="retry later, or raise max_queue_depth",
+                    queue_depth=waiting,
+                    limit=self._most_waiting,
+                )
 
     def _withdraw(self, turn: threading.Event) -> bool:
         """Leave the queue; answers False when the place was given in the meantime."""

@@ -109,6 +109,11 @@ USE_REASONS: Final[tuple[Reason, ...]] = (
         "Pass the golden file whose `model_sha256` is that of the model.",
     ),
     Reason(
+        ReasonCode.VALIDATION_FAILED,
+        "A check of a validation was made, and what it looked at does not hold.",
+        "Its message and figures say what is wrong, and by how much.",
+    ),
+    Reason(
         ReasonCode.NON_FINITE_LOGITS,
         "The model produced NaN or infinity where a score was expected.",
         "The weights are damaged or of an unsupported kind.",

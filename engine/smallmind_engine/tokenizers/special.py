@@ -171,9 +171,12 @@ def _read_flag(metadata: Mapping[str, object], key: str, *, default: bool) -> bo
 
 
 def _infer_types(types: npt.NDArray[np.int32], found: Mapping[str, int | None]) -> None:
-    """Give the special ids of a file without token types their types."""
+    """Give the special ids of a file without token types their types.
+
+    Bytes stay bytes: where the vocabulary is lost, ids 0 to 255 must spell any text.
+    """
     for key, token_id in found.items():
-        if token_id is not None:
+        if token_id is not None and types[token_id] != TokenType.BYTE:
             types[token_id] = TokenType.UNKNOWN if key == "unknown" else TokenType.CONTROL
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar, Final
 
 from smallmind_engine.control import NO_LIMIT, WorkLimit
@@ -11,11 +11,12 @@ from smallmind_engine.tokenizers.base import TokenizerParts, VocabularyTokenizer
 from smallmind_engine.tokenizers.byte_level import to_byte_level
 from smallmind_engine.tokenizers.indexing import pieces
 from smallmind_engine.tokenizers.merging import merge_symbols
-from smallmind_engine.tokenizers.vocabulary import SPACE_MARK, TextForm, Vocabulary
+from smallmind_engine.tokenizers.vocabulary import SPACE_MARK, TextForm, TokenType, Vocabulary
 from smallmind_engine.tokenizers.words import WordCache
 
 _CHECK_EVERY: Final = 1024
 _NONCHARACTER: Final = "\uffff"
+_WRITTEN: Final = frozenset({TokenType.NORMAL, TokenType.USER_DEFINED})
 
 
 class TokenTableTokenizer(VocabularyTokenizer):
@@ -42,8 +43,10 @@ class TokenTableTokenizer(VocabularyTokenizer):
         self._words = WordCache(self._merge_word)
         self._word_pattern = word_pattern(vocabulary, limit)
         self._longest: dict[str, int] = {}
+        self._written: Mapping[str, int] = vocabulary.ids
         if self._scores is None:
-            self._longest = _longest_by_first_character(list(vocabulary.ids), limit)
+            self._written = _written_tokens(vocabulary, limit)
+            self._longest = _longest_by_first_character(list(self._written), limit)
 
     def _encode_text(self, text: str, ids: list[int], limit: WorkLimit) -> None:
         spelled = to_byte_level(text) if self._over_bytes else text.replace(" ", SPACE_MARK)
@@ -73,7 +76,7 @@ class TokenTableTokenizer(VocabularyTokenizer):
         return -self._scores[token_id]
 
     def _take_longest(self, text: str, ids: list[int], limit: WorkLimit) -> None:
-        known, place, steps = self._vocabulary.ids, 0, 0
+        known, place, steps = self._written, 0, 0
         while place < len(text):
             if steps % _CHECK_EVERY == 0:
                 limit.check("tokenising")
@@ -114,6 +117,15 @@ def word_pattern(vocabulary: Vocabulary, limit: WorkLimit = NO_LIMIT) -> re.Patt
     held = "".join(sorted(crossing))
     more = f"|(?<=[{re.escape(held)}]){SPACE_MARK}+" if held else ""
     return re.compile(f"{SPACE_MARK}*(?:[^{SPACE_MARK}]+{more})+|{SPACE_MARK}+")
+
+
+def _written_tokens(vocabulary: Vocabulary, limit: WorkLimit) -> dict[str, int]:
+    """Entries that text may be made of: ``</s>`` in a text is no end, ``<0x41>`` is no letter."""
+    types = vocabulary.types.tolist()
+    written: dict[str, int] = {}
+    for some in pieces(list(vocabulary.ids.items()), limit):
+        written.update((entry, token_id) for entry, token_id in some if types[token_id] in _WRITTEN)
+    return written
 
 
 def _longest_by_first_character(tokens: Sequence[str], limit: WorkLimit) -> dict[str, int]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
 from smallmind_engine.telemetry import (
+    EmbeddingEnded,
     Event,
     EventKind,
     InferenceStarted,
@@ -18,10 +19,17 @@ from smallmind_engine.telemetry import (
     ReasonCode,
     RequestRejected,
     RequestStatus,
+    RetrievalEnded,
     StopReason,
 )
 from smallmind_engine.telemetry.text import safe_str
 from smallmind_exporters import conventions
+from smallmind_exporters.otlp.operation_attributes import (
+    embedding_attributes,
+    embedding_failure,
+    retrieval_attributes,
+    retrieval_failure,
+)
 from smallmind_exporters.otlp.records import Record
 
 Value = str | bool | int | float | Sequence[str] | Sequence[int]
@@ -287,6 +295,20 @@ OPERATION_SPANS: Final[dict[type[Event], OperationSpan]] = {
         lambda end: f"load {end.model}",
         _load_attributes,
         _load_failure,
+        lambda end: end.duration_s,
+    ),
+    RetrievalEnded: OperationSpan(
+        "retrieval {data source}",
+        lambda end: f"{conventions.OPERATION_RETRIEVAL} {end.data_source}",
+        retrieval_attributes,
+        retrieval_failure,
+        lambda end: end.duration_s,
+    ),
+    EmbeddingEnded: OperationSpan(
+        "embeddings {model}",
+        lambda end: f"{conventions.OPERATION_EMBEDDINGS} {end.model}",
+        embedding_attributes,
+        embedding_failure,
         lambda end: end.duration_s,
     ),
 }

@@ -22,7 +22,10 @@ REQUEST: Final = "request"
 OPERATIONS: Final[dict[EventKind, EventKind]] = {
     EventKind.REQUEST_QUEUED: EventKind.INFERENCE_STOPPED,
     EventKind.MODEL_LOAD_STARTED: EventKind.MODEL_LOAD_ENDED,
+    EventKind.RETRIEVAL_STARTED: EventKind.RETRIEVAL_ENDED,
 }
+WHOLE: Final = EventKind.EMBEDDING_ENDED
+"""Operations that are told by one event, at their end."""
 OPENING: Final = sum(OPERATIONS)
 CLOSING: Final = sum(OPERATIONS.values())
 # What belongs to an operation when one is live; outside of one it is no part of a trace.
@@ -42,7 +45,7 @@ STEPS: Final = (
     | EventKind.RUNTIME_STALL
 )
 DETAILS: Final = EventKind.TOKEN_GENERATED | EventKind.KERNEL_EXECUTED
-KINDS: Final = OPENING | CLOSING | STEPS | DETAILS
+KINDS: Final = OPENING | CLOSING | WHOLE | STEPS | DETAILS
 
 
 class Record:
@@ -124,6 +127,10 @@ class LiveRecords:
         An event that belongs to no live operation is not kept.
         """
         kind = event.kind
+        if kind & WHOLE:
+            whole = Record(event.correlation, 0)
+            whole.add(event)
+            return whole
         record = None if kind & OPENING else self._find(event.correlation)
         if record is None:
             if not (kind & (OPENING | CLOSING) or _opens_early(event)):

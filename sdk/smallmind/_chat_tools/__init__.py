@@ -2,17 +2,26 @@
 
 from smallmind._chat_tools.calls import ToolCall, ToolResult, made_calls
 from smallmind._chat_tools.formats import FORMATS, ToolFormat, format_of
-from smallmind._chat_tools.running import Executor, run_call
+from smallmind._chat_tools.running import (
+    AsyncApproval,
+    AsyncExecutor,
+    Executor,
+    arun_call,
+    run_call,
+)
 from smallmind._chat_tools.tool import Tool, ToolLike, as_tools
 
 __all__ = [
     "FORMATS",
+    "AsyncApproval",
+    "AsyncExecutor",
     "Executor",
     "Tool",
     "ToolCall",
     "ToolFormat",
     "ToolLike",
     "ToolResult",
+    "arun_call",
     "as_tools",
     "format_of",
     "made_calls",

@@ -24,8 +24,8 @@ class ExitCode(IntEnum):
 MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "Done; for `validate`: every check holds.",
     ExitCode.FAILED: "The work was begun, and did not go well: a check of `validate` does not"
-    " hold, a request failed, was turned away or ran into its `--timeout`, kernels of `warmup`"
-    " cannot be kept. What there is was printed.",
+    " hold (that its model loads is one of them), a request failed, was turned away or ran into its"
+    " `--timeout`, kernels of `warmup` cannot be kept. What there is was printed.",
     ExitCode.CANNOT: "The work could not be begun: wrong usage, an unknown or damaged model, a"
     " failed download, a golden file that cannot be compared, a missing extra.",
     ExitCode.BUG: "An error that nobody foresaw. Run it again with `smallmind --debug ...` and"

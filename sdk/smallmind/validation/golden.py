@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -117,6 +118,41 @@ def load_golden(path: Path) -> Golden:
             f"{path}: is not a golden file: {type(error).__name__}: {error}",
             path=path,
         ) from error
+
+
+def find_goldens(places: Sequence[Path], sha256: Callable[[], str]) -> tuple[Golden, ...]:
+    """The golden files for a model.
+
+    Args:
+        places: files, which must have been made for this model; and folders, of which those files
+            are taken that were.
+        sha256: tells that of the model's file; only called when there are places.
+
+    Raises:
+        ValidationDataError: a file cannot be read, or was made for another model file.
+    """
+    found: list[Golden] = []
+    sha256 = functools.cache(sha256)
+    for place in places:
+        if place.is_dir():
+            for path in sorted(place.glob("*.json")):
+                try:
+                    golden = load_golden(path)
+                except ValidationDataError:
+                    continue  # a folder may hold other things
+                if golden.model_sha256 == sha256():
+                    found.append(golden)
+            continue
+        golden = load_golden(place)
+        if golden.model_sha256 != sha256():
+            raise ValidationDataError(
+                ReasonCode.GOLDEN_INVALID,
+                f"{golden.path} was made for the model file with SHA-256"
+                f" {golden.model_sha256}; this one has {sha256()}",
+                golden=golden.path,
+            )
+        found.append(golden)
+    return tuple(found)
 
 
 def _golden(path: Path, data: Mapping[str, Any]) -> Golden:

@@ -5,69 +5,126 @@ from __future__ import annotations
 import json
 
 import pytest
+from junitparser import JUnitXml
 
-from smallmind import validation
-from smallmind._cli.validation_views import check_line, verdict
-from smallmind.validation import ValidationCheck, ValidationReport
-from smallmind_engine.telemetry import ReasonCode
-from smallmind_engine.telemetry.errors import ValidationDataError
+from smallmind._cli.commands import validate as command
+from smallmind._cli.validation_views import result_line, verdict
+from smallmind.validation import (
+    CheckResult,
+    Figure,
+    ValidationOptions,
+    ValidationReport,
+    judged,
+    skipped,
+)
 
-GOOD = ValidationCheck("logprobs", 0.001, 0.002, "nats", "10 compared")
-BAD = ValidationCheck("greedy", 0.5, 0.02, "logits", "step 3 of case 0")
-LOST = ValidationCheck("perplexity", float("nan"), 0.03, "", "no number")
+GOOD = CheckResult(
+    name="kv-cache",
+    outcome=judged("6 steps", [Figure(name="difference", value=1e-6, at_most=1e-3)]),
+    duration_s=0.25,
+)
+BAD = CheckResult(
+    name="determinism",
+    outcome=judged("", [Figure(name="different", value=float("nan"), at_most=0)], ["it differs"]),
+    duration_s=0.5,
+)
+LEFT = CheckResult(name="backends", outcome=skipped("there is one"), duration_s=0.0)
 
 
-def report(*checks: ValidationCheck) -> ValidationReport:
-    return ValidationReport("tiny", "numpy", "paper", checks)
+def report(*results: CheckResult, interrupted: bool = False) -> ValidationReport:
+    return ValidationReport(
+        model="tiny",
+        path="/tiny.gguf",
+        fingerprint="f00d",
+        backend="numpy",
+        references=("paper",),
+        started=0.0,
+        duration_s=1.5,
+        results=results,
+        interrupted=interrupted,
+    )
 
 
 @pytest.fixture
 def finding(monkeypatch):
-    """Makes the validation find these checks."""
+    """Makes the validation find these results; answers with what the runner was given."""
 
-    def find(*checks):
-        def validate(path, golden, *, backend, on_check):
-            for check in checks if on_check else ():
-                on_check(check)
-            return report(*checks)
+    def find(*results, interrupted=False):
+        given = {}
 
-        monkeypatch.setattr(validation, "validate", validate)
+        class Runner:
+            def __init__(self, path, *, on_result, **kwargs):
+                given.update(kwargs)
+                self._told = on_result or (lambda _: None)
+
+            def run(self):
+                for result in results:
+                    self._told(result)
+                return report(*results, interrupted=interrupted)
+
+        monkeypatch.setattr(command, "ValidationRunner", Runner)
+        return given
 
     return find
 
 
-def test_a_line_a_section_and_code_0_when_all_hold(cli, finding):
-    finding(GOOD)
+def test_a_line_a_check_and_code_0_when_all_hold(cli, finding):
+    finding(GOOD, LEFT)
     ran = cli("validate", "MODEL")
     assert ran.exit_code == 0
-    line, last = ran.stdout.splitlines()
-    assert line.split() == ["ok", "logprobs", "0.001", "<=", "0.002", "nats", "10", "compared"]
-    assert last == "all 1 checks hold: tiny on numpy, reference: paper"
+    first, second, last = ran.stdout.splitlines()
+    assert first.split() == ["ok", "kv-cache", "0.25", "s", "6", "steps"]
+    assert second.split() == ["skip", "backends", "0.00", "s", "there", "is", "one"]
+    assert last == "all 1 checks hold, 1 skipped: tiny on numpy, references: paper, 1.5 s"
 
 
 def test_code_1_when_one_does_not(cli, finding):
     finding(GOOD, BAD)
     ran = cli("validate", "MODEL")
     assert ran.exit_code == 1
-    assert ran.stdout.splitlines()[1].startswith("FAIL  greedy")
-    assert "1 of 2 checks fail (greedy)" in ran.stdout
+    assert ran.stdout.splitlines()[1] == (
+        "FAIL  determinism             0.50 s  it differs; different nan, at most 0"
+        " [VALIDATION_FAILED]"
+    )
+    assert "1 checks fail (determinism), 1 hold: tiny" in ran.stdout
 
 
-def test_code_2_when_there_is_nothing_to_compare(cli, finding):
-    finding()
+def test_code_2_when_there_is_nothing_to_check(cli, finding):
+    finding(LEFT)
     ran = cli("validate", "MODEL")
     assert ran.exit_code == 2
-    assert "nothing was checked" in ran.stdout
+    assert "nothing was checked, 1 skipped" in ran.stdout
 
 
-def test_code_2_when_it_could_not_compare(cli, monkeypatch):
-    def refuse(*_, **__):
-        raise ValidationDataError(ReasonCode.GOLDEN_INVALID, "made for another model")
+def test_an_interrupted_run_keeps_the_report_so_far(cli, finding, tmp_path):
+    finding(GOOD, LEFT, interrupted=True)
+    ran = cli("validate", "MODEL", "--json", str(tmp_path / "r.json"))
+    assert ran.exit_code == 130
+    assert "interrupted: 1 checks hold, 1 skipped" in ran.stdout
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert (document["interrupted"], document["passed"]) == (True, False)
 
-    monkeypatch.setattr(validation, "validate", refuse)
-    ran = cli("validate", "MODEL", "--golden", "x.json", "--json")
-    assert (ran.exit_code, ran.stdout) == (2, "")
-    assert ran.stderr == "error: made for another model [GOLDEN_INVALID]\n"
+
+def test_options_reach_the_runner(cli, finding, tmp_path, monkeypatch):
+    monkeypatch.setenv("SMALLMIND_GOLDEN_DIR", str(tmp_path))
+    given = finding(GOOD)
+    ran = cli(
+        "validate", "MODEL", "--only", "k*", "--only", "speed", "--skip", "kv-cache", "--quick",
+        "--min-decode", "5", "--min-prefill", "50", "--check-timeout", "9", "--backend", "numpy",
+        "--context-length", "128",
+    )  # fmt: skip
+    assert ran.exit_code == 0, ran.stderr
+    assert given["options"] == ValidationOptions(
+        only=("k*", "speed"),
+        skip=("kv-cache",),
+        quick=True,
+        min_decode_speed=5.0,
+        min_prefill_speed=50.0,
+        check_timeout=9.0,
+    )
+    assert given["golden"] == [tmp_path]
+    engine = given["engine_options"]
+    assert (engine.backend, engine.context_length) == ("numpy", 128)
 
 
 @pytest.mark.parametrize(
@@ -77,34 +134,64 @@ def test_a_golden_file_that_is_none_is_code_2(cli, tmp_path, content):
     golden = tmp_path / "golden.json"
     golden.write_bytes(content)
     ran = cli("validate", "MODEL", "--golden", str(golden))
-    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert ran.exit_code == 2
     assert "[GOLDEN_INVALID]" in ran.stderr
 
 
+def test_a_check_that_there_is_not_is_code_2(cli):
+    ran = cli("validate", "MODEL", "--only", "nonsense")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "there is no check 'nonsense'; there are: tokenizer-round-trip," in ran.stderr
+
+
 def test_json_has_figures_and_limits(cli, finding):
-    finding(BAD, LOST)
-    ran = cli("validate", "MODEL", "--json")
+    finding(GOOD, BAD)
+    ran = cli("validate", "MODEL", "--json", "-")
     assert ran.exit_code == 1
     document = json.loads(ran.stdout)
-    assert document["passed"] is False
-    assert document["checks"][0] == {
-        "name": "greedy",
-        "figure": 0.5,
-        "limit": 0.02,
-        "unit": "logits",
-        "detail": "step 3 of case 0",
-        "passed": False,
+    assert (document["passed"], document["references"]) == (False, ["paper"])
+    good, bad = document["checks"]
+    assert good == {
+        "name": "kv-cache",
+        "status": "passed",
+        "reason": None,
+        "message": "6 steps",
+        "error_type": None,
+        "duration_s": 0.25,
+        "figures": [
+            {
+                "name": "difference",
+                "value": 1e-6,
+                "unit": "",
+                "at_most": 1e-3,
+                "at_least": None,
+                "holds": True,
+            }
+        ],
     }
-    assert document["checks"][1]["figure"] is None
+    assert (bad["reason"], bad["figures"][0]["value"]) == ("VALIDATION_FAILED", None)
 
 
-def test_a_real_run_without_a_golden_file_holds(cli):
-    ran = cli("validate", "MODEL")
+def test_a_real_run_writes_both_files(cli, tmp_path):
+    ran = cli(
+        "validate", "MODEL", "--backend", "numpy", "--only", "kv-cache", "--only", "special-*",
+        "--json", str(tmp_path / "r.json"), "--junit", str(tmp_path / "r.xml"),
+    )  # fmt: skip
     assert ran.exit_code == 0, ran.stdout
-    assert "ok" in ran.stdout
+    names = ["load", "special-tokens", "kv-cache"]
+    document = json.loads((tmp_path / "r.json").read_text())
+    assert [check["name"] for check in document["checks"]] == names
+    (suite,) = JUnitXml.fromfile(str(tmp_path / "r.xml"))
+    assert [case.name for case in suite] == names
+
+
+def test_junit_on_standard_output_is_all_there_is(cli):
+    ran = cli("validate", "MODEL", "--backend", "numpy", "--only", "kv-cache", "--junit", "-")
+    (suite,) = JUnitXml.fromstring(ran.stdout.encode())
+    assert (suite.tests, suite.failures) == (2, 0)
 
 
 def test_what_is_wrong_stands_out_on_a_terminal():
-    assert check_line(GOOD).style == "green"
-    assert "red" in check_line(BAD).style
+    assert result_line(GOOD).style == "green"
+    assert "red" in result_line(BAD).style
     assert "red" in verdict(report(GOOD, BAD)).style

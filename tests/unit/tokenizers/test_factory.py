@@ -228,3 +228,20 @@ def test_gemma4_merges_characters_and_marks_spaces() -> None:
 
     assert ids == [5, 7, 6, 7, 8, 9, 10]
     assert tokenizer.decode(ids) == " ab\n\nb\né"
+
+
+def test_without_scores_text_spells_neither_bytes_nor_control_tokens() -> None:
+    """The longest entry that fits is taken, but not one whose text is only its name."""
+    tokenizer = TokenizerFactory.create(spm_metadata(scores=None))
+    text = "<0x41></s><unk>"
+    ids = tokenizer.encode(text, add_special=False)
+    assert text == tokenizer.decode(ids)
+    assert not {0, 1, 2} & set(ids)
+
+
+def test_a_lost_vocabulary_spells_every_byte_whatever_ids_are_special() -> None:
+    metadata = bpe_metadata(tokens=None, token_type=None, bos_token_id=0, eos_token_id=10)
+    tokenizer = TokenizerFactory.create(metadata)
+    text = "a\x00b\nc"
+    assert text == tokenizer.decode(tokenizer.encode(text, add_special=False))
+    assert tokenizer.eos_id == 10

@@ -65,6 +65,10 @@ class EmbeddingRun:
             InferenceError: the model gave no finite numbers.
             ClosedError: the engine is closed.
         """
+        with self._work.begun():
+            return self._told()
+
+    def _told(self) -> EmbeddingResult:
         failure: BaseException | None = None
         try:
             with correlated(self._work.correlation):
@@ -78,6 +82,7 @@ class EmbeddingRun:
 
     def _run(self) -> EmbeddingResult:
         model, work = self._core.model, self._work
+        work.check_room()
         sequences = self._tokenize()
         rows: list[FloatArray] = []
         with work.admitted():

@@ -98,6 +98,21 @@ class ModelWork:
         self._token.cancel()
 
     @contextmanager
+    def begun(self) -> Iterator[None]:
+        """The work, from its beginning to the telling of its end, inside the ``with`` block."""
+        with self._core.arrivals.held():
+            yield
+
+    def check_room(self) -> None:
+        """Where the queue is full already, spare everybody the reading of the texts.
+
+        Raises:
+            BackpressureError: the queue is full.
+            ClosedError: the engine was closed.
+        """
+        self._core.gate.check_room()
+
+    @contextmanager
     def admitted(self) -> Iterator[None]:
         """Wait for a turn among the engine's requests, and keep it inside the ``with`` block.
 

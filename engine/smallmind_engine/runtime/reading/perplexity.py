@@ -151,6 +151,7 @@ class PerplexityRun:
         """
         work = self._work
         with told(self._core, work, "perplexity ended"), correlated(work.correlation):
+            work.check_room()
             ids = self._tokenize()
             parts: list[npt.NDArray[np.float64]] = []
             size = self._window - len(self._lead)

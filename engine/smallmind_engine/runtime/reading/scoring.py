@@ -138,6 +138,7 @@ class ScoringRun:
         """
         work = self._work
         with told(self._core, work, "scoring ended"), correlated(work.correlation):
+            work.check_room()
             ids, first = self._tokenize()
             with work.admitted(), work.prefixed_cache(ids, first) as (cache, _):
                 scores = target_logprobs(self._core, work, cache, ids, first)

@@ -93,6 +93,12 @@ def _in_pieces(
 @contextmanager
 def told(core: EngineCore, work: ModelWork, message: str) -> Iterator[None]:
     """Log how the work inside the ``with`` block ended, and close it."""
+    with work.begun(), _told(core, work, message):
+        yield
+
+
+@contextmanager
+def _told(core: EngineCore, work: ModelWork, message: str) -> Iterator[None]:
     failure: BaseException | None = None
     try:
         yield

@@ -21,15 +21,22 @@ from smallmind_engine.telemetry import (
 )
 from smallmind_engine.telemetry.events import Degraded
 from smallmind_exporters import conventions
+from smallmind_exporters.otlp.operation_attributes import (
+    MEANINGS,
+    embedding_attributes,
+    retrieval_attributes,
+)
 from telemetry_events import (
     MODEL,
     SPAN_ID,
     TRACE_ID,
     correlation,
+    embedding,
     headers,
     model_load,
     rejected_request,
     request,
+    retrieval,
 )
 
 ROOT = correlation(has_parent=False)
@@ -248,3 +255,59 @@ def test_names_that_utf8_cannot_carry_do_not_fail_their_batch(send):
         [*request(headers(correlation("a")), model="bad\ud800"), *request(headers("b"))]
     )
     assert {span.name for span in received.spans} >= {"text_completion bad?", NAME}
+
+
+def test_a_retrieval_is_a_span_with_the_conventions_names_and_no_text(send):
+    span = send(retrieval(headers(CHILD))).span("retrieval docs")
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE_ID, SPAN_ID)
+    found = attributes(span.attributes)
+    assert found["gen_ai.operation.name"] == "retrieval"
+    assert found["gen_ai.data_source.id"] == "docs"
+    assert found["smallmind.request_id"] == CHILD.request_id
+    assert found["smallmind.retrieval.status"] == "completed"
+
+
+def test_a_retrieval_that_failed_says_so(send):
+    failed = retrieval(headers(CHILD), status=RequestStatus.FAILED, returned=0)
+    span = send(failed).span("retrieval docs")
+    assert (span.status.code, span.status.message) == (ERROR, "RAG_EVIDENCE_INSUFFICIENT")
+    assert attributes(span.attributes)["error.type"] == "RAG_EVIDENCE_INSUFFICIENT"
+
+
+def test_a_retrieval_that_found_too_little_is_no_error(send):
+    span = send(retrieval(headers(CHILD), returned=0)).span("retrieval docs")
+    assert span.status.code == 0
+    assert "error.type" not in attributes(span.attributes)
+
+
+def test_an_embedding_is_a_span_as_long_as_it_took(send):
+    (ended,) = embedding(headers(CHILD))
+    span = send([ended]).span(f"embeddings {ended.model}")
+    begin, end = interval(span)
+    assert end == ANCHOR.to_wall_ns(ended.time_ns)
+    assert end - begin == int(ended.duration_s * 1e9)
+    found = attributes(span.attributes)
+    assert found["gen_ai.operation.name"] == "embeddings"
+    assert found["gen_ai.embeddings.dimension.count"] == ended.dimension
+    assert found["gen_ai.usage.input_tokens"] == ended.tokens
+
+
+def test_an_embedding_inside_a_request_with_its_ids_leaves_the_request_whole(send):
+    events = list(request(headers(CHILD)))
+    (inside,) = embedding(headers(CHILD))
+    received = send([*events[:3], inside, *events[3:]])
+    assert received.span(NAME).trace_id.hex() == TRACE_ID
+    assert len([s for s in received.spans if s.name.startswith("embeddings")]) == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "attributes_of", "event"),
+    [
+        ("retrieval", retrieval_attributes, list(retrieval(headers(CHILD)))[-1]),
+        ("embeddings", embedding_attributes, list(embedding(headers(CHILD)))[-1]),
+    ],
+)
+def test_the_reference_explains_each_attribute_of_an_operation(operation, attributes_of, event):
+    named = {name for name in attributes_of(event) if ".phase." not in name}
+    explained = {name for name in MEANINGS[operation] if "<phase>" not in name}
+    assert named == explained

@@ -1,0 +1,46 @@
+"""Callers inside the engine: it closes when each has told how its request ended."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class Arrivals:
+    """Counts callers between the beginning of their work and the telling of its end. Thread-safe.
+
+    A request that is turned away, or that is not in the queue yet, is known to nobody else.
+    """
+
+    def __init__(self) -> None:
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock and nobody inside, as in a forked child."""
+        self._changed = threading.Condition(threading.RLock())
+        self._inside: dict[object, int] = {}  # threads by what stands for each stay
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be inside for the ``with`` block."""
+        stay = object()
+        with self._changed:
+            self._inside[stay] = threading.get_ident()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._inside.pop(stay, None)  # in a forked child it is not there
+                self._changed.notify_all()
+
+    def wait(self, timeout_s: float | None) -> bool:
+        """Wait until those have left who are inside now, but the caller; whether they have.
+
+        Who comes later is not waited for, or callers who ask again and again would never let it
+        end.
+        """
+        me = threading.get_ident()
+        with self._changed:
+            others = {stay for stay, thread in self._inside.items() if thread != me}
+            return self._changed.wait_for(lambda: not others & self._inside.keys(), timeout_s)
