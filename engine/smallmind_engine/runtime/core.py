@@ -7,6 +7,7 @@ from typing import Final
 
 from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.control import CancellationToken, WorkLimit
+from smallmind_engine.grammar import GrammarCache
 from smallmind_engine.memory import BudgetEnforcer
 from smallmind_engine.model import LoadedModel, kept_prefix_tokens
 from smallmind_engine.runtime.batch_observer import BatchObserver
@@ -33,6 +34,7 @@ class EngineCore:
         bus: carries the events.
 
     Attributes:
+        grammars: compiled response formats.
         gate: lets work in that goes to the model beside the scheduler.
         closing: cancelled by ``close``; every request is linked to it.
     """
@@ -63,6 +65,7 @@ class EngineCore:
             bus, model.name, model.runner.backend, options.detail, self.telemetry_budget
         )
         self.scheduler: Final = Scheduler(model.runner, self.kv_store, options, observer)
+        self.grammars: Final = GrammarCache(model.tokenizer)
         self.gate: Final = WorkGate(options.max_concurrent_requests, options.max_queue_depth)
         self.closing = CancellationToken()
         renew_in_child(self, last=True)  # gives back what lost requests held, and tells of it
@@ -139,6 +142,7 @@ class EngineCore:
         if closed:
             self.closing.cancel()
         self.kv_store.begin_in_child()
+        self.grammars.begin_in_child()
         self.gate.begin_in_child()
         lost = self.scheduler.begin_in_child()
         for work in lost:
