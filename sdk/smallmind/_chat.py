@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smallmind._async import Doorbell, acollect, astream_chunks
-from smallmind._chat_choice import ChatTemplate
-from smallmind._chat_conversation import Conversation, Message
+from smallmind._chat_conversation import Conversation
 from smallmind._chat_exchange import Exchange, invalid
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
@@ -18,17 +17,17 @@ from smallmind._chat_result import ChatResult, ChatStream, whole
 from smallmind._chat_rounds import DEFAULT_ROUNDS, ToolRun, run_rounds
 from smallmind._chat_telling import tell_rounds_exhausted
 from smallmind._chat_tools import Executor, ToolCall, ToolLike, ToolResult, as_tools, run_call
+from smallmind._chat_view import ChatView
 from smallmind._guarded_stream import guarded
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
 from smallmind._threads import in_thread
-from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import collected, open_stream
 
 
-class ChatClient:
+class ChatClient(ChatView):
     """Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once.
 
     Args:
@@ -50,64 +49,14 @@ class ChatClient:
         options: ChatOptions,
         session: Session | None = None,
     ) -> None:
+        session = session or Session(core, options.session_id)
+        super().__init__(session, Exchange(core, options, session))
         self._core = core
         self._options = options
-        self._session = session or Session(core, options.session_id)
-        self._guard = SingleUseGuard(f"chat {self.session_id!r}")
-        self._exchange = Exchange(core, options, self._session)
         instructions = system if system is not None else options.system
         if instructions is not None:
             known = self._exchange.conversation
             self._exchange.conversation = dataclasses.replace(known, system=instructions)
-
-    # -- what it is ---------------------------------------------------------------------------
-
-    @property
-    def session_id(self) -> str:
-        """The id on its events, and its name in a store."""
-        return self._session.session_id
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """The conversation so far, whole, as copies."""
-        return self._exchange.conversation.messages
-
-    @property
-    def turns(self) -> int:
-        """How often the user has spoken."""
-        return len(self._exchange.conversation.turns)
-
-    @property
-    def template(self) -> ChatTemplate:
-        """What it is rendered with, and why."""
-        return self._exchange.format.template
-
-    @property
-    def last_result(self) -> ChatResult | None:
-        """The answer before; None when there was none."""
-        return self._exchange.last
-
-    @property
-    def system(self) -> str | None:
-        """Instructions before the first turn; may be set to others."""
-        return self._exchange.conversation.system
-
-    @system.setter
-    def system(self, text: str | None) -> None:
-        with self._guard():
-            exchange = self._exchange
-            exchange.change(dataclasses.replace(exchange.conversation, system=text))
-
-    def render(self, messages: Sequence[Message] | None = None) -> str:
-        """The prompt that a conversation becomes: this one, or ``messages``.
-
-        Raises:
-            ChatTemplateError: the template cannot render it.
-        """
-        with self._guard():
-            shown = self.messages if messages is None else messages
-            specs = [tool.spec for tool in self._exchange.tools]
-            return self._exchange.format.render(shown, specs)
 
     # -- turns --------------------------------------------------------------------------------
 
@@ -117,6 +66,7 @@ class ChatClient:
         *,
         replace: int | None = None,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatResult:
@@ -129,6 +79,9 @@ class ChatClient:
             replace: turn in whose place to say it, from 0; it and those after it go when the
                 answer comes.
             tools: that the model may call in this turn; those of ``ChatOptions`` when None.
+            tool_choice: ``required`` for an answer that is a call, with arguments that the tool's
+                schema allows; the name of a tool for a call of that one; ``auto`` or None to
+                leave it to the model.
             options: see ``GenerationOptions``.
             kwargs: the same, one by one.
 
@@ -139,7 +92,7 @@ class ChatClient:
             ChatStoreError: the turn is kept here, but could not be stored.
         """
         with self._guard():
-            plan = self._planned(text, replace, tools, merged(options, kwargs))
+            plan = self._planned(text, replace, tools, merged(options, kwargs), tool_choice)
             return self._collected(plan)
 
     def stream(
@@ -148,6 +101,7 @@ class ChatClient:
         *,
         replace: int | None = None,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatStream:
@@ -155,7 +109,7 @@ class ChatClient:
         chosen = merged(options, kwargs)
         self._guard.enter()
         try:
-            plan = self._planned(text, replace, tools, chosen)
+            plan = self._planned(text, replace, tools, chosen, tool_choice)
             run = self._exchange.run(plan, streaming=True)
             ended: list[ChatResult] = []
             chunks = guarded(run, open_stream(run), lambda: self._end(plan, run, ended))
@@ -170,13 +124,14 @@ class ChatClient:
         *,
         replace: int | None = None,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatResult:
         """As ``send``, for asyncio: cancelling the task stops the answer."""
         chosen = merged(options, kwargs)
         with self._guard():
-            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            plan = await in_thread(self._planned, text, replace, tools, chosen, tool_choice)
             bell = Doorbell()
             run = self._exchange.run(plan, streaming=False, on_ready=bell.ring)
             try:
@@ -191,13 +146,14 @@ class ChatClient:
         *,
         replace: int | None = None,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> AsyncIterator[StreamChunk]:
         """As ``stream``, for asyncio; ``last_result`` is the whole answer when it ended."""
         chosen = merged(options, kwargs)
         with self._guard():
-            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            plan = await in_thread(self._planned, text, replace, tools, chosen, tool_choice)
             bell = Doorbell()
             run = self._exchange.run(plan, streaming=True, on_ready=bell.ring)
             try:
@@ -281,6 +237,7 @@ class ChatClient:
         text: str,
         *,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         executor: Executor | None = None,
         approve: Callable[[ToolCall], bool] | None = None,
         max_rounds: int = DEFAULT_ROUNDS,
@@ -295,6 +252,7 @@ class ChatClient:
         Args:
             text: of the user.
             tools: that may be called; those of ``ChatOptions`` when None.
+            tool_choice: of the first answer, as in ``send``.
             executor: carries calls out in place of the tools' own functions.
             approve: asked before each call; False tells the model that it was not approved.
             max_rounds: how often tools answer at most.
@@ -317,7 +275,7 @@ class ChatClient:
             return self._collected(self._exchange.planned(asked, tools, chosen))
 
         with self._guard():
-            first = self._collected(self._planned(text, None, tools, chosen))
+            first = self._collected(self._planned(text, None, tools, chosen, tool_choice))
             run = run_rounds(first, carry_out, answer, max_rounds)
         if run.exhausted:
             tell_rounds_exhausted(self._exchange.emitter, max_rounds)
@@ -367,8 +325,10 @@ class ChatClient:
         replace: int | None,
         tools: Sequence[ToolLike] | None,
         options: GenerationOptions,
+        tool_choice: str | None,
     ) -> Plan:
-        return self._exchange.planned(self._exchange.asked(text, replace), tools, options)
+        asked = self._exchange.asked(text, replace)
+        return self._exchange.planned(asked, tools, options, tool_choice)
 
     def _collected(self, plan: Plan) -> ChatResult:
         run = self._exchange.run(plan, streaming=False)

@@ -104,12 +104,19 @@ class LlguidanceConstraint:
         return bool(self._matcher.is_accepting())
 
     def _check(self) -> None:
-        if self._matcher.is_error():
+        if not self._matcher.is_error():
+            return
+        if self._matcher.stop_reason().startswith("NoExtension"):
             raise InferenceError(
                 ReasonCode.GRAMMAR_FAILED,
-                f"the grammar could not be followed: {_first_lines(self._matcher.get_error())}",
-                hint="make it simpler: fewer options at once, and shorter repetitions",
+                "no token of the model's vocabulary goes on with what the grammar asks for",
+                hint="leave characters out that the model cannot write",
             )
+        raise InferenceError(
+            ReasonCode.GRAMMAR_FAILED,
+            f"the grammar could not be followed: {_first_lines(self._matcher.get_error())}",
+            hint="make it simpler: fewer options at once, and shorter repetitions",
+        )
 
 
 class _Tokens:

@@ -10,7 +10,7 @@ Source: Glushkov 1961, "The abstract theory of automata": first, last and follow
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -52,18 +52,20 @@ class Reach:
     Attributes:
         sets: characters of each place.
         follows: places that may come after each.
+        first: places that a text may begin with.
         again: places that may follow themselves otherwise than by their own repetition.
     """
 
     sets: dict[int, Ranges] = field(default_factory=dict)
     follows: defaultdict[int, set[int]] = field(default_factory=lambda: defaultdict(set))
+    first: frozenset[int] = frozenset()
     again: set[int] = field(default_factory=set)
 
 
-def reach_of(rules: Mapping[str, Node]) -> Reach:
-    """What may follow what in the texts of all rules."""
+def reach_of(rules: Mapping[str, Node], root: str) -> Reach:
+    """What may follow what in the texts of ``root``, which is made of all the rules."""
     edges = _edges_of_rules(rules)
-    reach = Reach()
+    reach = Reach(first=edges[root].first)
     for node in rules.values():
         for each in walk(node):
             if isinstance(each, Chars):
@@ -90,11 +92,12 @@ def clear_places(reach: Reach) -> frozenset[int]:
     """
     confused = set(reach.again)
     seen: set[tuple[int, int]] = set()
-    todo = [(place, place) for place in reach.sets]
-    while todo:
-        left, right = todo.pop()
-        for one in reach.follows[left]:
-            for other in reach.follows[right]:
+    todo: list[tuple[int, int]] = []
+
+    def meet(left: Iterable[int], right: Iterable[int]) -> bool:
+        """Note places that the same character may lead to; whether that was not too much."""
+        for one in left:
+            for other in right:
                 pair = (one, other) if one <= other else (other, one)
                 if one == other or pair in seen or not overlap(reach.sets[one], reach.sets[other]):
                     continue
@@ -102,8 +105,15 @@ def clear_places(reach: Reach) -> frozenset[int]:
                 todo.append(pair)
                 confused.update(pair)
                 if len(seen) > _MOST_PAIRS:
-                    return frozenset()
-    return frozenset(reach.sets) - confused
+                    return False
+        return True
+
+    sound = meet(reach.first, reach.first)
+    sound = all(meet(after, after) for after in reach.follows.values()) and sound
+    while todo and sound:
+        left, right = todo.pop()
+        sound = meet(reach.follows[left], reach.follows[right])
+    return frozenset(reach.sets) - confused if sound else frozenset()
 
 
 def edges_of(node: Node, rules: Mapping[str, Edges]) -> Edges:

@@ -36,7 +36,7 @@ def gbnf_to_lark(text: str) -> str:
     """
     rules = _used(read_gbnf(text))
     _check_ends(rules)
-    writer = _Writer(rules, clear_places(reach_of(rules)))
+    writer = _Writer(rules, clear_places(reach_of(rules, ROOT)))
     return "\n".join(writer.rule(name) for name in rules) + "\n"
 
 
