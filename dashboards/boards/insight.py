@@ -129,6 +129,35 @@ INSIGHT: Final = Board(
                     ),
                 ),
                 Panel(
+                    title="Time of a mask",
+                    asks="How long does a grammar take to tell which tokens may follow?",
+                    unit="s",
+                    width=12,
+                    only_after=_GRAMMARS,
+                    queries=(
+                        Query(
+                            rate("grammar_mask_seconds_total", ("model",))
+                            + " / "
+                            + rate("grammar_masks_total", ("model",)),
+                            "{{model}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    title="Tokens that may follow",
+                    asks="How narrow are the grammars?",
+                    width=12,
+                    only_after=_GRAMMARS,
+                    queries=(
+                        Query(
+                            rate("grammar_allowed_tokens_total", ("model",))
+                            + " / "
+                            + rate("grammar_masks_total", ("model",)),
+                            "{{model}}",
+                        ),
+                    ),
+                ),
+                Panel(
                     title="Grammars compiled",
                     asks="Are grammars compiled anew, and how long does that take?",
                     unit="s",

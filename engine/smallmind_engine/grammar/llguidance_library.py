@@ -106,7 +106,8 @@ class LlguidanceConstraint:
     def _check(self) -> None:
         if not self._matcher.is_error():
             return
-        if self._matcher.stop_reason().startswith("NoExtension"):
+        said = _first_lines(self._matcher.get_error())
+        if said.startswith("NoExtension"):
             raise InferenceError(
                 ReasonCode.GRAMMAR_FAILED,
                 "no token of the model's vocabulary goes on with what the grammar asks for",
@@ -114,7 +115,7 @@ class LlguidanceConstraint:
             )
         raise InferenceError(
             ReasonCode.GRAMMAR_FAILED,
-            f"the grammar could not be followed: {_first_lines(self._matcher.get_error())}",
+            f"the grammar could not be followed: {said}",
             hint="make it simpler: fewer options at once, and shorter repetitions",
         )
 

@@ -24,6 +24,7 @@ ROOT: Final = "root"
 
 _DEEPEST: Final = 100  # groups within groups
 _MOST_TIMES: Final = 2000  # as in llama.cpp
+_SPELLED_OUT: Final = 16  # characters, such as the four digits of an escape
 _LONGEST: Final = 1_000_000
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]+")
 _TIMES: Final = re.compile(r"\{\s*(\d{1,9})\s*(?:(,)\s*(\d{1,9})?\s*)?\}")
@@ -103,12 +104,18 @@ class _Reader:
                 times = self._times()
                 if times is None:
                     break
-                part = Repeat(part, *times)
+                part = self._repeated(part, *times)
                 self._skip(lines=nested)
             else:
                 raise self._error(f"more than {_DEEPEST} repetitions are of each other")
             parts.append(part)
         return parts[0] if len(parts) == 1 else Series(tuple(parts))
+
+    def _repeated(self, part: Node, least: int, most: int | None) -> Node:
+        if isinstance(part, Chars) and least == most and least <= _SPELLED_OUT:
+            # Each has a place of its own, so that what follows the last is known to.
+            return Series(tuple(self._chars(part.ranges) for _ in range(least)))
+        return Repeat(part, least, most)
 
     def _part(self) -> Node | None:
         sign = self._peek()
