@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGES = ("smallmind", "smallmind_engine", "smallmind_exporters")
 SOURCES = ("sdk/smallmind", "engine/smallmind_engine", "exporters/smallmind_exporters")

@@ -28,7 +28,9 @@ def test_smollm2_agrees_with_the_reference(
 
 
 @pytest.mark.model
-@pytest.mark.parametrize("golden", ["gemma3.json", "gemma3-float32.json"])
+@pytest.mark.parametrize(
+    "golden", ["gemma3.json", pytest.param("gemma3-float32.json", marks=pytest.mark.slow)]
+)
 def test_gemma3_agrees_with_the_reference(gemma3_path: Path, golden_dir: Path, golden: str) -> None:
     assert_passed(validate(gemma3_path, golden_dir / golden, backend="numpy"))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import faulthandler
 import gc
 import random
 import threading
@@ -133,6 +134,7 @@ def _finish(
         thread.join(max(0.0, until - time.monotonic()))
         if thread.is_alive():
             book.fault(f"{thread.name} did not come to its end")
+            faulthandler.dump_traceback(all_threads=True)
 
 
 def _what_stays(before: Counter[str]) -> list[str]:

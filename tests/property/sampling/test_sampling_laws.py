@@ -21,7 +21,7 @@ from smallmind_engine.sampling.filters import (
 )
 from smallmind_engine.sampling.selection import highest
 
-LAW = settings(derandomize=True, deadline=None, max_examples=300)
+LAW = settings(derandomize=True, deadline=None, max_examples=100)
 EDGE = 1e-9  # nearer to a filter's border than this, rounding decides, and either side is right
 
 # Whole numbers beside arbitrary ones, so that ties are common.
@@ -240,7 +240,7 @@ def requests(draw: st.DrawFn) -> tuple[list[float], list[int], SamplingOptions]:
     return logits, draw(st.lists(token, max_size=20)), options
 
 
-@settings(derandomize=True, deadline=None, max_examples=600)
+@settings(derandomize=True, deadline=None, max_examples=150)
 @given(requests())
 def test_the_chain_draws_what_the_slow_reference_draws(request_):
     logits, seen, options = request_

@@ -8,7 +8,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from smallmind_engine.telemetry import TraceContext, new_correlation, parse_traceparent
 
-law = settings(derandomize=True, deadline=None, max_examples=300)
+law = settings(derandomize=True, deadline=None, max_examples=100)
 
 
 def hex_digits(n):

@@ -19,7 +19,7 @@ from smallmind_engine.telemetry import (
 from smallmind_engine.telemetry.distribution import DurationSamples
 from telemetry_doubles import IDS, Recorder, token
 
-law = settings(derandomize=True, deadline=None, max_examples=200)
+law = settings(derandomize=True, deadline=None, max_examples=80)
 anything = st.one_of(st.text(), st.binary(), st.integers(), st.floats(), st.none())
 WORD = r'(?:"(?:[^"\\]|\\.)*"|[^\s="\\]+)'
 LINE = re.compile(

@@ -17,7 +17,7 @@ from smallmind_engine.tokenizers.merging import merge_symbols
 from smallmind_engine.tokenizers.pretokenizers import PRE_TOKENIZERS, PreTokenizer
 from tokenizer_models import bpe_metadata, spm_metadata, unigram_metadata
 
-fixed = settings(derandomize=True, deadline=None, max_examples=150)
+fixed = settings(derandomize=True, deadline=None, max_examples=60)
 
 any_text = st.text(max_size=60)
 likely_text = st.text(alphabet="aabcdehlorw  ▁<>0x\n'1", max_size=60)
@@ -161,7 +161,7 @@ _KEYS = [
 ]
 
 
-@settings(derandomize=True, deadline=None, max_examples=400)
+@settings(derandomize=True, deadline=None, max_examples=100)
 @given(
     base=st.sampled_from([bpe_metadata, spm_metadata, unigram_metadata, dict]),
     changes=st.dictionaries(st.sampled_from(_KEYS), _odd, max_size=4),

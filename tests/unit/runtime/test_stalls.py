@@ -131,14 +131,14 @@ def test_a_real_collection_within_a_step_is_pinned_to_its_token_and_request(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recorder = Recorder()
-    garbage = [[index] for index in range(400_000)]
+    garbage = [[index] for index in range(300_000)]
     with tiny_engine(tmp_path, backend="numpy", exporters=[recorder]) as engine:
         runner = type(engine.model.runner)
         forward, steps = runner.forward, []
 
         def collecting(self: object, *args: object, **kwargs: object) -> object:
             steps.append(None)
-            for _ in range(20 if len(steps) == 6 else 0):
+            for _ in range(3 if len(steps) == 6 else 0):
                 gc.collect()
             return forward(self, *args, **kwargs)
 

@@ -43,9 +43,22 @@ from smallmind_engine.kernels.numba_backend.records import (
 )
 
 _SUBS: Final = PAGE_TOKENS // LANES
-_SUBS_AT_ONCE: Final = 2
-_VECTORS_AT_ONCE: Final = 4
 _LANE_BYTES: Final = 64
+
+_MOST_SUMS: Final = {
+    IsaTier.AVX512_VNNI: 16,
+    IsaTier.AVX_VNNI: 4,
+    IsaTier.AVX2: 4,
+    IsaTier.NEON_DOTPROD: 4,
+    IsaTier.PORTABLE: 2,
+}
+"""Vectors of 16 floats that half of the registers hold; the other half is for what is added."""
+
+
+def _at_once(tier: IsaTier, rows: int) -> int:
+    """Vectors that each row sums up in registers: 1, 2 or 4."""
+    room = _MOST_SUMS[tier] // rows
+    return 4 if room >= 4 else max(room, 1)
 
 
 class _Attention:
@@ -54,6 +67,7 @@ class _Attention:
     def __init__(self, code: Code, tier: IsaTier, kind: KVType, rows: int, job: Value) -> None:
         self.code, self.tier, self.kind, self.rows = code, tier, kind, rows
         self.size = ITEM_BYTES[kind]
+        self.at_once = _at_once(tier, rows)
         self.job = Fields(code, job)
         row_fields = len(QueryRow)
         self.row = [
@@ -85,48 +99,80 @@ class _Attention:
         for mixed in self.mixed:
             with code.loop(0, self.value_size, LANES) as index:
                 code.store(zeros(FLOATS), code.address(mixed, code.times(index, 4)), _LANE_BYTES)
+        last = self._last_seen()
         pages = self.job[Attend.PAGES]
         with code.loop(self.job[Attend.PAGE_BEGIN], self.job[Attend.PAGE_END]) as page:
             base = code.load(I64, code.address(pages, code.times(page, 8)), 8)
             first = code.times(page, PAGE_TOKENS)
-            self._scores(base, first)
+            self._scores(base, first, last)
             corrections = [self._softmax(index) for index in range(self.rows)]
-            self._mix(base, first, corrections)
+            self._mix(base, first, last, corrections, self._next_keys(pages, page))
         for index, row in enumerate(self.row):
             self._put(index, row)
 
+    def _last_seen(self) -> Value:
+        """The last position that any row sees; behind it there may be anything."""
+        last, *others = (row[QueryRow.LAST] for row in self.row)
+        for other in others:
+            last = self.code.b.select(self.code.b.icmp_signed(">", other, last), other, last)
+        return last
+
+    def _next_keys(self, pages: Value, page: Value) -> Value:
+        """Where the next page's keys are; this one's on the last page."""
+        b, following = self.code.b, self.code.address(page, 1)
+        there = b.icmp_signed("<", following, self.job[Attend.PAGE_END])
+        chosen = b.select(there, following, page)
+        base = self.code.load(I64, self.code.address(pages, self.code.times(chosen, 8)), 8)
+        return self.code.address(base, self.job[Attend.KEYS])
+
     # -- scores of a page -------------------------------------------------------------------------
 
-    def _scores(self, page: Value, first: Value) -> None:
+    def _scores(self, page: Value, first: Value, last: Value) -> None:
+        """Of positions up to ``last``; behind it nothing is read."""
+        code = self.code
+        for begin in range(0, _SUBS, self.at_once):
+            subs = range(begin, begin + self.at_once)
+            seen = code.b.icmp_signed(">=", last, code.address(first, begin * LANES))
+            with code.b.if_else(seen) as (some, none):
+                with some:
+                    self._scores_of(page, first, subs)
+                with none:
+                    for sub in subs:
+                        for weights in self.weights:
+                            place = code.address(weights, _LANE_BYTES * sub)
+                            code.store(every(FLOATS, float("-inf")), place, _LANE_BYTES)
+
+    def _scores_of(self, page: Value, first: Value, subs: range) -> None:
         code = self.code
         keys = code.address(page, self.job[Attend.KEYS])
-        for begin in range(0, _SUBS, _SUBS_AT_ONCE):
-            subs = range(begin, begin + _SUBS_AT_ONCE)
-            slots = [[code.variable(zeros(FLOATS)) for _ in subs] for _ in range(self.rows)]
-            bases = [
-                code.address(keys, code.times(self.key_size, sub * LANES * self.size))
-                for sub in subs
-            ]
-            with code.loop(0, self.key_size) as d:
-                column = code.times(d, LANES * self.size)
-                vectors = [self._load(code.address(base, column)) for base in bases]
-                for row, sums in zip(self.row, slots, strict=True):
-                    place = code.address(row[QueryRow.QUERY], code.times(d, 4))
-                    q = code.splat(FLOATS, code.load(F32, place, 4))
-                    for slot, vector in zip(sums, vectors, strict=True):
-                        code.b.store(code.fma(q, vector, code.b.load(slot)), slot)
-            for offset, sub in enumerate(subs):
-                factor = None
-                if self.kind is KVType.INT8:
-                    place = code.address(page, self.job[Attend.KEY_FACTORS], _LANE_BYTES * sub)
-                    factor = code.load(FLOATS, place, _LANE_BYTES)
-                for index in range(self.rows):
-                    score = code.b.load(slots[index][offset])
-                    if factor is not None:
-                        score = code.b.fmul(score, factor)
-                    score = self._visible(index, self._capped(score), first, sub)
-                    place = code.address(self.weights[index], _LANE_BYTES * sub)
-                    code.store(score, place, _LANE_BYTES)
+        values = code.address(page, self.job[Attend.VALUES])
+        slots = [[code.variable(zeros(FLOATS)) for _ in subs] for _ in range(self.rows)]
+        bases = [
+            code.address(keys, code.times(self.key_size, sub * LANES * self.size)) for sub in subs
+        ]
+        with code.loop(0, self.key_size) as d:
+            column = code.times(d, LANES * self.size)
+            vectors = [self._load(code.address(base, column)) for base in bases]
+            for base in bases:  # the values are next
+                place = code.b.sub(code.address(base, column), keys)
+                code.prefetch(code.address(values, place))
+            for row, sums in zip(self.row, slots, strict=True):
+                place = code.address(row[QueryRow.QUERY], code.times(d, 4))
+                q = code.splat(FLOATS, code.load(F32, place, 4))
+                for slot, vector in zip(sums, vectors, strict=True):
+                    code.b.store(code.fma(q, vector, code.b.load(slot)), slot)
+        for offset, sub in enumerate(subs):
+            factor = None
+            if self.kind is KVType.INT8:
+                place = code.address(page, self.job[Attend.KEY_FACTORS], _LANE_BYTES * sub)
+                factor = code.load(FLOATS, place, _LANE_BYTES)
+            for index in range(self.rows):
+                score = code.b.load(slots[index][offset])
+                if factor is not None:
+                    score = code.b.fmul(score, factor)
+                score = self._visible(index, self._capped(score), first, sub)
+                place = code.address(self.weights[index], _LANE_BYTES * sub)
+                code.store(score, place, _LANE_BYTES)
 
     def _capped(self, score: Value) -> Value:
         code = self.code
@@ -191,28 +237,25 @@ class _Attention:
             vector = code.b.fadd(code.part(vector, 0, count), code.part(vector, count, count))
         return code.b.extract_element(vector, ir.Constant(I32, 0))
 
-    def _mix(self, page: Value, first: Value, corrections: list[Value]) -> None:
+    def _mix(
+        self, page: Value, first: Value, last: Value, corrections: list[Value], ahead: Value
+    ) -> None:
         code, b = self.code, self.code.b
         values = code.address(page, self.job[Attend.VALUES])
-        # Behind the last position that any row sees there may be anything.
-        last = self.row[0][QueryRow.LAST]
-        for row in self.row[1:]:
-            later = b.icmp_signed(">", row[QueryRow.LAST], last)
-            last = b.select(later, row[QueryRow.LAST], last)
         count = b.sub(b.add(last, number(1)), first)
         whole = number(PAGE_TOKENS)
         count = b.select(b.icmp_signed("<", count, whole), count, whole)
         if self.kind is KVType.INT8:
             self._scale_weights(page)
-        wide = LANES * _VECTORS_AT_ONCE
+        wide = LANES * self.at_once
         rest = b.urem(self.value_size, number(wide))
         middle = b.sub(self.value_size, rest)
         for begin, end, vectors in (
-            (number(0), middle, _VECTORS_AT_ONCE),
+            (number(0), middle, self.at_once),
             (middle, self.value_size, 1),
         ):
             with code.loop(begin, end, LANES * vectors) as e:
-                self._mix_columns(values, e, vectors, count, corrections)
+                self._mix_columns(values, e, vectors, count, corrections, ahead)
 
     def _scale_weights(self, page: Value) -> None:
         code = self.code
@@ -225,7 +268,13 @@ class _Attention:
                 code.store(scaled, place, _LANE_BYTES)
 
     def _mix_columns(
-        self, values: Value, e: Value, vectors: int, count: Value, corrections: list[Value]
+        self,
+        values: Value,
+        e: Value,
+        vectors: int,
+        count: Value,
+        corrections: list[Value],
+        ahead: Value,
     ) -> None:
         code, b = self.code, self.code.b
         slots = []
@@ -243,6 +292,9 @@ class _Attention:
                 self._load(code.address(base, LANES * self.size * index))
                 for index in range(vectors)
             ]
+            for index in range(vectors):
+                place = code.b.sub(code.address(base, LANES * self.size * index), values)
+                code.prefetch(code.address(ahead, place))
             for index, weights in enumerate(self.weights):
                 place = code.address(weights, code.times(position, 4))
                 weight = code.splat(FLOATS, code.load(F32, place, 4))

@@ -33,6 +33,10 @@ _SHORTS_16: Final = ir.VectorType(I16, 16)
 
 _LARGEST_SHORT: Final = 32767
 _LARGEST_BYTE: Final = 127
+_LARGEST_NIBBLE: Final = 15
+
+Tokens = Sequence[Sequence[Value]]
+_Way = Callable[[Code, Sequence[Value], Tokens, int], list[Value]]
 
 # Since then the intrinsic takes bytes; before, the same bits as 32-bit integers.
 _LLVM_WITH_BYTES: Final = 22
@@ -41,88 +45,108 @@ _LLVM_WITH_BYTES: Final = 22
 def dot(
     code: Code, tier: IsaTier, weights: Sequence[Value], quads: Sequence[Value], largest: int
 ) -> Value:
-    """Sums of products, one for each of 16 rows.
+    """The same as ``dots`` for one token."""
+    return dots(code, tier, weights, [quads], largest)[0]
+
+
+def dots(
+    code: Code, tier: IsaTier, weights: Sequence[Value], tokens: Tokens, largest: int
+) -> list[Value]:
+    """Sums of products, one for each of 16 rows, for several tokens.
+
+    Each weight is used for all tokens before the next one is: where there are few registers, the
+    sums stay in them and the weights pass through.
 
     Args:
         code: where instructions go.
         tier: which instructions.
         weights: vectors of 64 unsigned bytes, four of each row.
-        quads: for each of them four signed bytes, as a 32-bit integer, the same for all rows.
+        tokens: for each of them and each vector four signed bytes, as a 32-bit integer, the same
+            for all rows.
         largest: what a weight can be at most; small ones allow shorter ways.
 
     Returns:
-        16 32-bit integers.
+        16 32-bit integers for each token.
     """
-    return _WAYS[tier](code, weights, quads, largest)
+    return _WAYS[tier](code, weights, tokens, largest)
 
 
 def _vnni(
-    code: Code, weights: Sequence[Value], quads: Sequence[Value], lanes: int, bits: int
-) -> Value:
+    code: Code, weights: Sequence[Value], tokens: Tokens, lanes: int, bits: int
+) -> list[Value]:
     ints, octets = ir.VectorType(I32, lanes), ir.VectorType(I8, 4 * lanes)
     operand = octets if binding.llvm_version_info[0] >= _LLVM_WITH_BYTES else ints
     kind = ir.FunctionType(ints, [ints, operand, operand])
-    sums = [zeros(ints)] * (LANES // lanes)
-    for weight, quad in zip(weights, quads, strict=True):
-        x = code.bits(code.splat(ints, quad), operand)
-        for index, total in enumerate(sums):
-            w = code.bits(code.part(weight, index * 4 * lanes, 4 * lanes), operand)
-            sums[index] = code.external(kind, f"llvm.x86.avx512.vpdpbusd.{bits}", total, w, x)
-    return code.joined(sums)
+    parts = range(LANES // lanes)
+    sums = [[zeros(ints) for _ in parts] for _ in tokens]
+    for index, weight in enumerate(weights):
+        ws = [code.bits(code.part(weight, part * 4 * lanes, 4 * lanes), operand) for part in parts]
+        for token, total in zip(tokens, sums, strict=True):
+            x = code.bits(code.splat(ints, token[index]), operand)
+            for part, w in enumerate(ws):
+                name = f"llvm.x86.avx512.vpdpbusd.{bits}"
+                total[part] = code.external(kind, name, total[part], w, x)
+    return [code.joined(total) for total in sums]
 
 
 def _avx512_vnni(
-    code: Code, weights: Sequence[Value], quads: Sequence[Value], _largest: int
-) -> Value:
-    return _vnni(code, weights, quads, LANES, 512)
+    code: Code, weights: Sequence[Value], tokens: Tokens, _largest: int
+) -> list[Value]:
+    return _vnni(code, weights, tokens, LANES, 512)
 
 
-def _avx_vnni(code: Code, weights: Sequence[Value], quads: Sequence[Value], _largest: int) -> Value:
-    return _vnni(code, weights, quads, LANES // 2, 256)
+def _avx_vnni(code: Code, weights: Sequence[Value], tokens: Tokens, _largest: int) -> list[Value]:
+    return _vnni(code, weights, tokens, LANES // 2, 256)
 
 
-def _avx2(code: Code, weights: Sequence[Value], quads: Sequence[Value], largest: int) -> Value:
-    if 2 * _LARGEST_BYTE * largest > _LARGEST_SHORT:
-        return _by_words(code, weights, quads)
+def _avx2(code: Code, weights: Sequence[Value], tokens: Tokens, largest: int) -> list[Value]:
+    if 2 * _LARGEST_BYTE * largest <= _LARGEST_SHORT:
+        return _in_shorts(code, weights, tokens, largest, 1)
+    # A short does not hold the sum of two products: 16 times the upper half, and the lower half.
+    nibble, words = every(BYTES, _LARGEST_NIBBLE), ir.VectorType(I16, 2 * LANES)
+    lower = [code.b.and_(weight, nibble) for weight in weights]
+    upper = [
+        code.b.and_(code.bits(code.b.lshr(code.bits(w, words), every(words, 4)), BYTES), nibble)
+        for w in weights
+    ]
+    above = _in_shorts(code, upper, tokens, _LARGEST_NIBBLE, 16)
+    below = _in_shorts(code, lower, tokens, _LARGEST_NIBBLE, 1)
+    return [code.b.add(high, low) for high, low in zip(above, below, strict=True)]
+
+
+def _in_shorts(
+    code: Code, weights: Sequence[Value], tokens: Tokens, largest: int, times: int
+) -> list[Value]:
+    """Products summed up in shorts for as long as these hold them; the sums, ``times`` over."""
     together = _LARGEST_SHORT // (2 * _LARGEST_BYTE * largest)  # pairs that a short can hold
     pairs = ir.FunctionType(_SHORTS_16, [_BYTES_32, _BYTES_32])
-    halves = []
-    for half in range(2):
-        total = zeros(_INTS_8)
-        for begin in range(0, len(weights), together):
-            shorts = zeros(_SHORTS_16)
-            for weight, quad in zip(
-                weights[begin : begin + together], quads[begin : begin + together], strict=True
-            ):
-                x = code.bits(code.splat(_INTS_8, quad), _BYTES_32)
-                w = code.part(weight, 32 * half, 32)
-                product = code.external(pairs, "llvm.x86.avx2.pmadd.ub.sw", w, x)
-                shorts = code.b.add(shorts, product)
-            total = code.b.add(total, _sum_of_words(code, shorts, every(_SHORTS_16, 1)))
-        halves.append(total)
-    return code.joined(halves)
+    widen = ir.FunctionType(_INTS_8, [_SHORTS_16, _SHORTS_16])
+    halves = range(2)
+    totals = [[zeros(_INTS_8) for _ in halves] for _ in tokens]
+    for begin in range(0, len(weights), together):
+        shorts = [[zeros(_SHORTS_16) for _ in halves] for _ in tokens]
+        for index, weight in enumerate(weights[begin : begin + together], begin):
+            ws = [code.part(weight, 32 * half, 32) for half in halves]
+            for token, total in zip(tokens, shorts, strict=True):
+                x = code.bits(code.splat(_INTS_8, token[index]), _BYTES_32)
+                for half, w in enumerate(ws):
+                    product = code.external(pairs, "llvm.x86.avx2.pmadd.ub.sw", w, x)
+                    total[half] = code.b.add(total[half], product)
+        for total, parts in zip(totals, shorts, strict=True):
+            for half, part in enumerate(parts):
+                factor = every(_SHORTS_16, times)
+                wide = code.external(widen, "llvm.x86.avx2.pmadd.wd", part, factor)
+                total[half] = code.b.add(total[half], wide)
+    return [code.joined(total) for total in totals]
 
 
-def _sum_of_words(code: Code, first: Value, second: Value) -> Value:
-    kind = ir.FunctionType(_INTS_8, [_SHORTS_16, _SHORTS_16])
-    return code.external(kind, "llvm.x86.avx2.pmadd.wd", first, second)
+def _one_by_one(way: Callable[[Code, Sequence[Value], Sequence[Value], int], Value]) -> _Way:
+    """For a way that gains nothing from several tokens at once."""
 
+    def dots_of(code: Code, weights: Sequence[Value], tokens: Tokens, largest: int) -> list[Value]:
+        return [way(code, weights, quads, largest) for quads in tokens]
 
-def _by_words(code: Code, weights: Sequence[Value], quads: Sequence[Value]) -> Value:
-    """For weights whose products a short cannot hold: even and odd bytes as words."""
-    eight = every(_SHORTS_16, 8)
-    halves = []
-    for half in range(2):
-        total = zeros(_INTS_8)
-        for weight, quad in zip(weights, quads, strict=True):
-            w = code.bits(code.part(weight, 32 * half, 32), _SHORTS_16)
-            x = code.bits(code.splat(_INTS_8, quad), _SHORTS_16)
-            even_w, odd_w = code.b.and_(w, every(_SHORTS_16, 255)), code.b.lshr(w, eight)
-            even_x, odd_x = code.b.ashr(code.b.shl(x, eight), eight), code.b.ashr(x, eight)
-            total = code.b.add(total, _sum_of_words(code, even_w, even_x))
-            total = code.b.add(total, _sum_of_words(code, odd_w, odd_x))
-        halves.append(total)
-    return code.joined(halves)
+    return dots_of
 
 
 def _neon_dotprod(
@@ -157,10 +181,10 @@ def _portable(code: Code, weights: Sequence[Value], quads: Sequence[Value], _lar
     return total
 
 
-_WAYS: Final[Mapping[IsaTier, Callable[[Code, Sequence[Value], Sequence[Value], int], Value]]] = {
+_WAYS: Final[Mapping[IsaTier, _Way]] = {
     IsaTier.AVX512_VNNI: _avx512_vnni,
     IsaTier.AVX_VNNI: _avx_vnni,
     IsaTier.AVX2: _avx2,
-    IsaTier.NEON_DOTPROD: _neon_dotprod,
-    IsaTier.PORTABLE: _portable,
+    IsaTier.NEON_DOTPROD: _one_by_one(_neon_dotprod),
+    IsaTier.PORTABLE: _one_by_one(_portable),
 }

@@ -6,10 +6,16 @@ As in ``matmul``, each lane owns a row and sums go in the order of the columns.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final
 
 from smallmind_engine.kernels.numba_backend.emit.decode_ir import load_bfloats, load_halves
-from smallmind_engine.kernels.numba_backend.emit.matmul import by_count
+from smallmind_engine.kernels.numba_backend.emit.matmul import (
+    LANE_BYTES,
+    by_count,
+    kept_sums,
+    put_outputs,
+)
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
@@ -24,7 +30,6 @@ from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import Job, Matrix
 
 _COLUMNS_AT_ONCE: Final = 8
-_LANE_BYTES: Final = 64
 _ITEM_BYTES: Final = {"F32": 4, "F16": 2, "BF16": 2}
 
 
@@ -52,11 +57,6 @@ class _Product:
         code = self.code
         return code.address(self.job[Job.FLOATS], code.times(token, self.job[Job.FLOAT_STRIDE]))
 
-    def _put(self, group: Value, token: Value, value: Value) -> None:
-        code = self.code
-        row = code.times(token, self.job[Job.OUT_STRIDE])
-        code.store(value, code.address(self.job[Job.OUT], row, code.times(group, _LANE_BYTES)), 4)
-
     def _add(self, weights: Sequence[Value], column: Value, inputs: Value, total: Value) -> Value:
         code = self.code
         base = code.address(inputs, code.times(column, 4))
@@ -83,21 +83,16 @@ class _Product:
                 for slot, base in zip(slots, inputs, strict=True):
                     code.b.store(self._add(weights, column, base, code.b.load(slot)), slot)
             for token, slot in zip(tokens, slots, strict=True):
-                self._put(group, token, code.b.load(slot))
+                put_outputs(code, self.job, group, token, code.b.load(slot))
 
     def many(self) -> None:
         """For up to a tile of tokens: some weights stay in registers, the sums in L1."""
         code = self.code
-        scratch = self.job[Job.SCRATCH]
-
-        def slot(token: Value) -> Value:
-            place = code.times(code.b.sub(token, self.begin), _LANE_BYTES)
-            return code.address(scratch, place)
-
+        slot = partial(kept_sums, code, self.job)
         whole = code.b.sub(self.columns, code.b.urem(self.columns, number(_COLUMNS_AT_ONCE)))
         with code.loop(self.job[Job.GROUP_BEGIN], self.job[Job.GROUP_END]) as group:
             with code.loop(self.begin, self.end) as token:
-                code.store(zeros(FLOATS), slot(token), _LANE_BYTES)
+                code.store(zeros(FLOATS), slot(token), LANE_BYTES)
             for begin, end, step in (
                 (number(0), whole, _COLUMNS_AT_ONCE),
                 (whole, self.columns, 1),
@@ -107,11 +102,13 @@ class _Product:
                         self._weights(group, code.b.add(column, number(i))) for i in range(step)
                     ]
                     with code.loop(self.begin, self.end) as token:
-                        total = code.load(FLOATS, slot(token), _LANE_BYTES)
+                        total = code.load(FLOATS, slot(token), LANE_BYTES)
                         total = self._add(weights, column, self._inputs(token), total)
-                        code.store(total, slot(token), _LANE_BYTES)
+                        code.store(total, slot(token), LANE_BYTES)
             with code.loop(self.begin, self.end) as token:
-                self._put(group, token, code.load(FLOATS, slot(token), _LANE_BYTES))
+                put_outputs(
+                    code, self.job, group, token, code.load(FLOATS, slot(token), LANE_BYTES)
+                )
 
 
 def float_product(tier: IsaTier, kind: str) -> Callable[[int, int], None]:

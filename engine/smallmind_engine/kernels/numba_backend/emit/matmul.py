@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
@@ -22,7 +23,7 @@ from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     scale_bytes,
     scales,
 )
-from smallmind_engine.kernels.numba_backend.emit.dot import dot
+from smallmind_engine.kernels.numba_backend.emit.dot import dots
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
@@ -40,7 +41,7 @@ from smallmind_engine.kernels.packing import PackedLayout
 
 TOKENS_AT_ONCE: Final = 4
 _BLOCK: Final = 32
-_LANE_BYTES: Final = 64
+LANE_BYTES: Final = 64
 _SUPER_BLOCKS: Final = 8
 
 
@@ -114,27 +115,29 @@ class _Product:
     ) -> None:
         """Add a block's share to the sums of some tokens, in place."""
         code, layout = self.code, self.layout
-        largest = largest_code(layout)
         per_scale = layout.sub_size // 4
-        for place, token in enumerate(tokens):
-            at = code.b.add(code.times(index, self.stride), token)
-            quads = self._quads(at)
-            factor = code.splat(FLOATS, self._float(Job.FACTORS, at))
-            total = sums[place]
-            for half, scale in enumerate(block.scales):
-                part = slice(half * per_scale, (half + 1) * per_scale)
-                products = dot(code, self.tier, block.codes[part], quads[part], largest)
-                total = code.fma(
-                    code.b.sitofp(products, FLOATS), code.b.fmul(scale.factor, factor), total
+        places = [code.b.add(code.times(index, self.stride), token) for token in tokens]
+        quads = [self._quads(at) for at in places]
+        factors = [code.splat(FLOATS, self._float(Job.FACTORS, at)) for at in places]
+        for half, scale in enumerate(block.scales):
+            part = slice(half * per_scale, (half + 1) * per_scale)
+            products = dots(
+                code, self.tier, block.codes[part], [q[part] for q in quads], largest_code(layout)
+            )
+            for place, product in enumerate(products):
+                sums[place] = code.fma(
+                    code.b.sitofp(product, FLOATS),
+                    code.b.fmul(scale.factor, factors[place]),
+                    sums[place],
                 )
+        for place, at in enumerate(places):
             for half, scale in enumerate(block.scales):
                 if len(block.scales) == 1:
                     whole = self._float(Job.SUMS, at)
                 else:
                     twice = code.b.add(code.times(at, 2), number(half))
                     whole = self._float(Job.HALF_SUMS, twice)
-                total = code.fma(scale.offset, code.splat(FLOATS, whole), total)
-            sums[place] = total
+                sums[place] = code.fma(scale.offset, code.splat(FLOATS, whole), sums[place])
 
     def _quads(self, at: Value) -> list[Value]:
         code = self.code
@@ -144,13 +147,6 @@ class _Product:
     def _float(self, field: Job, at: Value) -> Value:
         code = self.code
         return code.load(F32, code.address(self.job[field], code.times(at, 4)), 4)
-
-    def put(self, group: Value, token: Value, value: Value) -> None:
-        """Write 16 outputs of a token."""
-        code = self.code
-        row = code.times(token, self.job[Job.OUT_STRIDE])
-        out = code.address(self.job[Job.OUT], row, code.times(group, _LANE_BYTES))
-        code.store(value, out, 4)
 
     def few(self, count: int) -> None:
         """For at most ``count`` tokens: their sums stay in registers."""
@@ -165,34 +161,43 @@ class _Product:
                     code.b.store(value, slot)
             for token, slot in zip(tokens, slots, strict=True):
                 with code.b.if_then(code.b.icmp_signed("<", token, self.end)):
-                    self.put(group, token, code.b.load(slot))
+                    put_outputs(code, self.job, group, token, code.b.load(slot))
 
     def many(self) -> None:
         """For up to a tile of tokens: a block's weights stay in registers, the sums in L1."""
         code = self.code
-        scratch = self.job[Job.SCRATCH]
-
-        def slot(token: Value) -> Value:
-            place = code.times(code.b.sub(token, self.begin), _LANE_BYTES)
-            return code.address(scratch, place)
-
+        slot = partial(kept_sums, code, self.job)
         with code.loop(self.job[Job.GROUP_BEGIN], self.job[Job.GROUP_END]) as group:
             with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
                 for index in range(TOKENS_AT_ONCE):
-                    place = code.address(slot(token), _LANE_BYTES * index)
-                    code.store(zeros(FLOATS), place, _LANE_BYTES)
+                    place = code.address(slot(token), LANE_BYTES * index)
+                    code.store(zeros(FLOATS), place, LANE_BYTES)
             with code.loop(0, self.blocks.count) as index:
                 block = self.blocks.at(group, index)
                 with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
                     tokens = [code.b.add(token, number(i)) for i in range(TOKENS_AT_ONCE)]
                     base = slot(token)
-                    places = [code.address(base, _LANE_BYTES * i) for i in range(TOKENS_AT_ONCE)]
-                    sums = [code.load(FLOATS, place, _LANE_BYTES) for place in places]
+                    places = [code.address(base, LANE_BYTES * i) for i in range(TOKENS_AT_ONCE)]
+                    sums = [code.load(FLOATS, place, LANE_BYTES) for place in places]
                     self.add(block, index, tokens, sums)
                     for place, value in zip(places, sums, strict=True):
-                        code.store(value, place, _LANE_BYTES)
+                        code.store(value, place, LANE_BYTES)
             with code.loop(self.begin, self.end) as token:
-                self.put(group, token, code.load(FLOATS, slot(token), _LANE_BYTES))
+                put_outputs(
+                    code, self.job, group, token, code.load(FLOATS, slot(token), LANE_BYTES)
+                )
+
+
+def kept_sums(code: Code, job: Fields, token: Value) -> Value:
+    """Where the sums of a token are kept in scratch memory: address of 16 floats."""
+    place = code.times(code.b.sub(token, job[Job.TOKEN_BEGIN]), LANE_BYTES)
+    return code.address(job[Job.SCRATCH], place)
+
+
+def put_outputs(code: Code, job: Fields, group: Value, token: Value, value: Value) -> None:
+    """Write 16 outputs of a token."""
+    row = code.times(token, job[Job.OUT_STRIDE])
+    code.store(value, code.address(job[Job.OUT], row, code.times(group, LANE_BYTES)), 4)
 
 
 def by_count(code: Code, job: Value, few: Callable[[int], None], many: Callable[[], None]) -> None:
