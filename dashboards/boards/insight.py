@@ -129,6 +129,20 @@ INSIGHT: Final = Board(
                     ),
                 ),
                 Panel(
+                    title="Grammars compiled",
+                    asks="Are grammars compiled anew, and how long does that take?",
+                    unit="s",
+                    only_after=_GRAMMARS,
+                    queries=(
+                        Query(
+                            rate("grammar_compile_seconds_total", ("model",))
+                            + " / "
+                            + rate("grammar_lookups_total", ("model",)),
+                            "{{model}}",
+                        ),
+                    ),
+                ),
+                Panel(
                     title="Time of a mask",
                     asks="How long does a grammar take to tell which tokens may follow?",
                     unit="s",
@@ -153,20 +167,6 @@ INSIGHT: Final = Board(
                             rate("grammar_allowed_tokens_total", ("model",))
                             + " / "
                             + rate("grammar_masks_total", ("model",)),
-                            "{{model}}",
-                        ),
-                    ),
-                ),
-                Panel(
-                    title="Grammars compiled",
-                    asks="Are grammars compiled anew, and how long does that take?",
-                    unit="s",
-                    only_after=_GRAMMARS,
-                    queries=(
-                        Query(
-                            rate("grammar_compile_seconds_total", ("model",))
-                            + " / "
-                            + rate("grammar_lookups_total", ("model",)),
                             "{{model}}",
                         ),
                     ),
