@@ -11,7 +11,7 @@ import pytest
 
 import smallmind
 
-SUBMODULES = {"chat", "rag", "reading", "replay", "testing", "validation"}
+SUBMODULES = {"chat", "rag", "reading", "replay", "structured", "testing", "validation"}
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
     "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",
