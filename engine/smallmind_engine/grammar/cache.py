@@ -13,6 +13,7 @@ from smallmind_engine.grammar.formats import ResponseFormat, unusable
 from smallmind_engine.grammar.lark import lark_of
 from smallmind_engine.grammar.llguidance_library import Library
 from smallmind_engine.sampling import Constraint
+from smallmind_engine.telemetry.errors import InferenceError
 from smallmind_engine.tokenizers import Tokenizer
 
 DEFAULT_CAPACITY: Final = 64
@@ -108,6 +109,9 @@ class GrammarCache:
 def _compiled(library: Library, wanted: ResponseFormat, tokenizer: Tokenizer) -> Any:
     lark = lark_of(wanted, tokenizer)
     try:
-        return library.compiled(lark)
-    except ValueError as error:
-        raise unusable(wanted.kind, str(error), wanted, hint=_HINTS.get(wanted.kind, "")) from error
+        compiled = library.compiled(lark)
+        library.constraint(compiled).allowed()  # what has no beginning is refused here
+    except (ValueError, InferenceError) as error:
+        why, hint = str(error.args[0]), _HINTS.get(wanted.kind, "")
+        raise unusable(wanted.kind, why, wanted, hint=hint) from error
+    return compiled

@@ -17,6 +17,9 @@ EXTRA: Final = "structured"
 
 _WORD_BITS: Final = 32
 _PLACE_IN_LARK: Final = re.compile(r"^at \d+\(\d+\): (failed to compile JSON schema: )?")
+_MOST_ITEMS: Final = 20_000
+_MOST_ITEMS_OF_STEP: Final = 200_000  # about 10 ms
+_LONGEST_MESSAGE: Final = 400
 _CONTROL_MARK: Final = b"\xff"
 """Begins the name of a token that is no text; no UTF-8 has this byte."""
 
@@ -37,6 +40,10 @@ class Library:
         except ImportError as error:
             raise MissingExtraError(EXTRA, "structured output") from error
         self._matcher: Any = llguidance.LLMatcher
+        # A thousand options at once are no mistake; what they may take of a step stays bounded.
+        self._limits: Any = llguidance.LLParserLimits(
+            max_items_in_row=_MOST_ITEMS, step_max_items=_MOST_ITEMS_OF_STEP, verbose_errors=False
+        )
         self._size: Final = tokenizer.vocab_size
         tokens = _Tokens(tokenizer)
         self._known: Final = len(tokens.tokens)
@@ -52,7 +59,9 @@ class Library:
         Raises:
             ValueError: llguidance refuses the grammar, in its own words.
         """
-        matcher = self._matcher(self._tokens, self._matcher.grammar_from_lark(lark), log_level=0)
+        matcher = self._matcher(
+            self._tokens, self._matcher.grammar_from_lark(lark), log_level=0, limits=self._limits
+        )
         if matcher.is_error():
             raise ValueError(_first_lines(matcher.get_error()))
         return matcher
@@ -157,4 +166,4 @@ def _first_lines(message: str) -> str:
         if line.startswith(("<", "|")) or line[:1].isdigit():
             break
         said.append(line)
-    return " ".join(said) or message[:200]
+    return (" ".join(said) or message)[:_LONGEST_MESSAGE]

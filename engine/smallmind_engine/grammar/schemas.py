@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from smallmind_engine.grammar.formats import JsonSchema, unusable
-from smallmind_engine.telemetry.errors import MissingExtraError
+from typing import Final
 
-_DEEPEST = 200
+from smallmind_engine.grammar.formats import JsonSchema, unusable
+from smallmind_engine.telemetry.errors import ConfigError, MissingExtraError
+
+_DEEPEST: Final = 64
 
 
 def check_schema(schema: object) -> None:
@@ -23,11 +25,11 @@ def check_schema(schema: object) -> None:
     except ImportError as error:
         raise MissingExtraError("structured", "structured output by JSON Schema") from error
     if _depth(schema) > _DEEPEST:
-        raise unusable(
-            JsonSchema.kind, f"it is nested more than {_DEEPEST} levels deep", schema, where="$"
-        )
+        raise _too_deep(schema)
     try:
         validators.validator_for(schema).check_schema(schema)
+    except RecursionError:  # the caller's own stack is nearly used up
+        raise _too_deep(schema) from None
     except SchemaError as error:
         raise unusable(
             JsonSchema.kind,
@@ -36,6 +38,16 @@ def check_schema(schema: object) -> None:
             where=error.json_path,
             hint="see https://json-schema.org/understanding-json-schema",
         ) from error
+
+
+def _too_deep(schema: object) -> ConfigError:
+    return unusable(
+        JsonSchema.kind,
+        f"it is nested more than {_DEEPEST} levels deep",
+        schema,
+        where="$",
+        hint="name parts of it under $defs, and refer to them with $ref",
+    )
 
 
 def _depth(value: object) -> int:

@@ -268,6 +268,14 @@ def test_a_token_table_keeps_the_blanks_that_the_grammar_saw(tmp_path: Path, pat
 
 # -- what is refused -------------------------------------------------------------------------------
 
+
+def _deep(levels: int) -> dict[str, object]:
+    schema: dict[str, object] = {"type": "integer"}
+    for _ in range(levels):
+        schema = {"type": "array", "items": schema}
+    return schema
+
+
 BAD: list[tuple[str, object, str]] = [
     ("no type", {"type": "objekt"}, "$.type"),
     ("deep in it", {"properties": {"a": {"minLength": -1}}}, "$.properties.a.minLength"),
@@ -275,6 +283,9 @@ BAD: list[tuple[str, object, str]] = [
     ("nothing fits", {"type": "integer", "minimum": 5, "maximum": 3}, ""),
     ("nothing at all", False, ""),
     ("another address", {"$ref": "http://localhost:9/schema"}, ""),
+    ("no end", {"$ref": "#"}, ""),
+    ("too deep", _deep(70), "$"),
+    ("far too deep", _deep(300), "$"),
     ("a reference to nothing", {"$ref": "#/$defs/missing"}, ""),
 ]
 
