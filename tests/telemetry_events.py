@@ -19,6 +19,7 @@ from smallmind_engine.telemetry import (
     Event,
     EventBus,
     FirstToken,
+    GrammarApplied,
     InferenceStarted,
     InferenceStopped,
     KernelExecuted,
@@ -395,6 +396,23 @@ def embedding(
     )
 
 
+def structured(header: Header, *, model: str = MODEL) -> Iterator[Event]:
+    """Two answers that were held to a schema: one whole, one that was cut short."""
+    for complete in (True, False):
+        yield GrammarApplied(
+            *header(),
+            model=model,
+            format="json_schema",
+            complete=complete,
+            cached=not complete,
+            compile_s=0.0078125,
+            masks=20,
+            mask_s=0.0009765625,
+            allowed_tokens=4_000,
+            vocab_size=49_152,
+        )
+
+
 def recordings(header: Header, *, model: str = MODEL) -> Iterator[Event]:
     """What goes into a log only: a request's record, and what was counted so far."""
     yield RequestRecorded(
@@ -504,5 +522,6 @@ def every_kind(header: Header) -> Iterator[Event]:
     yield from retrieval(header)
     yield from embedding(header)
     yield from embedding(header, status=RequestStatus.CANCELLED)
+    yield from structured(header)
     yield from batch_steps(header)
     yield from insights(header)

@@ -7,6 +7,7 @@ from typing import Final
 from boards.panels import Board, Panel, PanelKind, Query, Row
 from boards.promql import mean, quantile, rate
 
+_GRAMMARS: Final = "requests ask for a response_format"
 _QUALITY: Final = "engines are loaded with quality_signals=True"
 
 
@@ -93,6 +94,81 @@ INSIGHT: Final = Board(
                     unit="ops",
                     queries=(
                         Query(rate("non_finite_total", ("model", "at")), "{{model}}: {{at}}"),
+                    ),
+                ),
+            ),
+        ),
+        Row(
+            "Structured output",
+            (
+                Panel(
+                    title="Answers held to a grammar",
+                    asks="Do answers come to their end, or are they cut short?",
+                    kind=PanelKind.STACKED,
+                    unit="ops",
+                    only_after=_GRAMMARS,
+                    queries=(
+                        Query(
+                            rate("structured_answers_total", ("format", "outcome")),
+                            "{{format}}: {{outcome}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    title="Masks beside the model",
+                    asks="How much time do grammars take for each second of decoding?",
+                    unit="percentunit",
+                    only_after=_GRAMMARS,
+                    queries=(
+                        Query(
+                            rate("request_phase_seconds_total", where='phase="mask"')
+                            + " / "
+                            + rate("request_phase_seconds_total", where='phase="decode"'),
+                            "masks",
+                        ),
+                    ),
+                ),
+                Panel(
+                    title="Grammars compiled",
+                    asks="Are grammars compiled anew, and how long does that take?",
+                    unit="s",
+                    only_after=_GRAMMARS,
+                    queries=(
+                        Query(
+                            rate("grammar_compile_seconds_total", ("model",))
+                            + " / "
+                            + rate("grammar_lookups_total", ("model",)),
+                            "{{model}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    title="Time of a mask",
+                    asks="How long does a grammar take to tell which tokens may follow?",
+                    unit="s",
+                    width=12,
+                    only_after=_GRAMMARS,
+                    queries=(
+                        Query(
+                            rate("grammar_mask_seconds_total", ("model",))
+                            + " / "
+                            + rate("grammar_masks_total", ("model",)),
+                            "{{model}}",
+                        ),
+                    ),
+                ),
+                Panel(
+                    title="Tokens that may follow",
+                    asks="How narrow are the grammars?",
+                    width=12,
+                    only_after=_GRAMMARS,
+                    queries=(
+                        Query(
+                            rate("grammar_allowed_tokens_total", ("model",))
+                            + " / "
+                            + rate("grammar_masks_total", ("model",)),
+                            "{{model}}",
+                        ),
                     ),
                 ),
             ),

@@ -34,6 +34,7 @@ _SECTIONS = (
     ("Tokens", ("prompt_", "generated_", "request_tokens")),
     ("Batches", ("batch_",)),
     ("Embeddings", ("embedding_",)),
+    ("Structured output", ("structured_", "grammar_")),
     ("KV cache", ("kv_", "prefix_")),
     (
         "Models and memory",

@@ -9,8 +9,7 @@ from types import TracebackType
 from typing import Self, Unpack
 
 from smallmind._async import Doorbell, astream_chunks
-from smallmind._chat_choice import ChatTemplate
-from smallmind._chat_conversation import Conversation, Message
+from smallmind._chat_conversation import Conversation
 from smallmind._chat_exchange import Exchange, invalid
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
@@ -22,7 +21,6 @@ from smallmind._request_options import RequestKwargs, merged
 from smallmind._session import Session
 from smallmind._stores import ChatStore
 from smallmind._threads import in_thread
-from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import open_stream
 
@@ -49,64 +47,14 @@ class ChatClient(ToolTurns):
         options: ChatOptions,
         session: Session | None = None,
     ) -> None:
+        session = session or Session(core, options.session_id)
+        super().__init__(session, Exchange(core, options, session))
         self._core = core
         self._options = options
-        self._session = session or Session(core, options.session_id)
-        guard = SingleUseGuard(f"chat {self.session_id!r}")
-        super().__init__(Exchange(core, options, self._session), guard)
         instructions = system if system is not None else options.system
         if instructions is not None:
             known = self._exchange.conversation
             self._exchange.conversation = dataclasses.replace(known, system=instructions)
-
-    # -- what it is ---------------------------------------------------------------------------
-
-    @property
-    def session_id(self) -> str:
-        """The id on its events, and its name in a store."""
-        return self._session.session_id
-
-    @property
-    def messages(self) -> tuple[Message, ...]:
-        """The conversation so far, whole, as copies."""
-        return self._exchange.conversation.messages
-
-    @property
-    def turns(self) -> int:
-        """How often the user has spoken."""
-        return len(self._exchange.conversation.turns)
-
-    @property
-    def template(self) -> ChatTemplate:
-        """What it is rendered with, and why."""
-        return self._exchange.format.template
-
-    @property
-    def last_result(self) -> ChatResult | None:
-        """The answer before; None when there was none."""
-        return self._exchange.last
-
-    @property
-    def system(self) -> str | None:
-        """Instructions before the first turn; may be set to others."""
-        return self._exchange.conversation.system
-
-    @system.setter
-    def system(self, text: str | None) -> None:
-        with self._guard():
-            exchange = self._exchange
-            exchange.change(dataclasses.replace(exchange.conversation, system=text))
-
-    def render(self, messages: Sequence[Message] | None = None) -> str:
-        """The prompt that a conversation becomes: this one, or ``messages``.
-
-        Raises:
-            ChatTemplateError: the template cannot render it.
-        """
-        with self._guard():
-            shown = self.messages if messages is None else messages
-            specs = [tool.spec for tool in self._exchange.tools]
-            return self._exchange.format.render(shown, specs)
 
     # -- turns --------------------------------------------------------------------------------
 
@@ -116,6 +64,7 @@ class ChatClient(ToolTurns):
         *,
         replace: int | None = None,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatResult:
@@ -128,6 +77,9 @@ class ChatClient(ToolTurns):
             replace: turn in whose place to say it, from 0; it and those after it go when the
                 answer comes.
             tools: that the model may call in this turn; those of ``ChatOptions`` when None.
+            tool_choice: ``required`` for an answer that is a call, with arguments that the tool's
+                schema allows; the name of a tool for a call of that one; ``auto`` or None to
+                leave it to the model.
             options: see ``GenerationOptions``.
             kwargs: the same, one by one.
 
@@ -138,7 +90,7 @@ class ChatClient(ToolTurns):
             ChatStoreError: the turn is kept here, but could not be stored.
         """
         with self._guard():
-            plan = self._planned(text, replace, tools, merged(options, kwargs))
+            plan = self._planned(text, replace, tools, merged(options, kwargs), tool_choice)
             return self._collected(plan)
 
     def stream(
@@ -147,6 +99,7 @@ class ChatClient(ToolTurns):
         *,
         replace: int | None = None,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatStream:
@@ -154,7 +107,7 @@ class ChatClient(ToolTurns):
         chosen = merged(options, kwargs)
         self._guard.enter()
         try:
-            plan = self._planned(text, replace, tools, chosen)
+            plan = self._planned(text, replace, tools, chosen, tool_choice)
             run = self._exchange.run(plan, streaming=True)
             ended: list[ChatResult] = []
             chunks = guarded(run, open_stream(run), lambda: self._end(plan, run, ended))
@@ -169,13 +122,14 @@ class ChatClient(ToolTurns):
         *,
         replace: int | None = None,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> ChatResult:
         """As ``send``, for asyncio: cancelling the task stops the answer."""
         chosen = merged(options, kwargs)
         with self._guard():
-            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            plan = await in_thread(self._planned, text, replace, tools, chosen, tool_choice)
             return await self._acollected(plan, chosen)
 
     async def astream(
@@ -184,13 +138,14 @@ class ChatClient(ToolTurns):
         *,
         replace: int | None = None,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> AsyncIterator[StreamChunk]:
         """As ``stream``, for asyncio; ``last_result`` is the whole answer when it ended."""
         chosen = merged(options, kwargs)
         with self._guard():
-            plan = await in_thread(self._planned, text, replace, tools, chosen)
+            plan = await in_thread(self._planned, text, replace, tools, chosen, tool_choice)
             bell = Doorbell()
             run = self._exchange.run(plan, streaming=True, on_ready=bell.ring)
             try:

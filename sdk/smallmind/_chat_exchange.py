@@ -13,7 +13,15 @@ from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Asked, Plan, answered, planned
 from smallmind._chat_result import ChatResult
 from smallmind._chat_telling import tell_calls, tell_fallback, tell_left_out
-from smallmind._chat_tools import Tool, ToolFormat, ToolLike, ToolResult, as_tools, format_of
+from smallmind._chat_tools import (
+    Tool,
+    ToolFormat,
+    ToolLike,
+    ToolResult,
+    as_tools,
+    format_of,
+    held_to_calls,
+)
 from smallmind._session import Session
 from smallmind_engine.runtime import CHAT, EngineCore, GenerationOptions, GenerationRun
 from smallmind_engine.telemetry import Emitter, ReasonCode, ToolError, new_correlation
@@ -105,10 +113,15 @@ class Exchange:
     # -- the request --------------------------------------------------------------------------
 
     def planned(
-        self, asked: Asked, tools: Sequence[ToolLike] | None, options: GenerationOptions
+        self,
+        asked: Asked,
+        tools: Sequence[ToolLike] | None,
+        options: GenerationOptions,
+        tool_choice: str | None = None,
     ) -> Plan:
         """What is sent for it; errors as of ``ChatClient.send``."""
         chosen, how = self.known_tools(self.tools if tools is None else tools)
+        options = held_to_calls(options, chosen, how, tool_choice)
         return planned(
             asked,
             self.format,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Unpack
 
 from smallmind._async import Doorbell, acollect
-from smallmind._chat_exchange import Exchange, invalid
+from smallmind._chat_exchange import invalid
 from smallmind._chat_request import Plan
 from smallmind._chat_result import ChatResult, whole
 from smallmind._chat_rounds import DEFAULT_ROUNDS, Rounds, ToolRun
@@ -23,24 +23,15 @@ from smallmind._chat_tools import (
     as_tools,
     run_call,
 )
+from smallmind._chat_view import ChatView
 from smallmind._request_options import RequestKwargs, merged
 from smallmind._threads import in_thread
-from smallmind_engine.control import SingleUseGuard
 from smallmind_engine.runtime import GenerationOptions
 from smallmind_engine.runtime.collect import collected
 
 
-class ToolTurns:
-    """What a conversation does with tools.
-
-    Args:
-        exchange: the conversation with a model.
-        guard: held during a turn.
-    """
-
-    def __init__(self, exchange: Exchange, guard: SingleUseGuard) -> None:
-        self._exchange = exchange
-        self._guard = guard
+class ToolTurns(ChatView):
+    """What a conversation does with tools."""
 
     def send_tool_results(
         self,
@@ -75,6 +66,7 @@ class ToolTurns:
         text: str,
         *,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         executor: Executor | None = None,
         approve: Callable[[ToolCall], bool] | None = None,
         max_rounds: int = DEFAULT_ROUNDS,
@@ -89,6 +81,7 @@ class ToolTurns:
         Args:
             text: of the user.
             tools: that may be called; those of ``ChatOptions`` when None.
+            tool_choice: of the first answer, as in ``send``.
             executor: carries calls out in place of the tools' own functions.
             approve: asked before each call; False tells the model that it was not approved.
             max_rounds: how often tools answer at most.
@@ -97,7 +90,7 @@ class ToolTurns:
         """
         chosen, known = merged(options, kwargs), self._known(tools, max_rounds)
         with self._guard():
-            first = self._collected(self._planned(text, None, tools, chosen))
+            first = self._collected(self._planned(text, None, tools, chosen, tool_choice))
             rounds = Rounds(first, max_rounds)
             while calls := rounds.calls:
                 emitter = self._exchange.emitter  # of the answer that made them
@@ -113,6 +106,7 @@ class ToolTurns:
         text: str,
         *,
         tools: Sequence[ToolLike] | None = None,
+        tool_choice: str | None = None,
         executor: AsyncExecutor | None = None,
         approve: AsyncApproval | None = None,
         max_rounds: int = DEFAULT_ROUNDS,
@@ -128,6 +122,7 @@ class ToolTurns:
         Args:
             text: of the user.
             tools: that may be called, async functions among them.
+            tool_choice: of the first answer, as in ``send``.
             executor: as of ``run_tools``; it may be async.
             approve: likewise.
             max_rounds: how often tools answer at most.
@@ -136,7 +131,7 @@ class ToolTurns:
         """
         chosen, known = merged(options, kwargs), self._known(tools, max_rounds)
         with self._guard():
-            plan = await in_thread(self._planned, text, None, tools, chosen)
+            plan = await in_thread(self._planned, text, None, tools, chosen, tool_choice)
             rounds = Rounds(await self._acollected(plan, chosen), max_rounds)
             while calls := rounds.calls:
                 emitter = self._exchange.emitter
@@ -167,8 +162,10 @@ class ToolTurns:
         replace: int | None,
         tools: Sequence[ToolLike] | None,
         options: GenerationOptions,
+        tool_choice: str | None,
     ) -> Plan:
-        return self._exchange.planned(self._exchange.asked(text, replace), tools, options)
+        asked = self._exchange.asked(text, replace)
+        return self._exchange.planned(asked, tools, options, tool_choice)
 
     def _collected(self, plan: Plan) -> ChatResult:
         run = self._exchange.run(plan, streaming=False)

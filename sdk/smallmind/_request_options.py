@@ -7,6 +7,7 @@ from typing import TypedDict
 
 from smallmind._merged_options import merged_options
 from smallmind_engine.control import CancellationToken
+from smallmind_engine.grammar import ResponseFormat
 from smallmind_engine.runtime import (
     BackpressurePolicy,
     ContextOverflow,
@@ -31,6 +32,7 @@ class RequestKwargs(TypedDict, total=False):
     logit_bias: Mapping[int, float] | None
     seed: int | None
     stop: str | Sequence[str]
+    response_format: ResponseFormat | None
     logprobs: int | None
     ignore_eos: bool
     parse_special: bool

@@ -16,6 +16,7 @@ SCRIPTS = (
     "bench_telemetry.py",
     "bench_overhead.py",
     "bench_sampling.py",
+    "bench_structured.py",
     "bench_gguf.py",
     "bench_dequantize.py",
     "bench_tokenizers.py",

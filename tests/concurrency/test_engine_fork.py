@@ -8,12 +8,14 @@ import signal
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from engines import Recorder, tiny_engine
 from smallmind import Engine
+from smallmind.structured import Regex
 from smallmind_engine.telemetry import InferenceStopped, RequestQueued
 from smallmind_engine.telemetry.errors import ClosedError
 
@@ -203,3 +205,22 @@ def quick_child() -> int:
     if not pid:  # pragma: no cover - another process
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def test_both_processes_hold_answers_to_grammars(engine: Engine) -> None:
+    wanted = Regex("[a-z]{9}")
+
+    def answer() -> list[int]:
+        limits = {"seed": 4, "max_tokens": 20, "temperature": 1.0}
+        return list(engine.generate("abc", response_format=wanted, **limits).token_ids)
+
+    expected = answer()
+    with ThreadPoolExecutor(2) as pool:  # compiles while the process forks
+        busy = [
+            pool.submit(engine.generate, "a", response_format=Regex(f"x{{{n}}}"), max_tokens=2)
+            for n in range(1, 12)
+        ]
+        told = in_child(answer)
+        for each in busy:
+            each.result()
+    assert told == expected == answer()

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import smallmind
 from smallmind import endpoints, reading, validation
 from smallmind.chat import ChatStore, SlidingHistory, SQLiteChatStore, Tool, ToolCall, ToolRun
+from smallmind.structured import Choice, JsonSchema, Structured, parsed
 from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult
 
 
@@ -49,6 +50,11 @@ def use(path: Path) -> None:
         with engine.stream("Hi", options=smallmind.GenerationOptions(temperature=0.0)) as stream:
             for chunk in stream:
                 assert_type(chunk, smallmind.StreamChunk)
+        wanted = JsonSchema({"type": "integer"})
+        number = engine.generate("1 + 1 = ", response_format=wanted)
+        assert_type(number.structured, Structured | None)
+        assert_type(parsed(number), object)
+        engine.generate("?", options=smallmind.GenerationOptions(response_format=Choice(["a"])))
         with engine.session(session_id="alice") as session:
             assert_type(session.generate([1, 2, 3]), smallmind.GenerationResult)
             assert_type(session.fork(), smallmind.Session)

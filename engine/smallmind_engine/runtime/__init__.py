@@ -15,6 +15,7 @@ from smallmind_engine.runtime.request import CHAT, TEXT_COMPLETION, GenerationRe
 from smallmind_engine.runtime.results import GenerationResult, StreamChunk, Timings, Usage
 from smallmind_engine.runtime.stats import EngineStats
 from smallmind_engine.runtime.streams import TokenStream
+from smallmind_engine.runtime.structure import Structured
 
 __all__ = [
     "CHAT",
@@ -32,6 +33,7 @@ __all__ = [
     "GenerationResult",
     "GenerationRun",
     "StreamChunk",
+    "Structured",
     "Timings",
     "TokenStream",
     "Usage",

@@ -7,6 +7,7 @@ from typing import Final
 
 from smallmind_engine.cache import BLOCK_TOKENS
 from smallmind_engine.control import CancellationToken, WorkLimit
+from smallmind_engine.grammar import GrammarCache
 from smallmind_engine.memory import BudgetEnforcer
 from smallmind_engine.model import LoadedModel, kept_prefix_tokens
 from smallmind_engine.runtime.arrivals import Arrivals
@@ -34,6 +35,7 @@ class EngineCore:
         bus: carries the events.
 
     Attributes:
+        grammars: compiled response formats.
         gate: lets work in that goes to the model beside the scheduler.
         arrivals: callers who have not told yet how their requests ended.
         closing: cancelled by ``close``; every request is linked to it.
@@ -65,6 +67,7 @@ class EngineCore:
             bus, model.name, model.runner.backend, options.detail, self.telemetry_budget
         )
         self.scheduler: Final = Scheduler(model.runner, self.kv_store, options, observer)
+        self.grammars: Final = GrammarCache(model.tokenizer)
         self.gate: Final = WorkGate(options.max_concurrent_requests, options.max_queue_depth)
         self.arrivals: Final = Arrivals()
         self.closing = CancellationToken()
@@ -144,6 +147,7 @@ class EngineCore:
         if closed:
             self.closing.cancel()
         self.kv_store.begin_in_child()
+        self.grammars.begin_in_child()
         self.gate.begin_in_child()
         self.arrivals.begin_in_child()
         lost = self.scheduler.begin_in_child()

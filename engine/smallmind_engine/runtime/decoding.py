@@ -13,6 +13,7 @@ from smallmind_engine.runtime.observer import RequestObserver
 from smallmind_engine.runtime.options import GenerationOptions
 from smallmind_engine.runtime.quality import QualityMeter
 from smallmind_engine.runtime.results import StreamChunk
+from smallmind_engine.runtime.structure import Structure
 from smallmind_engine.sampling import Sampler, StopMatcher, TokenLogprob, token_logprob
 from smallmind_engine.telemetry import Phase, ReasonCode, StopReason, now_ns
 from smallmind_engine.telemetry.errors import InferenceError
@@ -31,6 +32,7 @@ class Completion:
         decode_steps: steps of the model after the prompt.
         detokenizer: holds incomplete characters; None before the decode began.
         stops: holds text that may become a stop string; None before the decode began.
+        structure: holds the tokens to a grammar; None when any text will do.
     """
 
     parts: list[str] = field(default_factory=list)
@@ -40,6 +42,7 @@ class Completion:
     decode_steps: int = 0
     detokenizer: StreamingDetokenizer | None = None
     stops: StopMatcher | None = None
+    structure: Structure | None = None
 
     @property
     def text(self) -> str:
@@ -72,6 +75,7 @@ class Completion:
 
 # Reading a member of an enum takes as long as calling a function; these are read for each token.
 _SAMPLING: Final = Phase.SAMPLE
+_MASKING: Final = Phase.MASK
 _DETOKENIZING: Final = Phase.DETOKENIZE
 _TELEMETRY: Final = Phase.TELEMETRY
 
@@ -101,6 +105,7 @@ class TokenMaker:
         "_options",
         "_quality",
         "_sampler",
+        "_structure",
         "seed",
         "wanted",
     )
@@ -120,17 +125,25 @@ class TokenMaker:
         self._options = options
         self._sampler = Sampler(options.sampling, model.spec.vocab_size, history=prompt_ids)
         self.seed = self._sampler.seed
+        self._structure = completion.structure
         # A greedy choice needs no row of logits, which spares a backend part of the work.
         self.wanted = (
             LogitsWanted.BEST
-            if self._sampler.takes_best and options.logprobs is None and quality is None
+            if self._sampler.takes_best
+            and options.logprobs is None
+            and quality is None
+            and self._structure is None
             else LogitsWanted.LAST
         )
         self._ledger = ledger
         self._observer = observer
         self._completion = completion
         completion.detokenizer = StreamingDetokenizer(
-            model.tokenizer, skip_special=True, prompt_ids=prompt_ids
+            model.tokenizer,
+            skip_special=True,
+            prompt_ids=prompt_ids,
+            # The grammar has seen every blank, and none is to be taken away.
+            keep_space=self._structure is not None,
         )
         completion.stops = StopMatcher(options.stop)
 
@@ -140,13 +153,17 @@ class TokenMaker:
         Raises:
             InferenceError: the answer holds NaN or infinity, or is none at all.
         """
-        completion = self._completion
+        completion, structure = self._completion, self._structure
+        if structure is not None and structure.exhausted:  # only the empty text will do
+            return None
         if answer is None:
             raise InferenceError(ReasonCode.ERROR, "the model gave no answer for the last token")
         if isinstance(answer, BestToken):
             token_id = answer.token_id
         else:
-            token_id = self._sampler.sample(answer)
+            token_id = self._sampler.sample(
+                answer, None if structure is None else structure.allowed
+            )
         if completion.ttft_s is None:
             self._ledger.enter(_SAMPLING)
             completion.ttft_s = self._observer.first_token()
@@ -161,6 +178,9 @@ class TokenMaker:
             completion.logprobs.append(logprob)
         if self._quality is not None and not isinstance(answer, BestToken):
             self._measure(self._quality, index, answer, token_id)
+        if structure is not None:
+            self._ledger.enter(_MASKING)
+            structure.accept(token_id)
         self._ledger.enter(_DETOKENIZING)
         text = completion.push(token_id)
         self._observer.token(index, token_id)
@@ -177,6 +197,8 @@ class TokenMaker:
         """Whether the token just made is the last."""
         if self._completion.stop_sequence is not None:
             return StopReason.STOP_SEQUENCE
+        if self._structure is not None and self._structure.exhausted:
+            return StopReason.COMPLETED
         if len(self._completion.token_ids) >= self._options.max_tokens:
             return StopReason.MAX_TOKENS
         return None

@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
+from smallmind_engine.runtime.observer import status_of
 from smallmind_engine.runtime.results import GenerationResult, StreamChunk, Timings, Usage
+from smallmind_engine.runtime.structure import Structured
 from smallmind_engine.runtime.work import RequestWork, Stage
-from smallmind_engine.telemetry import Phase, SmallMindError, StopReason
+from smallmind_engine.telemetry import (
+    DegradeReason,
+    Phase,
+    RequestStatus,
+    SmallMindError,
+    StopReason,
+)
 from smallmind_engine.telemetry.errors import BackpressureError, MemoryBudgetError
 
 
@@ -36,7 +44,8 @@ def end(work: RequestWork, reason: StopReason, failure: BaseException | None) ->
         work.ledger.close()
         cache = work.slot.cache if work.lent else None
         kv_tokens, kv_bytes = (0, 0) if cache is None else (cache.length, cache.used_bytes)
-        work.result = _result(work, reason)
+        structured = _structured(work, reason)
+        work.result = _result(work, reason, structured)
         if isinstance(work.failure, SmallMindError):
             work.failure.details["result"] = work.result
         work.observer.stopped(
@@ -70,7 +79,25 @@ def _let_go(work: RequestWork) -> None:
         work.failure = work.failure or error
 
 
-def _result(work: RequestWork, reason: StopReason) -> GenerationResult:
+def _structured(work: RequestWork, reason: StopReason) -> Structured | None:
+    """What became of the response format, which is told too."""
+    structure, observer = work.completion.structure, work.observer
+    if structure is None:
+        return None
+    mask_s = work.ledger.ns(Phase.MASK) / 1e9
+    outcome = structure.outcome(work.completion.text, reason, mask_s)
+    structure.tell(observer.emitter, work.model.name, outcome)
+    if not outcome.complete and status_of(reason) is RequestStatus.COMPLETED:
+        observer.degraded(
+            DegradeReason.RESPONSE_INCOMPLETE,
+            f"the answer ended by {reason.value} before its {outcome.format} was complete",
+        )
+    return outcome
+
+
+def _result(
+    work: RequestWork, reason: StopReason, structured: Structured | None
+) -> GenerationResult:
     completion, model, ledger = work.completion, work.model, work.ledger
     return GenerationResult(
         text=completion.text,
@@ -91,4 +118,5 @@ def _result(work: RequestWork, reason: StopReason) -> GenerationResult:
         backend=model.runner.backend,
         seed=work.seed,
         logprobs=(None if work.request.options.logprobs is None else tuple(completion.logprobs)),
+        structured=structured,
     )

@@ -16,6 +16,7 @@ from smallmind_engine.runtime.outlet import Outlet
 from smallmind_engine.runtime.overflow import slid, without_middle
 from smallmind_engine.runtime.request import GenerationRequest
 from smallmind_engine.runtime.results import GenerationResult, StreamChunk
+from smallmind_engine.runtime.structure import Structure
 from smallmind_engine.runtime.work import RequestWork, Stage
 from smallmind_engine.telemetry import (
     Correlation,
@@ -150,6 +151,7 @@ class GenerationRun:
             with correlated(self.correlation):
                 self._check_room()
                 self._tokenize()
+                self._compile_grammar()
                 work.ledger.enter(Phase.QUEUE)
                 self._submit()
         except OperationCancelledError as stopped:
@@ -233,6 +235,19 @@ class GenerationRun:
             ids = self._shorten(ids, room)
         work.sequence = ids
         work.prompt_tokens = len(ids)
+
+    def _compile_grammar(self) -> None:
+        """Make ready what the answer is held to: here, and not in the scheduler's thread."""
+        wanted, work, core = self._request.options.response_format, self._work, self._core
+        if wanted is None:
+            return
+        work.limit.check("compiling the grammar")
+        work.ledger.enter(Phase.GRAMMAR)
+        begin_ns = work.ledger.mark_ns
+        structure = Structure(core.grammars.compiled(wanted), core.model.tokenizer.eog_ids)
+        work.ledger.enter(Phase.GRAMMAR)
+        structure.compile_s = (work.ledger.mark_ns - begin_ns) / 1e9
+        work.completion.structure = structure
 
     def _shorten(self, ids: list[int], room: int) -> list[int]:
         context = self._core.model.context_length

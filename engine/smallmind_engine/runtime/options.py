@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from smallmind_engine.cache import BLOCK_TOKENS, KVType
 from smallmind_engine.control import CancellationToken
+from smallmind_engine.grammar import RESPONSE_FORMATS, ResponseFormat
 from smallmind_engine.kernels import WeightsMode, backend_names
 from smallmind_engine.memory import MemoryBudgetMode
 from smallmind_engine.sampling import SamplingOptions
@@ -153,6 +154,8 @@ class GenerationOptions:
         logit_bias: added to the scores of tokens, by id.
         seed: makes the draws repeatable; None for a fresh one, told in the result.
         stop: strings that end the completion; they are left out of the text.
+        response_format: what the completion must look like, such as ``JsonSchema(...)`` of
+            ``smallmind.structured``; None for any text.
         logprobs: how many best alternatives to report for each token; None for no report.
         ignore_eos: go on after the model's end-of-sequence token.
         parse_special: whether control tokens written in the prompt are taken as such.
@@ -184,6 +187,7 @@ class GenerationOptions:
     logit_bias: Mapping[int, float] | None = None
     seed: int | None = None
     stop: tuple[str, ...] = ()
+    response_format: ResponseFormat | None = None
     logprobs: int | None = None
     ignore_eos: bool = False
     parse_special: bool = False
@@ -214,6 +218,8 @@ class GenerationOptions:
         if not all(isinstance(stop, str) and stop for stop in stops):
             raise _invalid("stop", self.stop, "non-empty strings")
         object.__setattr__(self, "stop", stops)
+        if self.response_format is not None:
+            _check_format(self.response_format, ignore_eos=self.ignore_eos)
         timeout = self.request_timeout
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
             raise _invalid("request_timeout", timeout, "a positive number of seconds")
@@ -245,6 +251,14 @@ def _invalid(option: str, value: object, allowed: str) -> ConfigError:
         value=value,
         allowed=allowed,
     )
+
+
+def _check_format(wanted: object, *, ignore_eos: bool) -> None:
+    if not isinstance(wanted, RESPONSE_FORMATS):
+        names = ", ".join(known.__name__ for known in RESPONSE_FORMATS)
+        raise _invalid("response_format", wanted, f"None or one of {names}")
+    if ignore_eos:
+        raise _invalid("ignore_eos", ignore_eos, "False with a response_format, which has an end")
 
 
 def _check_count(options: object, name: str, *, least: int, optional: bool = False) -> None:

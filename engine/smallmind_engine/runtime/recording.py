@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
+from smallmind_engine.grammar import to_record
 from smallmind_engine.model import LoadedModel
 from smallmind_engine.runtime.options import GenerationOptions
 from smallmind_engine.telemetry import Emitter, RequestRecorded
@@ -60,8 +61,9 @@ def recorded_request(
         prompt_ids: of the whole sequence before the first new token.
         cached_tokens: how many of them were in the session's cache.
         seed: of the draws.
-        capture_content: whether token ids and stop strings may be told.
+        capture_content: whether token ids, stop strings and response formats may be told.
     """
+    wanted = options.response_format
     return RequestRecorded(
         *emitter.header(),
         model=model.name,
@@ -81,6 +83,8 @@ def recorded_request(
         prompt_sha256=prompt_digest(prompt_ids),
         prompt_ids=tuple(prompt_ids) if capture_content else None,
         context_overflow=options.context_overflow.value,
+        response_kind="" if wanted is None else wanted.kind,
+        response_format=to_record(wanted) if capture_content and wanted is not None else None,
     )
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
+from smallmind_engine.runtime.structure import Structured
 from smallmind_engine.sampling import TokenLogprob
 from smallmind_engine.telemetry import Correlation, Phase, StopReason
+
+_AT_EACH_TOKEN: Final = (Phase.DECODE, Phase.MASK, Phase.SAMPLE, Phase.DETOKENIZE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,7 @@ class Timings:
     @property
     def tokens_per_second(self) -> float | None:
         """Speed of the decode, as the model and sampler saw it; None without a step."""
-        spent = sum(self.ledger[phase] for phase in (Phase.DECODE, Phase.SAMPLE, Phase.DETOKENIZE))
+        spent = sum(self.ledger[phase] for phase in _AT_EACH_TOKEN)
         return self.decode_steps / spent if self.decode_steps and spent > 0.0 else None
 
     @property
@@ -101,6 +105,7 @@ class GenerationResult:
         backend: what computed it.
         seed: with which the draws can be repeated.
         logprobs: one for each token when they were asked for.
+        structured: what became of the ``response_format``; None without one.
     """
 
     text: str
@@ -115,3 +120,4 @@ class GenerationResult:
     backend: str
     seed: int
     logprobs: tuple[TokenLogprob, ...] | None = None
+    structured: Structured | None = None

@@ -5,6 +5,7 @@ temperature, draw.
 """
 
 from smallmind_engine.sampling.confidence import Confidence, ConfidenceMeter
+from smallmind_engine.sampling.constraint import Allowed, Constraint
 from smallmind_engine.sampling.logprobs import TokenLogprob, token_logprob
 from smallmind_engine.sampling.options import SamplingOptions
 from smallmind_engine.sampling.row_logprobs import RowLogprobs, row_logprobs
@@ -12,8 +13,10 @@ from smallmind_engine.sampling.sampler import Sampler
 from smallmind_engine.sampling.stops import StopMatcher
 
 __all__ = [
+    "Allowed",
     "Confidence",
     "ConfidenceMeter",
+    "Constraint",
     "RowLogprobs",
     "Sampler",
     "SamplingOptions",

@@ -10,6 +10,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from smallmind_engine.sampling.constraint import Allowed
 from smallmind_engine.sampling.filters import (
     draw,
     keep_min_p,
@@ -85,11 +86,12 @@ class Sampler:
         options = self.options
         return options.temperature == 0.0 and not (self._bias_ids.size or options.penalizes)
 
-    def sample(self, logits: npt.NDArray[np.float32]) -> int:
+    def sample(self, logits: npt.NDArray[np.float32], allowed: Allowed | None = None) -> int:
         """The id of the next token. Hot path: no loop over the vocabulary in Python.
 
         Args:
             logits: shape ``(V,)``, float32, not modified; -inf masks a token.
+            allowed: shape ``(V,)``, the tokens to choose from; None for all.
 
         Raises:
             InferenceError: NaN or +inf among the logits, or no token left to choose from.
@@ -101,9 +103,16 @@ class Sampler:
         if self._bias_ids.size or options.penalizes:
             scores = self._adjusted(scores)
             best = best_token(scores)
+        ids: Ids | None = None
+        if allowed is not None and not (allowed[best] and options.temperature == 0.0):
+            ids = np.flatnonzero(allowed)
+            scores = scores[ids]
+            best = int(ids[best_token(scores)])
         if options.temperature == 0.0:
             return best
         candidates = keep_top_k(scores, options.top_k)
+        if ids is not None:
+            candidates = candidates._replace(ids=ids[candidates.ids])
         candidates = keep_typical(candidates, options.typical_p)
         candidates = keep_top_p(candidates, options.top_p)
         candidates = keep_min_p(candidates, options.min_p)

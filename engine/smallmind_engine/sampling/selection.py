@@ -55,7 +55,7 @@ def best_token(scores: Scores) -> int:
         raise InferenceError(
             ReasonCode.NON_FINITE_LOGITS,
             f"all {scores.size} tokens are masked: every score is -inf, so there is none to choose",
-            hint="allow at least one token in logit_bias",
+            hint="allow at least one token in logit_bias, of those that a response_format allows",
             count=scores.size,
         )
     return best

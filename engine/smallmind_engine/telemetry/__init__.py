@@ -63,6 +63,7 @@ from smallmind_engine.telemetry.events import (
 )
 from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
+from smallmind_engine.telemetry.grammar_events import GrammarApplied
 from smallmind_engine.telemetry.health import HealthAware, LossAware
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics, MetricsSnapshot
 from smallmind_engine.telemetry.insight_events import (
@@ -138,6 +139,7 @@ __all__ = [
     "FirstToken",
     "FlushResult",
     "GgufFormatError",
+    "GrammarApplied",
     "HealthAware",
     "InMemoryRuntimeMetrics",
     "InferenceError",

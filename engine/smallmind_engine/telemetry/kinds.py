@@ -36,6 +36,7 @@ class EventKind(IntEnum):
     MEMORY_USAGE = 1 << 24
     RUNTIME_STALL = 1 << 29
     TOKEN_QUALITY = 1 << 30
+    GRAMMAR = 1 << 31
     SNAPSHOT = 1 << 27
     REQUEST_RECORDED = 1 << 32
     RETRIEVAL_STARTED = 1 << 25

@@ -28,6 +28,7 @@ from smallmind_engine.telemetry.events import (
     RuntimeLogEvent,
     TokenizerDiagnosed,
 )
+from smallmind_engine.telemetry.grammar_events import GrammarApplied
 from smallmind_engine.telemetry.insight_events import RuntimeStalled
 from smallmind_engine.telemetry.kernel_events import KernelsPrepared, MachineMeasured
 from smallmind_engine.telemetry.kinds import EventKind
@@ -133,6 +134,12 @@ _LINES: Final[dict[type[Event], _Line]] = {
     ),
     EmbeddingEnded: _Line(
         "runtime", "embedding ended", ("model", "texts", "tokens", "duration_s"), _by_status
+    ),
+    GrammarApplied: _Line(
+        "runtime",
+        "an answer was held to a grammar",
+        ("format", "complete", "masks", "mask_s"),
+        _DEBUG,
     ),
     KVCacheLookup: _Line(
         "cache",

@@ -10,8 +10,10 @@ class Phase(StrEnum):
 
     QUEUE = "queue"
     TOKENIZE = "tokenize"
+    GRAMMAR = "grammar"
     PREFILL = "prefill"
     DECODE = "decode"
+    MASK = "mask"
     SAMPLE = "sample"
     DETOKENIZE = "detokenize"
     CONSUMER = "consumer"

@@ -10,7 +10,8 @@ from smallmind_engine.telemetry.reasons import ReasonCode
 REQUEST_REASONS: Final[tuple[Reason, ...]] = (
     Reason(
         ReasonCode.COMPLETED,
-        "The model produced its end-of-sequence token.",
+        "The model produced its end-of-sequence token, or its `response_format` lets nothing"
+        " follow.",
         "Nothing to do.",
     ),
     Reason(
@@ -165,5 +166,11 @@ REQUEST_REASONS: Final[tuple[Reason, ...]] = (
         "Publishing took more than `telemetry_budget`, so less detail is told for a while.",
         "`exporter_health` tells which exporter is slow: put it behind a queue, or raise the "
         "budget.",
+    ),
+    Reason(
+        ReasonCode.RESPONSE_INCOMPLETE,
+        "An answer ended before it was what its `response_format` asks for.",
+        "Raise `max_tokens`; limit lengths in the schema (`maxLength`, `maxItems`). The result's"
+        " `structured.complete` is false: do not parse it.",
     ),
 )

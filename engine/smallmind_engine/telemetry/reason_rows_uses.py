@@ -14,6 +14,16 @@ USE_REASONS: Final[tuple[Reason, ...]] = (
         "The error names the option, its value and the allowed range.",
     ),
     Reason(
+        ReasonCode.RESPONSE_FORMAT_INVALID,
+        "A `response_format` is no schema, expression or grammar, or says what cannot be followed.",
+        "The error names the place and what is wrong there; nothing was computed.",
+    ),
+    Reason(
+        ReasonCode.GRAMMAR_FAILED,
+        "A grammar became too much while the answer was made: too many possibilities at once.",
+        "Make it simpler: fewer options that begin alike, shorter repetitions.",
+    ),
+    Reason(
         ReasonCode.PROMPT_EMPTY,
         "The prompt holds no token, so there is nothing to continue.",
         "Pass at least one character.",

@@ -24,6 +24,8 @@ class RequestRecorded(Event):
         prompt_sha256: of the prompt's ids as little-endian 64-bit integers, in hex digits.
         prompt_ids: only set when the capture of content is switched on.
         context_overflow: what happens when the context is full; empty in logs that do not say.
+        response_kind: kind of the format that the answer was held to; empty without one.
+        response_format: the format as JSON; only set when the capture of content is switched on.
     """
 
     kind = EventKind.REQUEST_RECORDED
@@ -45,3 +47,5 @@ class RequestRecorded(Event):
     prompt_sha256: str
     prompt_ids: tuple[int, ...] | None = None
     context_overflow: str = ""
+    response_kind: str = ""
+    response_format: str | None = None

@@ -73,6 +73,8 @@ class VocabularyTokenizer(ABC):
         # Filled as tokens are met: two threads may fill a place twice, with the same bytes.
         self._pieces: list[bytes | None] = [None] * vocabulary.size
         types, tokens = vocabulary.types, vocabulary.tokens
+        # Comparing NumPy's numbers with enums takes a hundred times as long as plain ones.
+        self._types: list[int] = types.tolist()
         always = {tokens[i]: int(i) for i in (types == TokenType.USER_DEFINED).nonzero()[0]}
         hidden = (types == TokenType.CONTROL) | (types == TokenType.UNKNOWN)
         named = {tokens[i]: int(i) for i in hidden.nonzero()[0]}
@@ -124,7 +126,7 @@ class VocabularyTokenizer(ABC):
     def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
         """See ``Tokenizer.token_bytes``."""
         token_id = self._checked(token_id)
-        if skip_special and self._vocabulary.types[token_id] in _HIDDEN:
+        if skip_special and self._types[token_id] in _HIDDEN:
             return b""
         piece = self._pieces[token_id]
         if piece is None:
@@ -137,7 +139,7 @@ class VocabularyTokenizer(ABC):
 
     def _spell_out(self, token_id: int) -> bytes:
         text = self._vocabulary.tokens[token_id]
-        token_type = self._vocabulary.types[token_id]
+        token_type = self._types[token_id]
         if token_type in _SILENT:
             return b""
         if token_type in _VERBATIM:

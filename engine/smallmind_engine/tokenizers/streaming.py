@@ -18,6 +18,7 @@ class StreamingDetokenizer:
         skip_special: leave control and unknown tokens out.
         prompt_ids: what the ids continue. After a prompt with text, the space that a vocabulary
             writes before a word is a real one and stays.
+        keep_space: let it stay in any case.
     """
 
     __slots__ = ("_at_start", "_decoder", "_skip_special", "_tokenizer")
@@ -28,13 +29,19 @@ class StreamingDetokenizer:
         *,
         skip_special: bool = True,
         prompt_ids: Sequence[int] = (),
+        keep_space: bool = False,
     ) -> None:
         self._tokenizer = tokenizer
         self._skip_special = skip_special
         # Holds back the bytes of an unfinished character; bytes that can be none become U+FFFD.
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._at_start = tokenizer.adds_space_prefix and not any(
-            tokenizer.token_bytes(token_id, skip_special=skip_special) for token_id in prompt_ids
+        self._at_start = (
+            tokenizer.adds_space_prefix
+            and not keep_space
+            and not any(
+                tokenizer.token_bytes(token_id, skip_special=skip_special)
+                for token_id in prompt_ids
+            )
         )
 
     def push(self, token_id: int) -> str:

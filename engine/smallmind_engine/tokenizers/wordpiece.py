@@ -84,7 +84,7 @@ class WordPieceTokenizer(VocabularyTokenizer):
         return ids
 
     def _spell_out(self, token_id: int) -> bytes:
-        if not self._hashed or self._vocabulary.types[token_id] not in _PIECES:
+        if not self._hashed or self._types[token_id] not in _PIECES:
             return super()._spell_out(token_id)
         begins, piece = self._piece(self._vocabulary.tokens[token_id])
         return (f" {piece}" if begins else piece).encode("utf-8", "surrogateescape")

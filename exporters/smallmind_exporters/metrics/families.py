@@ -38,6 +38,7 @@ from smallmind_exporters.metrics.family import (
     one,
     rows,
 )
+from smallmind_exporters.metrics.grammar_families import GRAMMAR_FAMILIES
 from smallmind_exporters.metrics.insight_families import INSIGHT_FAMILIES
 from smallmind_exporters.metrics.kernel_families import KERNEL_FAMILIES
 from smallmind_exporters.metrics.retrieval_families import RETRIEVAL_FAMILIES
@@ -217,6 +218,7 @@ FAMILIES: Final[tuple[Family, ...]] = (
     ),
     *BATCH_FAMILIES,
     *EMBEDDING_FAMILIES,
+    *GRAMMAR_FAMILIES,
     # KV cache.
     Family(
         name="kv_cache_used_tokens",

@@ -146,6 +146,14 @@ RETRIEVAL_REASON: Final = Label(
     (ReasonCode.RAG_EVIDENCE_INSUFFICIENT,),
     limit=FEW,
 )
+RESPONSE_FORMAT: Final = Label(
+    "format",
+    "what the answer had to look like",
+    ("json_schema", "json_object", "regex", "choice", "grammar", "forms"),
+    limit=FEW,
+)
+WHOLE: Final = Label("outcome", "whether it came to its end", ("complete", "incomplete"))
+GRAMMAR_RESULT: Final = Label("result", "whether it had been compiled before", ("hit", "miss"))
 RESULT: Final = Label("result", "whether any token could be reused", ("hit", "miss"))
 LEVEL: Final = Label("level", "severity", tuple(level.name.lower() for level in LogLevel))
 EXPORTER: Final = Label("exporter", "name of the exporter", limit=FEW)

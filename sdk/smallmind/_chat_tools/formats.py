@@ -2,7 +2,8 @@
 
 A format reads text that a model produced, and nothing else: what users, documents or tools say is
 never looked at. A call that cannot be read is kept with its complaint, so that the model may hear
-of it. Where decoding is constrained to a grammar, ``ToolFormat.opening`` is where it begins.
+of it. Where an answer is held to a call, ``ToolFormat.around_arguments`` is what stands around its
+arguments.
 """
 
 from __future__ import annotations
@@ -53,12 +54,19 @@ class ToolFormat:
         opening: what begins a call; control tokens are written out.
         signs: texts in a chat template that tell of the format, any one of them.
         read: the calls in an answer.
+        call: an answer that is one call; ``NAME`` and ``ARGUMENTS`` stand for these.
     """
 
     name: str
     opening: str
     signs: tuple[str, ...]
     read: Callable[[str], Reading]
+    call: str
+
+    def around_arguments(self, name: str) -> tuple[str, str]:
+        """What stands before and after the arguments of a call of the tool ``name``."""
+        before, _, after = self.call.partition("ARGUMENTS")
+        return before.replace("NAME", name), after
 
 
 def format_of(template: str, wanted: str | None = None) -> ToolFormat:
@@ -221,13 +229,26 @@ def _refuse_constant(name: str) -> float:
 
 
 _FORMATS: Final = (
-    ToolFormat(name="mistral", opening=_MISTRAL_OPEN, signs=(_MISTRAL_OPEN,), read=_read_mistral),
-    ToolFormat(name="hermes", opening=_HERMES_OPEN, signs=(_HERMES_OPEN,), read=_read_hermes),
+    ToolFormat(
+        name="mistral",
+        opening=_MISTRAL_OPEN,
+        signs=(_MISTRAL_OPEN,),
+        read=_read_mistral,
+        call=_MISTRAL_OPEN + '[{"name": "NAME", "arguments": ARGUMENTS}]',
+    ),
+    ToolFormat(
+        name="hermes",
+        opening=_HERMES_OPEN,
+        signs=(_HERMES_OPEN,),
+        read=_read_hermes,
+        call=_HERMES_OPEN + '\n{"name": "NAME", "arguments": ARGUMENTS}\n' + _HERMES_CLOSE,
+    ),
     ToolFormat(
         name="llama3",
         opening=_PYTHON_TAG,
         signs=(_PYTHON_TAG, "Environment: ipython"),
         read=_read_llama3,
+        call=_PYTHON_TAG + '{"name": "NAME", "parameters": ARGUMENTS}',
     ),
 )
 FORMATS: Final[Mapping[str, ToolFormat]] = {known.name: known for known in _FORMATS}

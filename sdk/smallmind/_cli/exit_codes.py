@@ -25,7 +25,8 @@ MEANINGS: Final[Mapping[ExitCode, str]] = {
     ExitCode.OK: "Done; for `validate`: every check holds.",
     ExitCode.FAILED: "The work was begun, and did not go well: a check of `validate` does not"
     " hold (that its model loads is one of them), a request failed, was turned away or ran into its"
-    " `--timeout`, kernels of `warmup` cannot be kept. What there is was printed.",
+    " `--timeout`, an answer was cut short of its `--json-schema`, kernels of `warmup` cannot be"
+    " kept. What there is was printed.",
     ExitCode.CANNOT: "The work could not be begun: wrong usage, an unknown or damaged model, a"
     " failed download, a golden file that cannot be compared, a missing extra.",
     ExitCode.BUG: "An error that nobody foresaw. Run it again with `smallmind --debug ...` and"
@@ -39,5 +40,7 @@ def exit_code_of(result: GenerationResult) -> ExitCode:
     """The exit code for how a request ended."""
     if result.stop_reason is StopReason.CANCELLED_BY_CALLER:
         return ExitCode.INTERRUPTED
+    if result.structured is not None and not result.structured.complete:
+        return ExitCode.FAILED
     completed = status_of(result.stop_reason) is RequestStatus.COMPLETED
     return ExitCode.OK if completed else ExitCode.FAILED

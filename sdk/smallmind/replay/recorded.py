@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from smallmind_engine.grammar import from_record
 from smallmind_engine.runtime import ContextOverflow, GenerationOptions
 from smallmind_engine.telemetry import (
     Event,
@@ -46,6 +47,9 @@ class RecordedRequest:
             stop=record.stop or (),
             ignore_eos=record.ignore_eos,
             logit_bias=dict(record.logit_bias) or None,
+            response_format=(
+                None if record.response_format is None else from_record(record.response_format)
+            ),
             context_overflow=ContextOverflow(record.context_overflow or ContextOverflow.ERROR),
             **dict(record.options),  # type: ignore[arg-type]  # names and numbers of these fields
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -238,6 +239,24 @@ def requests(draw: st.DrawFn) -> tuple[list[float], list[int], SamplingOptions]:
         seed=draw(st.integers(0, 2**63 - 1)),
     )
     return logits, draw(st.lists(token, max_size=20)), options
+
+
+@settings(derandomize=True, deadline=None, max_examples=150)
+@given(requests(), st.data())
+def test_what_is_not_allowed_is_as_if_its_score_were_minus_infinity(request_, data):
+    logits, seen, options = request_
+    allowed = np.array(
+        data.draw(st.lists(st.booleans(), min_size=len(logits), max_size=len(logits)))
+    )
+    scores = np.array(logits, np.float32)
+    bias = {i: -math.inf for i in range(len(logits)) if not allowed[i]}
+    masked = replace(options, logit_bias={**(options.logit_bias or {}), **bias})
+    assume(slow_adjusted(logits, seen, masked))
+    constrained = Sampler(options, len(logits), history=seen)
+    forbidding = Sampler(masked, len(logits), history=seen)
+    assert constrained.sample(scores, allowed) == forbidding.sample(scores)
+    if constrained.kept is not None and forbidding.kept is not None:
+        assert constrained.kept.tolist() == forbidding.kept.tolist()
 
 
 @settings(derandomize=True, deadline=None, max_examples=150)

@@ -50,7 +50,7 @@ def test_each_stop_reason_has_its_code(reason):
     expected = ExitCode.OK if reason in OK else ExitCode.FAILED
     if reason is StopReason.CANCELLED_BY_CALLER:
         expected = ExitCode.INTERRUPTED
-    assert exit_code_of(types.SimpleNamespace(stop_reason=reason)) is expected
+    assert exit_code_of(types.SimpleNamespace(stop_reason=reason, structured=None)) is expected
 
 
 @pytest.mark.parametrize(

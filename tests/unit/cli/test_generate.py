@@ -69,6 +69,42 @@ def test_options_reach_the_request(cli, monkeypatch):
     assert (options.stop, options.logprobs, options.request_timeout) == (("a", "b"), 1, 60.0)
 
 
+def test_an_answer_takes_the_form_that_is_asked_for(cli, tmp_path):
+    schema, grammar = tmp_path / "schema.json", tmp_path / "word.gbnf"
+    schema.write_text('{"enum": [true]}', "utf-8")
+    grammar.write_text('root ::= "a" [b] "c"', "utf-8")
+    forms = {
+        ("--json-schema", str(schema)): "true",
+        ("--regex", "x{3}"): "xxx",
+        ("--choice", "the", "--choice", "the"): "the",
+        ("--grammar", str(grammar)): "abc",
+    }
+    for options, text in forms.items():
+        ran = cli("generate", "MODEL", "hello", *options)
+        assert (ran.exit_code, ran.stdout) == (0, f"{text}\n")
+
+
+def test_an_answer_that_is_cut_short_of_its_form_fails(cli):
+    ran = cli("generate", "MODEL", "hello", "--regex", "x{30}", "-n", "2", "--json")
+    assert ran.exit_code == 1
+    structured = json.loads(ran.stdout)["structured"]
+    assert (structured["complete"], structured["cut_by"]) == (False, "MAX_TOKENS")
+    ran = cli("generate", "MODEL", "hello", "--regex", "x{30}", "-n", "2")
+    assert "no whole regex" in ran.stderr
+
+
+def test_a_form_that_cannot_be_read_is_refused(cli, tmp_path):
+    missing = str(tmp_path / "missing.json")
+    for options, named in (
+        (("--json-schema", missing), "missing.json"),
+        (("--regex", "("), "unclosed group"),
+        (("--regex", "a", "--choice", "b"), "at once"),
+    ):
+        ran = cli("generate", "MODEL", "hello", *options)
+        assert ran.exit_code == 2
+        assert named in ran.stderr.replace("\n", " ")
+
+
 def test_the_same_seed_gives_the_same_text(cli):
     first, second = (cli("generate", "MODEL", "hello", "--seed", "4") for _ in range(2))
     assert first.stdout == second.stdout

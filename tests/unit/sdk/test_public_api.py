@@ -11,7 +11,9 @@ import pytest
 
 import smallmind
 
-SUBMODULES = {"chat", "endpoints", "rag", "reading", "replay", "testing", "validation"}
+SUBMODULES = {
+    "chat", "endpoints", "rag", "reading", "replay", "structured", "testing", "validation",
+}  # fmt: skip
 FACE = [
     "BackpressurePolicy", "CancellationToken", "ChatClient", "ChatOptions", "ChatResult",
     "ContextOverflow", "Correlation", "DegradeReason", "Detail", "Engine", "EngineOptions",

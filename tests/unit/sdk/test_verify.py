@@ -10,6 +10,7 @@ from engines import Recorder as RecorderOfAll
 from engines import tiny_engine
 from smallmind import CancellationToken, StopReason
 from smallmind.replay import EventLog, Outcome, recorded_requests, verify, verify_request
+from smallmind.structured import Choice, JsonSchema, Regex
 from smallmind_engine.runtime.recording import prompt_digest
 from smallmind_engine.telemetry import (
     ALL_KINDS,
@@ -215,3 +216,29 @@ def test_cancelling_stops_the_repetition(folder, recorded):
     token.cancel()
     with tiny_engine(folder) as engine:
         assert verify_request(recorded[0], engine, cancellation=token).why == "it was cancelled"
+
+
+def test_a_request_is_held_to_its_grammar_again(tmp_path):
+    path = tmp_path / "events.jsonl"
+    formats = [Regex("[a-z]{12}"), JsonSchema({"enum": [1, 2, "a"]}), Choice(["the", "and"])]
+    with (
+        JsonLinesExporter(path, record_requests=True) as log,
+        tiny_engine(tmp_path, exporters=[log], capture_content=True, backend="numpy") as engine,
+    ):
+        for wanted in formats:
+            engine.generate("abc", response_format=wanted, temperature=1.5, max_tokens=20)
+        assert engine.flush()["jsonl"].complete
+    recorded = list(recorded_requests(EventLog.open(path).events()))
+    assert [each.options.response_format for each in recorded] == formats
+    with tiny_engine(tmp_path, backend="numpy") as engine:
+        verified = list(verify(recorded, engine))
+    assert [each.outcome for each in verified] == [Outcome.SAME] * len(formats)
+
+
+def test_a_grammar_is_recorded_by_its_kind_alone_without_content(tmp_path):
+    recorder = Recorder()
+    with tiny_engine(tmp_path, exporters=[recorder], backend="numpy") as engine:
+        engine.generate("abc", response_format=Regex("secret"), max_tokens=20)
+    (record,) = recorder.of(RequestRecorded)
+    assert (record.response_kind, record.response_format) == ("regex", None)
+    assert not any("secret" in str(event) for event in recorder.events)

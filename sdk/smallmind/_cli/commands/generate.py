@@ -34,6 +34,13 @@ from smallmind._cli.parameters import (
 )
 from smallmind._cli.request_views import ledger_grid, logprob_grid, request_facts
 from smallmind._cli.requests import finished, load_with_bars, note_guess
+from smallmind._cli.response_formats import (
+    Choices,
+    GrammarFile,
+    JsonSchemaFile,
+    RegexPattern,
+    response_format,
+)
 from smallmind._cli.screen import Screen
 from smallmind._engine import Engine
 from smallmind_engine.runtime import (
@@ -59,6 +66,10 @@ def generate(
     min_p: MinP = DEFAULTS.min_p,
     seed: Seed = None,
     stop: Stop = None,
+    json_schema: JsonSchemaFile = None,
+    regex: RegexPattern = None,
+    choice: Choices = None,
+    grammar: GrammarFile = None,
     logprobs: Logprobs = None,
     timeout: Timeout = None,
     chat: Annotated[
@@ -91,6 +102,7 @@ def generate(
             min_p=min_p,
             seed=seed,
             stop=tuple(stop or ()),
+            response_format=response_format(json_schema, regex, choice, grammar),
             logprobs=logprobs,
             request_timeout=timeout,
             cancellation=token,
@@ -141,6 +153,11 @@ def _close(screen: Screen, result: GenerationResult, code: ExitCode) -> None:
     if code is not ExitCode.OK:
         tokens = result.usage.completion_tokens
         screen.note(f"stopped after {tokens} tokens: {result.stop_reason.value}", "yellow")
+    outcome = result.structured
+    if outcome is not None and not outcome.complete:
+        screen.note(
+            f"the answer is no whole {outcome.format}: {outcome.cut_by} cut it short", "yellow"
+        )
 
 
 def _show_details(screen: Screen, engine: Engine, result: GenerationResult, *, stats: bool) -> None:
