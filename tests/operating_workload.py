@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from engines import tiny_engine
 from smallmind import Engine, rag
+from smallmind.structured import Regex
 from smallmind_engine.control import CancellationToken
 from smallmind_engine.telemetry import ALL_KINDS, Event, FlushResult, QueuedExporter, TokenGenerated
 from smallmind_engine.telemetry.errors import BackpressureError, InferenceError, MemoryBudgetError
@@ -164,6 +165,7 @@ def _good_requests(engine: Engine) -> None:
         session.generate(PROMPT, max_tokens=4, **GREEDY)
         session.generate(" in", max_tokens=4, **GREEDY)
     engine.chat().send("the", max_tokens=4, **GREEDY)
+    engine.generate(PROMPT, max_tokens=8, response_format=Regex("[a-z]+"), **GREEDY)
 
 
 def _searches(engine: Engine, folder: Path) -> None:

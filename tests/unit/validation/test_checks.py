@@ -207,7 +207,7 @@ def test_a_budget_that_is_asked_too_late_fails(checked):
 
     def hasty(path: Path, *, options: Any, **kwargs: Any) -> Engine:
         if options.max_memory_bytes is not None:
-            taken.append(np.ones(8 << 20))
+            taken.append(np.ones(32 << 20))
         return load(path, options=options, **kwargs)
 
     result = checked("memory-budget", load=hasty)
