@@ -165,7 +165,7 @@ def _good_requests(engine: Engine) -> None:
         session.generate(PROMPT, max_tokens=4, **GREEDY)
         session.generate(" in", max_tokens=4, **GREEDY)
     engine.chat().send("the", max_tokens=4, **GREEDY)
-    engine.generate(PROMPT, max_tokens=8, response_format=Regex("[a-z]+"), **GREEDY)
+    engine.generate(PROMPT, max_tokens=8, response_format=Regex("[a-z]+"), temperature=0.0)
 
 
 def _searches(engine: Engine, folder: Path) -> None:
