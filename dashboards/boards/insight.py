@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from boards.panels import Board, Panel, PanelKind, Query, Row
-from boards.promql import mean, quantile, rate
+from boards.promql import mean, quantile, rate, ratio
 
 _GRAMMARS: Final = "requests ask for a response_format"
 _QUALITY: Final = "engines are loaded with quality_signals=True"
@@ -121,9 +121,10 @@ INSIGHT: Final = Board(
                     only_after=_GRAMMARS,
                     queries=(
                         Query(
-                            rate("request_phase_seconds_total", where='phase="mask"')
-                            + " / "
-                            + rate("request_phase_seconds_total", where='phase="decode"'),
+                            ratio(
+                                rate("request_phase_seconds_total", where='phase="mask"'),
+                                rate("request_phase_seconds_total", where='phase="decode"'),
+                            ),
                             "masks",
                         ),
                     ),
@@ -135,9 +136,10 @@ INSIGHT: Final = Board(
                     only_after=_GRAMMARS,
                     queries=(
                         Query(
-                            rate("grammar_compile_seconds_total", ("model",))
-                            + " / "
-                            + rate("grammar_lookups_total", ("model",)),
+                            ratio(
+                                rate("grammar_compile_seconds_total", ("model",)),
+                                rate("grammar_lookups_total", ("model",)),
+                            ),
                             "{{model}}",
                         ),
                     ),
@@ -150,9 +152,10 @@ INSIGHT: Final = Board(
                     only_after=_GRAMMARS,
                     queries=(
                         Query(
-                            rate("grammar_mask_seconds_total", ("model",))
-                            + " / "
-                            + rate("grammar_masks_total", ("model",)),
+                            ratio(
+                                rate("grammar_mask_seconds_total", ("model",)),
+                                rate("grammar_masks_total", ("model",)),
+                            ),
                             "{{model}}",
                         ),
                     ),
@@ -164,9 +167,10 @@ INSIGHT: Final = Board(
                     only_after=_GRAMMARS,
                     queries=(
                         Query(
-                            rate("grammar_allowed_tokens_total", ("model",))
-                            + " / "
-                            + rate("grammar_masks_total", ("model",)),
+                            ratio(
+                                rate("grammar_allowed_tokens_total", ("model",)),
+                                rate("grammar_masks_total", ("model",)),
+                            ),
                             "{{model}}",
                         ),
                     ),

@@ -10,7 +10,7 @@ from typing import Self, Unpack
 
 from smallmind._async import Doorbell, astream_chunks
 from smallmind._chat_conversation import Conversation
-from smallmind._chat_exchange import Exchange, invalid
+from smallmind._chat_exchange import Exchange
 from smallmind._chat_options import ChatOptions
 from smallmind._chat_request import Plan
 from smallmind._chat_result import ChatResult, ChatStream
@@ -23,6 +23,7 @@ from smallmind._stores import ChatStore
 from smallmind._threads import in_thread
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import open_stream
+from smallmind_engine.telemetry.errors import invalid_option
 
 
 class ChatClient(ToolTurns):
@@ -236,7 +237,7 @@ class ChatClient(ToolTurns):
             keeper = self._exchange.keeper
             chosen = store or keeper.store
             if chosen is None:
-                raise invalid("store", None, "a store, here or in ChatOptions")
+                raise invalid_option("store", None, "a store, here or in ChatOptions")
             name = session_id or self.session_id
             if chosen is keeper.store and name == self.session_id:
                 keeper.keep(self._exchange.conversation)

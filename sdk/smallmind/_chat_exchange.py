@@ -25,7 +25,7 @@ from smallmind._chat_tools import (
 from smallmind._session import Session
 from smallmind_engine.runtime import CHAT, EngineCore, GenerationOptions, GenerationRun
 from smallmind_engine.telemetry import Emitter, ReasonCode, ToolError, new_correlation
-from smallmind_engine.telemetry.errors import ChatStoreError, ConfigError
+from smallmind_engine.telemetry.errors import ChatStoreError, invalid_option
 
 
 class Exchange:
@@ -89,7 +89,7 @@ class Exchange:
         turns = len(self.conversation.turns)
         if not 0 <= turn < turns:
             held = f"one of 0 to {turns - 1}" if turns else "left out: nothing was said yet"
-            raise invalid("turn", turn, held)
+            raise invalid_option("turn", turn, held)
 
     def known_tools(self, tools: Sequence[ToolLike]) -> tuple[tuple[Tool, ...], ToolFormat | None]:
         """Tools, and how the model calls them; the latter None without any.
@@ -183,13 +183,3 @@ class Exchange:
         """Let ``other`` begin with all that was said here; it is kept in the same store."""
         other.conversation = dataclasses.replace(self.conversation)
         other.keeper = Keeper(self.keeper.store, other._session.session_id, self._core.model)
-
-
-def invalid(option: str, value: object, allowed: str) -> ConfigError:
-    """The error for an argument that cannot be used."""
-    return ConfigError(
-        ReasonCode.OPTION_INVALID,
-        f"{option} is {value!r}; it must be {allowed}",
-        option=option,
-        value=value,
-    )

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from typing import Unpack
 
 from smallmind._async import Doorbell, acollect
-from smallmind._chat_exchange import invalid
 from smallmind._chat_request import Plan
 from smallmind._chat_result import ChatResult, whole
 from smallmind._chat_rounds import DEFAULT_ROUNDS, Rounds, ToolRun
@@ -28,6 +27,7 @@ from smallmind._request_options import RequestKwargs, merged
 from smallmind._threads import in_thread
 from smallmind_engine.runtime import GenerationOptions
 from smallmind_engine.runtime.collect import collected
+from smallmind_engine.telemetry.errors import invalid_option
 
 
 class ToolTurns(ChatView):
@@ -145,7 +145,7 @@ class ToolTurns(ChatView):
     def _known(self, tools: Sequence[ToolLike] | None, max_rounds: int) -> dict[str, Tool]:
         """Tools by name."""
         if max_rounds < 1:
-            raise invalid("max_rounds", max_rounds, "at least 1")
+            raise invalid_option("max_rounds", max_rounds, "at least 1")
         known = self._exchange.tools if tools is None else as_tools(tools)
         return {tool.name: tool for tool in known}
 

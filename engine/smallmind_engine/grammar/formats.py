@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Final, Protocol, TypeAlias, runtime_checkable
 
-from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.errors import ConfigError, invalid_option
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 
@@ -97,10 +97,10 @@ class Choice:
     def __post_init__(self) -> None:
         choices = self.choices
         if isinstance(choices, str) or not isinstance(choices, Sequence) or not choices:
-            raise invalid("choices", choices, "one or more texts")
+            raise invalid_option("choices", choices, "one or more texts")
         for choice in choices:
             if not isinstance(choice, str) or not choice:
-                raise invalid("choices", choice, "texts that are not empty")
+                raise invalid_option("choices", choice, "texts that are not empty")
             _check_text("choices", choice)
         object.__setattr__(self, "choices", tuple(dict.fromkeys(choices)))
 
@@ -136,7 +136,7 @@ class Forms:
 
     def __post_init__(self) -> None:
         if not self.forms or not all(self.forms):
-            raise invalid("forms", self.forms, "one or more forms, each with a part or more")
+            raise invalid_option("forms", self.forms, "one or more forms, each with a part or more")
 
 
 ResponseFormat: TypeAlias = JsonSchema | JsonObject | Regex | Choice | Grammar | Forms
@@ -160,7 +160,7 @@ def from_record(text: str) -> ResponseFormat:
     """
     record = json.loads(text)
     if record["kind"] not in _MAKERS:
-        raise invalid("response_format", record["kind"], f"one of {', '.join(_MAKERS)}")
+        raise invalid_option("response_format", record["kind"], f"one of {', '.join(_MAKERS)}")
     return _MAKERS[record["kind"]](record["value"])
 
 
@@ -211,21 +211,11 @@ def _schema_text(schema: object) -> str:
 
 def _check_text(option: str, value: object) -> None:
     if not isinstance(value, str):
-        raise invalid(option, value, "a text")
+        raise invalid_option(option, value, "a text")
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise invalid(option, value, "a text without lone surrogates") from error
-
-
-def invalid(option: str, value: object, allowed: str) -> ConfigError:
-    """The error for a value that is none of a format."""
-    return ConfigError(
-        ReasonCode.OPTION_INVALID,
-        f"{option} is {value!r}; it must be {allowed}",
-        option=option,
-        value=value,
-    )
+        raise invalid_option(option, value, "a text without lone surrogates") from error
 
 
 def unusable(kind: str, why: str, value: object, *, where: str = "", hint: str = "") -> ConfigError:

@@ -14,9 +14,9 @@ from smallmind_engine.runtime.collect import collected
 from smallmind_engine.runtime.core import EngineCore
 from smallmind_engine.runtime.generation import GenerationRun
 from smallmind_engine.runtime.options import GenerationOptions
-from smallmind_engine.runtime.reading.model_work import invalid_option
 from smallmind_engine.runtime.request import GenerationRequest
 from smallmind_engine.runtime.results import GenerationResult, Usage
+from smallmind_engine.telemetry.errors import invalid_option
 
 MAX_CHOICES: Final = 128
 _SEED_LIMIT: Final = 2**53  # as of the sampler

@@ -14,8 +14,7 @@ from smallmind_engine.grammar import RESPONSE_FORMATS, ResponseFormat
 from smallmind_engine.kernels import WeightsMode, backend_names
 from smallmind_engine.memory import MemoryBudgetMode
 from smallmind_engine.sampling import SamplingOptions
-from smallmind_engine.telemetry.errors import ConfigError
-from smallmind_engine.telemetry.reasons import ReasonCode
+from smallmind_engine.telemetry.errors import invalid_option
 from smallmind_engine.tokenizers import TokenizerMode
 
 if TYPE_CHECKING:
@@ -111,7 +110,7 @@ class EngineOptions:
     def __post_init__(self) -> None:
         """Check the values; plain strings become the enums that they name."""
         if self.backend not in backend_names():
-            raise _invalid("backend", self.backend, f"one of {', '.join(backend_names())}")
+            raise invalid_option("backend", self.backend, f"one of {', '.join(backend_names())}")
         if self.weights is not None:
             _to_enum(self, "weights", WeightsMode)
         if self.kv_cache_type is not None:
@@ -127,13 +126,13 @@ class EngineOptions:
         _check_count(self, "max_queue_depth", least=0)
         _check_count(self, "max_batch_size", least=1)
         if self.max_batch_size > MAX_BATCH_SIZE:
-            raise _invalid("max_batch_size", self.max_batch_size, f"1 to {MAX_BATCH_SIZE}")
+            raise invalid_option("max_batch_size", self.max_batch_size, f"1 to {MAX_BATCH_SIZE}")
         _check_count(self, "prefill_budget", least=1, optional=True)
         _check_count(self, "max_prefix_tokens", least=0, optional=True)
         _check_count(self, "max_kv_tokens", least=BLOCK_TOKENS, optional=True)
         share = self.telemetry_budget
         if share is not None and not 0.0 < share <= 1.0:
-            raise _invalid("telemetry_budget", share, "a share above 0, and 1 at most")
+            raise invalid_option("telemetry_budget", share, "a share above 0, and 1 at most")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,22 +206,22 @@ class GenerationOptions:
         _check_count(self, "max_tokens", least=1)
         _check_count(self, "logprobs", least=0, optional=True)
         if self.logprobs is not None and self.logprobs > MAX_LOGPROBS:
-            raise _invalid("logprobs", self.logprobs, f"0 to {MAX_LOGPROBS}")
+            raise invalid_option("logprobs", self.logprobs, f"0 to {MAX_LOGPROBS}")
         _check_count(self, "max_buffered_tokens", least=1, optional=True)
         _to_enum(self, "context_overflow", ContextOverflow)
         _check_count(self, "priority", least=-MAX_PRIORITY)
         if self.priority > MAX_PRIORITY:
-            raise _invalid("priority", self.priority, f"-{MAX_PRIORITY} to {MAX_PRIORITY}")
+            raise invalid_option("priority", self.priority, f"-{MAX_PRIORITY} to {MAX_PRIORITY}")
         _to_enum(self, "backpressure", BackpressurePolicy)
         stops = (self.stop,) if isinstance(self.stop, str) else tuple(self.stop)
         if not all(isinstance(stop, str) and stop for stop in stops):
-            raise _invalid("stop", self.stop, "non-empty strings")
+            raise invalid_option("stop", self.stop, "non-empty strings")
         object.__setattr__(self, "stop", stops)
         if self.response_format is not None:
             _check_format(self.response_format, ignore_eos=self.ignore_eos)
         timeout = self.request_timeout
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
-            raise _invalid("request_timeout", timeout, "a positive number of seconds")
+            raise invalid_option("request_timeout", timeout, "a positive number of seconds")
         self.sampling  # noqa: B018 - its own checks belong to the moment of creation
 
     @property
@@ -243,22 +242,14 @@ class GenerationOptions:
         )
 
 
-def _invalid(option: str, value: object, allowed: str) -> ConfigError:
-    return ConfigError(
-        ReasonCode.OPTION_INVALID,
-        f"{option} is {value!r}; it must be {allowed}",
-        option=option,
-        value=value,
-        allowed=allowed,
-    )
-
-
 def _check_format(wanted: object, *, ignore_eos: bool) -> None:
     if not isinstance(wanted, RESPONSE_FORMATS):
         names = ", ".join(known.__name__ for known in RESPONSE_FORMATS)
-        raise _invalid("response_format", wanted, f"None or one of {names}")
+        raise invalid_option("response_format", wanted, f"None or one of {names}")
     if ignore_eos:
-        raise _invalid("ignore_eos", ignore_eos, "False with a response_format, which has an end")
+        raise invalid_option(
+            "ignore_eos", ignore_eos, "False with a response_format, which has an end"
+        )
 
 
 def _check_count(options: object, name: str, *, least: int, optional: bool = False) -> None:
@@ -266,7 +257,7 @@ def _check_count(options: object, name: str, *, least: int, optional: bool = Fal
     if value is None and optional:
         return
     if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise _invalid(name, value, f"an integer of at least {least}")
+        raise invalid_option(name, value, f"an integer of at least {least}")
 
 
 def _to_enum(options: object, name: str, kind: type[StrEnum]) -> None:
@@ -274,4 +265,4 @@ def _to_enum(options: object, name: str, kind: type[StrEnum]) -> None:
     try:
         object.__setattr__(options, name, kind(value))
     except ValueError:
-        raise _invalid(name, value, f"one of {', '.join(kind)}") from None
+        raise invalid_option(name, value, f"one of {', '.join(kind)}") from None

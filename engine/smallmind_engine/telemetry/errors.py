@@ -93,6 +93,17 @@ class ConfigError(SmallMindError, ValueError):
     """An option has a value that cannot be used."""
 
 
+def invalid_option(option: str, value: object, allowed: str) -> ConfigError:
+    """The error for an option or argument with a value that cannot be used."""
+    return ConfigError(
+        ReasonCode.OPTION_INVALID,
+        f"{option} is {value!r}; it must be {allowed}",
+        option=option,
+        value=value,
+        allowed=allowed,
+    )
+
+
 class ContextOverflowError(SmallMindError, ValueError):
     """The prompt does not fit the context window."""
 

@@ -27,8 +27,8 @@ from smallmind.endpoints._asgi import (
 from smallmind.endpoints._refusals import Refusal, refusal_of
 from smallmind_engine.kernels import FloatArray
 from smallmind_engine.runtime.reading import EmbeddingOptions, EmbeddingResult, Pooling
-from smallmind_engine.runtime.reading.model_work import invalid_option
 from smallmind_engine.telemetry import ReasonCode, SmallMindError
+from smallmind_engine.telemetry.errors import invalid_option
 
 _MOST_BYTES: Final = 8 << 20
 _MOST_TEXTS: Final = 2048

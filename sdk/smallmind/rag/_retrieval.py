@@ -15,7 +15,7 @@ from smallmind.rag._errors import RagIndexError
 from smallmind.rag._fusion import fused
 from smallmind.rag._grounding import GroundingRules
 from smallmind.rag._results import RetrievalMode, RetrievalResult, RetrievedChunk
-from smallmind.rag._retrieval_options import Reranker, RetrievalOptions, invalid
+from smallmind.rag._retrieval_options import Reranker, RetrievalOptions
 from smallmind.rag._search import coverage, lexical, read_chunks, visible_label_sets
 from smallmind.rag._store import IndexStore
 from smallmind.rag._vectors import VectorCache, VectorTable, nearest, similarities_of
@@ -33,6 +33,7 @@ from smallmind_engine.telemetry import (
     publish_retrieval_ended,
     publish_retrieval_started,
 )
+from smallmind_engine.telemetry.errors import invalid_option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -226,7 +227,9 @@ class Retrieval:
             return None
         embedder = self._parts.embedder
         if embedder is None:
-            raise invalid("mode", self._mode.value, "lexical for an index without an embedder")
+            raise invalid_option(
+                "mode", self._mode.value, "lexical for an index without an embedder"
+            )
         with self._found.phase("embed"):
             vector: FloatArray = normalized(embedder.embed([question], limit=self._limit))[0]
             return vector
@@ -273,7 +276,9 @@ class Retrieval:
             self._limit.check("re-ranking")
             scores = self._reranker.scores(question, tuple(chunks), limit=self._limit)
             if len(scores) != len(chunks):
-                raise invalid("reranker", len(scores), f"one that gives {len(chunks)} scores")
+                raise invalid_option(
+                    "reranker", len(scores), f"one that gives {len(chunks)} scores"
+                )
             self._limit.check("re-ranking")
             judged = [
                 dataclasses.replace(chunk, score=float(score))

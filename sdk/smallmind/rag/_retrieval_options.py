@@ -8,8 +8,7 @@ from typing import Protocol
 
 from smallmind.rag._results import RetrievalMode, RetrievedChunk
 from smallmind_engine.control import WorkLimit
-from smallmind_engine.telemetry import ReasonCode
-from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.errors import invalid_option
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,24 +41,15 @@ class RetrievalOptions:
             try:
                 object.__setattr__(self, "mode", RetrievalMode(self.mode))
             except ValueError:
-                raise invalid("mode", self.mode, f"one of {', '.join(RetrievalMode)}") from None
+                raise invalid_option(
+                    "mode", self.mode, f"one of {', '.join(RetrievalMode)}"
+                ) from None
         for name in ("top_k", "depth", "rerank_depth", "max_bytes"):
             if getattr(self, name) < 1:
-                raise invalid(name, getattr(self, name), "at least 1")
+                raise invalid_option(name, getattr(self, name), "at least 1")
         for name in ("fusion_constant", "lexical_weight", "dense_weight"):
             if not getattr(self, name) >= 0.0:
-                raise invalid(name, getattr(self, name), "a number of at least 0")
-
-
-def invalid(option: str, value: object, allowed: str) -> ConfigError:
-    """An option has a value that cannot be used."""
-    return ConfigError(
-        ReasonCode.OPTION_INVALID,
-        f"{option} is {value!r}; it must be {allowed}",
-        option=option,
-        value=value,
-        allowed=allowed,
-    )
+                raise invalid_option(name, getattr(self, name), "a number of at least 0")
 
 
 class Reranker(Protocol):

@@ -16,7 +16,7 @@ from smallmind_engine.runtime.reading.embedding_types import (
     EmbeddingResult,
     Truncation,
 )
-from smallmind_engine.runtime.reading.model_work import ModelWork, invalid_option, status_of_error
+from smallmind_engine.runtime.reading.model_work import ModelWork, status_of_error
 from smallmind_engine.runtime.reading.pooling import default_pooling, normalized, pooled
 from smallmind_engine.telemetry import (
     Degraded,
@@ -26,7 +26,12 @@ from smallmind_engine.telemetry import (
     ReasonCode,
     correlated,
 )
-from smallmind_engine.telemetry.errors import ConfigError, ContextOverflowError, InferenceError
+from smallmind_engine.telemetry.errors import (
+    ConfigError,
+    ContextOverflowError,
+    InferenceError,
+    invalid_option,
+)
 
 
 class EmbeddingRun:

@@ -10,9 +10,10 @@ from enum import StrEnum
 from itertools import accumulate
 
 from smallmind_engine.kernels import FloatArray
-from smallmind_engine.runtime.reading.model_work import WorkOptions, invalid_option
+from smallmind_engine.runtime.reading.model_work import WorkOptions
 from smallmind_engine.runtime.reading.pooling import Pooling
 from smallmind_engine.telemetry import Correlation
+from smallmind_engine.telemetry.errors import invalid_option
 
 
 class Truncation(StrEnum):

@@ -15,9 +15,9 @@ from smallmind_engine.runtime.kv_slot import CacheSlot
 from smallmind_engine.telemetry import ReasonCode, RequestStatus, new_correlation, now_ns
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
-    ConfigError,
     MemoryBudgetError,
     OperationCancelledError,
+    invalid_option,
 )
 
 
@@ -44,17 +44,6 @@ class WorkOptions:
         timeout = self.request_timeout
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
             raise invalid_option("request_timeout", timeout, "a positive number of seconds")
-
-
-def invalid_option(option: str, value: object, allowed: str) -> ConfigError:
-    """The error for an option with a value that cannot be."""
-    return ConfigError(
-        ReasonCode.OPTION_INVALID,
-        f"{option} is {value!r}; it must be {allowed}",
-        option=option,
-        value=value,
-        allowed=allowed,
-    )
 
 
 class ModelWork:

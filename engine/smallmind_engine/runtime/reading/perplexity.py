@@ -11,11 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from smallmind_engine.runtime.core import EngineCore
-from smallmind_engine.runtime.reading.model_work import ModelWork, WorkOptions, invalid_option
+from smallmind_engine.runtime.reading.model_work import ModelWork, WorkOptions
 from smallmind_engine.runtime.reading.scoring import perplexity_of
 from smallmind_engine.runtime.reading.target_logprobs import target_logprobs, told
 from smallmind_engine.telemetry import Correlation, ReasonCode, correlated
-from smallmind_engine.telemetry.errors import ConfigError
+from smallmind_engine.telemetry.errors import ConfigError, invalid_option
 
 DEFAULT_WINDOW: Final = 1024
 

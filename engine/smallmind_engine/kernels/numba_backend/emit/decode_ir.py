@@ -97,7 +97,7 @@ def codes(code: Code, tier: IsaTier, layout: PackedLayout, low: Value, high: Val
     return [
         code.b.or_(
             value,
-            _moved(
+            moved_bits(
                 code,
                 above[quad // per_vector],
                 layout.high_bits,
@@ -111,10 +111,10 @@ def codes(code: Code, tier: IsaTier, layout: PackedLayout, low: Value, high: Val
 
 def _field(code: Code, vector: Value, bits: int, index: int) -> Value:
     """One of the fields that share each byte."""
-    return vector if bits == 8 else _moved(code, vector, bits, index * bits, 0)
+    return vector if bits == 8 else moved_bits(code, vector, bits, index * bits, 0)
 
 
-def _moved(code: Code, vector: Value, bits: int, at: int, to: int) -> Value:
+def moved_bits(code: Code, vector: Value, bits: int, at: int, to: int) -> Value:
     """``bits`` bits of each byte, from bit ``at`` to bit ``to``; the others are zero."""
     if at > to:
         vector = _shifted(code, code.b.lshr, vector, at - to)

@@ -11,6 +11,7 @@ from typing import Final
 
 from llvmlite import binding, ir
 
+from smallmind_engine.kernels.numba_backend.emit.decode_ir import moved_bits
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
     I8,
@@ -103,12 +104,8 @@ def _avx2(code: Code, weights: Sequence[Value], tokens: Tokens, largest: int) ->
     if 2 * _LARGEST_BYTE * largest <= _LARGEST_SHORT:
         return _in_shorts(code, weights, tokens, largest, 1)
     # A short does not hold the sum of two products: 16 times the upper half, and the lower half.
-    nibble, words = every(BYTES, _LARGEST_NIBBLE), ir.VectorType(I16, 2 * LANES)
-    lower = [code.b.and_(weight, nibble) for weight in weights]
-    upper = [
-        code.b.and_(code.bits(code.b.lshr(code.bits(w, words), every(words, 4)), BYTES), nibble)
-        for w in weights
-    ]
+    lower = [moved_bits(code, weight, 4, 0, 0) for weight in weights]
+    upper = [moved_bits(code, weight, 4, 4, 0) for weight in weights]
     above = _in_shorts(code, upper, tokens, _LARGEST_NIBBLE, 16)
     below = _in_shorts(code, lower, tokens, _LARGEST_NIBBLE, 1)
     return [code.b.add(high, low) for high, low in zip(above, below, strict=True)]

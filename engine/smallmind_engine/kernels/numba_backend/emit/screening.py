@@ -26,6 +26,7 @@ from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     QUADS,
     VECTOR_BYTES,
     load_halves,
+    moved_bits,
 )
 from smallmind_engine.kernels.numba_backend.emit.dot import dot
 from smallmind_engine.kernels.numba_backend.emit.products import call_function
@@ -34,7 +35,6 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
     F32,
     FLOATS,
-    I16,
     I32,
     INTS,
     LANES,
@@ -162,13 +162,10 @@ def screen(tier: IsaTier, zero: int) -> Callable[[int, int], None]:
 
 
 def _nibbles(code: Code, address: Value) -> list[Value]:
-    words = ir.VectorType(I16, 2 * LANES)
-    low = every(BYTES, _HIGHEST_NIBBLE)
     answer = []
     for index in range(4):
         vector = code.load(BYTES, code.address(address, VECTOR_BYTES * index), VECTOR_BYTES)
-        shifted = code.bits(code.b.lshr(code.bits(vector, words), every(words, 4)), BYTES)
-        answer += [code.b.and_(vector, low), code.b.and_(shifted, low)]
+        answer += [moved_bits(code, vector, 4, at, 0) for at in (0, 4)]
     return answer
 
 
