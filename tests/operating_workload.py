@@ -138,7 +138,7 @@ def do_everything(service: Service, folder: Path) -> None:
         service: the engines.
         folder: takes an index of documents.
     """
-    _good_requests(service.busy)
+    good_requests(service.busy)
     service.busy.embed([PROMPT, "the land"])
     _searches(service.busy, folder)
     _cancelled_requests(service.busy)
@@ -155,7 +155,8 @@ def do_everything(service: Service, folder: Path) -> None:
     service.slow.go.set()
 
 
-def _good_requests(engine: Engine) -> None:
+def good_requests(engine: Engine) -> None:
+    """Requests of all kinds that are answered."""
     for length in (2, 8, 16):
         engine.generate(PROMPT, max_tokens=length, **GREEDY)
     with engine.stream(PROMPT, max_tokens=6, **GREEDY) as stream:
