@@ -1,4 +1,4 @@
-"""The engines whose speed is compared: without exporters, and with more and more of them."""
+"""What is compared: one engine without exporters, and with more and more of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from otlp_receiver_process import receiver_process
 from smallmind import Engine, load
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.observer import RequestObserver
-from smallmind_engine.telemetry import InMemoryRuntimeMetrics, MetricsExporter
+from smallmind_engine.telemetry import Exporter, InMemoryRuntimeMetrics, MetricsExporter
 from smallmind_exporters.otlp import OtlpExporter
 from smallmind_exporters.prometheus import PrometheusExporter
 from smallmind_exporters.structured import StructlogExporter
@@ -40,20 +40,34 @@ NOT_BY_ITSELF = {
 
 
 @dataclass(frozen=True)
+class Side:
+    """One way to run a completion.
+
+    Attributes:
+        engine: completes the prompt.
+        around: is entered for each completion.
+    """
+
+    engine: Engine
+    around: Callable[[], AbstractContextManager[None]]
+
+
+@dataclass(frozen=True)
 class Case:
     """Two ways to run a completion: ``measured`` is expected to take longer than ``base``.
 
+    Both are the same engine where they can be: two of one model differ by more than what is
+    measured, through where their weights happen to lie in memory.
+
     Attributes:
         name: of the comparison.
-        base: the engine without exporters.
-        measured: the engine with what is to be measured.
-        around_base: is entered for each completion of ``base``.
+        base: without what is to be measured.
+        measured: with it.
     """
 
     name: str
-    base: Engine
-    measured: Engine
-    around_base: Callable[[], AbstractContextManager[None]]
+    base: Side
+    measured: Side
 
 
 @contextmanager
@@ -75,6 +89,19 @@ def as_it_is() -> Iterator[None]:
     yield
 
 
+def listening(engine: Engine, *exporters: Exporter) -> Side:
+    """An engine whose bus has these exporters for as long as a completion takes."""
+
+    @contextmanager
+    def subscribed() -> Iterator[None]:
+        with ExitStack() as stack:
+            for exporter in exporters:
+                stack.enter_context(engine.bus.subscribe(exporter))
+            yield
+
+    return Side(engine, subscribed)
+
+
 def cases(model: str, stack: ExitStack) -> list[Case]:
     """The comparisons, each with the one engine that has no exporter."""
     os.environ |= NOT_BY_ITSELF
@@ -84,29 +111,25 @@ def cases(model: str, stack: ExitStack) -> list[Case]:
         processors=[structlog.processors.JSONRenderer()],
     )
 
-    def engine(*exporters: object, **options: object) -> Engine:
-        return stack.enter_context(load(model, exporters=exporters, **options))
-
-    def numbers() -> tuple[object, object]:
+    def numbers() -> tuple[Exporter, ...]:
         prometheus = stack.enter_context(PrometheusExporter(registry=CollectorRegistry()))
         return MetricsExporter(InMemoryRuntimeMetrics()), prometheus
 
     def otlp(detail: str) -> OtlpExporter:
         return stack.enter_context(OtlpExporter(endpoint=endpoint, detail=detail))
 
-    def everything() -> tuple[object, ...]:
-        return *numbers(), otlp("token"), StructlogExporter(lines)
-
-    plain = engine()
-    measured = {
-        "in-memory + Prometheus": engine(*numbers()),
-        "+ OTLP (request) + structlog": engine(
-            *numbers(), otlp("request"), StructlogExporter(lines)
-        ),
-        "everything, token detail": engine(*everything()),
-        QUALITY: engine(*everything(), quality_signals=True),
-    }
+    everything = (*numbers(), otlp("token"), StructlogExporter(lines))
+    engine = stack.enter_context(load(model, exporters=()))
+    signals = stack.enter_context(load(model, exporters=(), quality_signals=True))
+    plain = Side(engine, as_it_is)
     return [
-        Case(REMOVED, plain, plain, without_sites),
-        *(Case(name, plain, other, as_it_is) for name, other in measured.items()),
+        Case(REMOVED, Side(engine, without_sites), plain),
+        Case("in-memory + Prometheus", plain, listening(engine, *numbers())),
+        Case(
+            "+ OTLP (request) + structlog",
+            plain,
+            listening(engine, *numbers(), otlp("request"), StructlogExporter(lines)),
+        ),
+        Case("everything, token detail", plain, listening(engine, *everything)),
+        Case(QUALITY, Side(signals, as_it_is), listening(signals, *everything)),
     ]

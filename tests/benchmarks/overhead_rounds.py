@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from overhead_cases import Case
+from overhead_cases import Case, Side
 from paired_ratios import SEED
 from thread_times import spent, thread_times
 
@@ -53,8 +53,13 @@ class Measured:
     measured: list[tuple[Run, Run]] = field(default_factory=list)
 
 
-def run(engine: Engine, tokens: int) -> Run:
+def run(side: Side, tokens: int) -> Run:
     """Complete the prompt, then have everything that it left behind worked off."""
+    with side.around():
+        return _completion(side.engine, tokens)
+
+
+def _completion(engine: Engine, tokens: int) -> Run:
     before, begin = thread_times(), time.perf_counter()
     engine.generate(PROMPT, max_tokens=tokens, temperature=0.0, ignore_eos=True)
     wall_s, at_end = time.perf_counter() - begin, thread_times()
@@ -96,8 +101,7 @@ def measure(cases: Sequence[Case], rounds: int, tokens: int) -> dict[str, Measur
 
 def _turn(case: Case, tokens: int, *, first: bool) -> tuple[tuple[Run, Run], tuple[Run, Run]]:
     def base() -> Run:
-        with case.around_base():
-            return run(case.base, tokens)
+        return run(case.base, tokens)
 
     def measured() -> Run:
         return run(case.measured, tokens)
