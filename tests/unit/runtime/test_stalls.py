@@ -166,7 +166,7 @@ def test_a_collection_by_another_thread_within_a_step_is_pinned_to_its_token_too
         def collecting(self: object, *args: object, **kwargs: object) -> object:
             steps.append(None)
             if len(steps) == 6:
-                other = Thread(target=lambda: [gc.collect() for _ in range(20)])
+                other = Thread(target=lambda: [gc.collect() for _ in range(4)])
                 other.start()
                 other.join()
             return forward(self, *args, **kwargs)
