@@ -43,6 +43,9 @@ TOKENS_AT_ONCE: Final = 4
 _BLOCK: Final = 32
 LANE_BYTES: Final = 64
 _SUPER_BLOCKS: Final = 8
+_BLOCKS_AHEAD: Final = 4
+"""How far ahead weights are asked for: the work on several tokens would not wait for them itself,
+and a block of 16 tokens takes about as long as memory does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,22 +75,32 @@ class PackedBlocks:
         self._code, self._tier, self._layout = code, tier, layout
         fields = Fields(code, matrix)
         self.count = code.b.udiv(fields[Matrix.COLUMNS], number(_BLOCK))
-        self._low, self._high = fields[Matrix.LOW], fields[Matrix.HIGH]
-        self._scales, self._supers = fields[Matrix.SCALES], fields[Matrix.SUPERS]
+        self._planes = (
+            (fields[Matrix.LOW], low_bytes(layout)),
+            (fields[Matrix.HIGH], high_bytes(layout)),
+            (fields[Matrix.SCALES], scale_bytes(layout)),
+        )
+        self._supers = fields[Matrix.SUPERS]
 
     def at(self, group: Value, index: Value) -> PackedBlock:
         """The weights of 16 rows in block ``index``."""
         code, layout = self._code, self._layout
         at = code.b.add(code.times(group, self.count), index)
-        low = code.address(self._low, code.times(at, low_bytes(layout)))
-        high = code.address(self._high, code.times(at, high_bytes(layout)))
-        scale = code.address(self._scales, code.times(at, scale_bytes(layout)))
+        low, high, scale = (code.address(p, code.times(at, size)) for p, size in self._planes)
         super_block = code.b.udiv(at, number(_SUPER_BLOCKS))
         supers = code.address(self._supers, code.times(super_block, 64 if layout.has_min else 32))
         return PackedBlock(
             codes(code, self._tier, layout, low, high),
             scales(code, self._tier, layout, scale, supers),
         )
+
+    def ask_ahead(self, group: Value, index: Value) -> None:
+        """Ask for the block that is ``_BLOCKS_AHEAD`` further on; rows follow each other."""
+        code = self._code
+        at = code.address(code.times(group, self.count), index, _BLOCKS_AHEAD)
+        for plane, size in self._planes:
+            for line in range(0, size, LANE_BYTES):
+                code.prefetch(code.address(plane, code.times(at, size), line))
 
 
 class _Product:
@@ -156,6 +169,8 @@ class _Product:
             slots = [code.variable(zeros(FLOATS)) for _ in tokens]
             with code.loop(0, self.blocks.count) as index:
                 sums = [code.b.load(slot) for slot in slots]
+                if count > 1:
+                    self.blocks.ask_ahead(group, index)
                 self.add(self.blocks.at(group, index), index, tokens, sums)
                 for slot, value in zip(slots, sums, strict=True):
                     code.b.store(value, slot)
@@ -173,6 +188,7 @@ class _Product:
                     place = code.address(slot(token), LANE_BYTES * index)
                     code.store(zeros(FLOATS), place, LANE_BYTES)
             with code.loop(0, self.blocks.count) as index:
+                self.blocks.ask_ahead(group, index)
                 block = self.blocks.at(group, index)
                 with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
                     tokens = [code.b.add(token, number(i)) for i in range(TOKENS_AT_ONCE)]
