@@ -1,4 +1,4 @@
-"""Whether to look for the best logits only, and what came of it."""
+"""Whether and how to look for the best logits only, and what came of it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Final
 
 from smallmind_engine.kernels.backend import BestToken, Chunk, LogitsWanted, Output
 from smallmind_engine.kernels.numba_backend.buffers import PRIVATE_TOKENS, SearchBuffers
+from smallmind_engine.kernels.numba_backend.cutting import MOST_TOKENS
+from smallmind_engine.kernels.numba_backend.records import MOST_BEST, BestOnly
 from smallmind_engine.kernels.spec import TransformerSpec
 
 _MOST_DOUBTS: Final = 8
@@ -27,41 +29,46 @@ class BestSearch:
     Args:
         spec: the model.
         threads: of the team.
+        has_bounds: whether outputs can be bounded, by the layout of the output matrix.
 
     Attributes:
         buffers: where a step leaves what it found.
-        searches: how many there were.
+        searches: how many by bounds there were.
         doubts: how many of them were dismissed.
     """
 
-    def __init__(self, spec: TransformerSpec, threads: int) -> None:
+    def __init__(self, spec: TransformerSpec, threads: int, *, has_bounds: bool) -> None:
         self.buffers: Final = SearchBuffers(spec, threads)
         self.searches = 0
         self.doubts = 0
         self._cap = spec.logit_softcap
+        self._has_bounds = has_bounds
         self._pause = 0
 
-    def pays(self, chunks: Sequence[Chunk]) -> bool:
-        """Whether a search answers what is wanted, and is likely to be faster than all logits."""
-        wanted = {chunk.logits for chunk in chunks} - {LogitsWanted.NONE}
+    def way(self, chunks: Sequence[Chunk]) -> BestOnly:
+        """How to answer what is wanted, by what is likely the fastest."""
         n_tokens = sum(len(chunk.token_ids) for chunk in chunks)
-        if wanted != {LogitsWanted.BEST} or n_tokens > PRIVATE_TOKENS:
-            return False
+        wanted = [chunk.logits for chunk in chunks if chunk.logits is not LogitsWanted.NONE]
+        if set(wanted) != {LogitsWanted.BEST} or len(wanted) > MOST_BEST or n_tokens > MOST_TOKENS:
+            return BestOnly.NO
+        if n_tokens > PRIVATE_TOKENS or not self._has_bounds:
+            return BestOnly.OF_ALL
         if self.doubts > _MOST_DOUBTS + self.searches // _SEARCHES_A_DOUBT:
-            return False
+            return BestOnly.OF_ALL
         if self._pause > 0:
             self._pause -= 1
-            return False
-        return True
+            return BestOnly.OF_ALL
+        return BestOnly.BY_BOUNDS
 
-    def answers(self, chunks: Sequence[Chunk]) -> list[Output] | None:
+    def answers(self, chunks: Sequence[Chunk], way: BestOnly) -> list[Output] | None:
         """What the last step found for each chunk; None when that is not to be trusted."""
-        self.searches += 1
         found = self.buffers
-        if found.doubts[:, 1].sum() > found.bounds.shape[1] * _WORTHWHILE:
-            self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
+        if way is BestOnly.BY_BOUNDS:
+            self.searches += 1
+            if found.doubts[:, 1].sum() > found.bounds.shape[1] * _WORTHWHILE:
+                self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
         if found.doubts[:, 0].any():
-            self.doubts += 1
+            self.doubts += way is BestOnly.BY_BOUNDS
             return None
         answers: list[Output] = []
         row = 0

@@ -13,9 +13,11 @@ from smallmind_engine.kernels.numba_backend.packed_model import qkv_columns, rou
 from smallmind_engine.kernels.numba_backend.records import (
     ATTEND_WORDS,
     BARRIER_WORDS,
+    BEST_GROUPS,
     COUNTER_WORDS,
     COUNTERS_PER_LAYER,
     MAX_QUERY_ROWS,
+    MOST_BEST,
     PAGE_TOKENS,
     PUT_WORDS,
     TOKEN_TILE,
@@ -76,11 +78,11 @@ class _Planes:
 
 
 class SearchBuffers:
-    """Arrays for finding the best outputs; see ``screening.find_best``.
+    """Arrays for finding the best outputs; see ``screening`` and ``best_outputs``.
 
     ``best_logits`` and ``best_ids`` begin each thread's row of a token with the result (-1 for
-    none). ``doubts`` has for each thread whether an output was further off than plausible, and how
-    many groups were computed in full.
+    none). ``doubts`` has for each thread whether an output was further off than plausible or is
+    no number, and how many groups were computed in full.
 
     Args:
         spec: the model.
@@ -95,9 +97,11 @@ class SearchBuffers:
         self.reached = aligned((tokens, threads, 16), np.float32)
         self.scratch = aligned((threads, 2, 16), np.float32)
         self.exact = aligned((threads, 16), np.float32)
-        self.best_logits = aligned((threads, tokens, 16), np.float32)
-        self.best_ids = aligned((threads, tokens, 8), np.int64)
+        self.best_logits = aligned((threads, MOST_BEST, 16), np.float32)
+        self.best_ids = aligned((threads, MOST_BEST, 8), np.int64)
         self.doubts = aligned((threads, 8), np.int64)
+        outputs = (threads, MOST_BEST + _SPARE_TOKENS, 16 * BEST_GROUPS)
+        self.outputs = aligned(outputs, np.float32)
         self.arrays: Final[tuple[npt.NDArray[Any], ...]] = tuple(vars(self).values())
 
 

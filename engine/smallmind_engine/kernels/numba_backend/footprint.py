@@ -12,7 +12,13 @@ from smallmind_engine.kernels.numba_backend.buffers import PRIVATE_TOKENS, step_
 from smallmind_engine.kernels.numba_backend.cutting import MOST_TOKENS
 from smallmind_engine.kernels.numba_backend.matrix_plan import MatrixPlan
 from smallmind_engine.kernels.numba_backend.packed_model import qkv_columns, round_up
-from smallmind_engine.kernels.numba_backend.records import MAX_QUERY_ROWS, PAGE_TOKENS, TOKEN_TILE
+from smallmind_engine.kernels.numba_backend.records import (
+    BEST_GROUPS,
+    MAX_QUERY_ROWS,
+    MOST_BEST,
+    PAGE_TOKENS,
+    TOKEN_TILE,
+)
 from smallmind_engine.kernels.numba_backend.turns import turns_bytes
 from smallmind_engine.kernels.spec import TransformerSpec
 
@@ -32,7 +38,9 @@ def scratch_bytes(spec: TransformerSpec, request: ScratchRequest) -> int:
         _step_bytes(spec, capacity, request.threads) for capacity in step_capacities(MOST_TOKENS)
     )
     logits = request.sequences * round_up(spec.vocab_size) * _FLOAT_BYTES
-    search = PRIVATE_TOKENS * -(-spec.vocab_size // 16) * _FLOAT_BYTES
+    bounds = PRIVATE_TOKENS * -(-spec.vocab_size // 16)
+    best = request.threads * (MOST_BEST + 4) * 16 * (BEST_GROUPS + 2)
+    search = (bounds + best) * _FLOAT_BYTES
     return buffers + logits + search + turns_bytes(spec, request.context_length)
 
 

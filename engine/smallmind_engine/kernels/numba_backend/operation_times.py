@@ -13,7 +13,7 @@ import numpy.typing as npt
 from smallmind_engine.kernels.attention_span import Span, attention_span
 from smallmind_engine.kernels.backend import OperationTime
 from smallmind_engine.kernels.numba_backend.operation_costs import StepCosts
-from smallmind_engine.kernels.numba_backend.records import Operation, Size
+from smallmind_engine.kernels.numba_backend.records import BestOnly, Operation, Size
 
 _LEAST_SPAN_NS: Final = 20_000_000
 """Apart enough for two readings of both clocks to tell the rate exactly."""
@@ -165,7 +165,10 @@ class OperationTimer:
         layers = range(int(sizes[Size.LAYER_BEGIN]), int(sizes[Size.LAYER_END]))
         projects = layers.stop == sizes[Size.LAYERS] and sizes[Size.OUTPUT] >= 0
         work = StepWork(
-            layers, spans, int(sizes[Size.WANTED]) if projects else 0, bool(sizes[Size.BEST_ONLY])
+            layers,
+            spans,
+            int(sizes[Size.WANTED]) if projects else 0,
+            sizes[Size.BEST_ONLY] == BestOnly.BY_BOUNDS,
         )
         last = len(layers) * len(Operation) + (work.n_wanted > 0)
         per_tick = self._rate.seconds_per_tick((int(times[0]), begin), (int(times[last]), end))

@@ -63,6 +63,21 @@ class Attend(IntEnum):
     ROWS = 11  # here begin, for each row, the fields of ``QueryRow``
 
 
+MOST_BEST = 32
+"""Rows of logits of a step that only the best entry may be wanted of; a multiple of 4."""
+
+BEST_GROUPS = 16
+"""Groups of rows that are computed at once where only the best is kept."""
+
+
+class BestOnly(IntEnum):
+    """How the best entry of each row of logits is found."""
+
+    NO = 0  # all entries are wanted
+    BY_BOUNDS = 1  # see ``screening``
+    OF_ALL = 2  # see ``best_outputs``
+
+
 class QueryRow(IntEnum):
     """One query row within an ``Attend`` record."""
 
@@ -121,7 +136,7 @@ class Size(IntEnum):
     OUTPUT = 24  # matrix of the output projection; -1 for a step without one
     OUTPUT_NORM = 25  # vector
     OUTPUT_NORM_BIAS = 26
-    BEST_ONLY = 28  # 1: only the best entry of each row of logits is wanted
+    BEST_ONLY = 28  # see ``BestOnly``
     EMBED = 27  # 1: the output matrix is the embedding, and the step looks rows up itself
 
 

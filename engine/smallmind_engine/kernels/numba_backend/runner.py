@@ -7,7 +7,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import Any, Final
 
 import numpy as np
@@ -25,7 +24,6 @@ from smallmind_engine.kernels.numba_backend import kernel_names
 from smallmind_engine.kernels.numba_backend.best_search import BestSearch
 from smallmind_engine.kernels.numba_backend.buffers import (
     PRIVATE_TOKENS,
-    SearchBuffers,
     StepBuffers,
     step_capacities,
 )
@@ -48,6 +46,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     ITEM_BYTES,
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
+    BestOnly,
     Function,
     Size,
 )
@@ -117,8 +116,7 @@ class NumbaRunner:
         if kernel_names.SCREEN in kernels:
             self._functions[Function.SCREEN] = kernels[kernel_names.SCREEN].address
         output = model.plans[-1].layout
-        self._search = BestSearch(spec, threads) if output is SPLIT_Q8_0 else None
-        self._no_search = SearchBuffers(replace(spec, vocab_size=1), 1)
+        self._search = BestSearch(spec, threads, has_bounds=output is SPLIT_Q8_0)
         self._functions[Function.EMBED] = kernels[kernel_names.row_name(output)].address
         self._kernels = kernels  # keeps the code alive
         self._buffers: dict[int, StepBuffers] = {}
@@ -252,11 +250,12 @@ class NumbaRunner:
     ) -> list[Output] | None:
         """A step that computes only the best logits; None when everything must be computed."""
         search = self._search
-        if search is None or not search.pays(chunks):
+        way = search.way(chunks)
+        if way is BestOnly.NO:
             return None
         (step,) = cut_into_steps(chunks)
-        self._run([part for _, part in step], limit, search.buffers, timer)
-        answers = search.answers(chunks)
+        self._run([part for _, part in step], limit, way, timer)
+        answers = search.answers(chunks, way)
         if answers is not None:
             for chunk in chunks:
                 chunk.cache.length += len(chunk.token_ids)
@@ -266,7 +265,7 @@ class NumbaRunner:
         self,
         parts: list[StepPart],
         limit: WorkLimit,
-        search: SearchBuffers | None = None,
+        best: BestOnly = BestOnly.NO,
         timer: OperationTimer | None = None,
         *,
         watch: FiniteWatch | None = None,
@@ -286,15 +285,15 @@ class NumbaRunner:
         sizes[Size.WANTED] = n_wanted
         sizes[Size.QUERY_ROWS] = self._query_rows(parts)
         turns = self._turns.up_to(max(part.length + len(part.ids) for part in parts))
-        sizes[Size.BEST_ONLY] = search is not None
+        sizes[Size.BEST_ONLY] = best
         # Without an output matrix a step ends behind the last norm. As an index, -1 is the same.
         sizes[Size.OUTPUT] = -1 if hidden else len(model.plans) - 1
         columns = round_up(spec.vocab_size)
-        logits = np.empty((0 if hidden or search is not None else n_wanted, columns), np.float32)
+        logits = np.empty((0 if hidden or best else n_wanted, columns), np.float32)
         table = self._table_of(buffers, model)
         table.put("turns", turns)
         table.put("logits", logits)
-        table.put("search", (search or self._no_search).arrays)
+        table.put("search", self._search.buffers.arrays)
         run_step, step = self._run_step, table.address
         at_once = self._layers_at_once(n_tokens) if watch is None else 1
         for begin in range(0, spec.n_layers, at_once):
@@ -327,7 +326,7 @@ class NumbaRunner:
                 self._turns.up_to(0), buffers.sequences, buffers.tokens, buffers.ids,
                 buffers.wanted, self._functions, buffers.stream, buffers.normed, buffers.qkv,
                 buffers.attended, buffers.block_out, buffers.inner, buffers.input_planes,
-                buffers.inner_planes, np.empty((0, 0), np.float32), self._no_search.arrays,
+                buffers.inner_planes, np.empty((0, 0), np.float32), self._search.buffers.arrays,
                 buffers.jobs, buffers.attends, buffers.puts, buffers.counters, buffers.barrier,
                 buffers.times,
             )  # fmt: skip

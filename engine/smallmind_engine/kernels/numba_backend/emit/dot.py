@@ -128,7 +128,7 @@ def _in_shorts(
                 x = code.bits(code.splat(_INTS_8, token[index]), _BYTES_32)
                 for half, w in enumerate(ws):
                     product = code.external(pairs, "llvm.x86.avx2.pmadd.ub.sw", w, x)
-                    total[half] = code.b.add(total[half], product)
+                    total[half] = code.in_register(code.b.add(total[half], product))
         for total, parts in zip(totals, shorts, strict=True):
             for half, part in enumerate(parts):
                 factor = every(_SHORTS_16, times)

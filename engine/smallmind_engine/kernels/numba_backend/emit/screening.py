@@ -172,7 +172,7 @@ def _nibbles(code: Code, address: Value) -> list[Value]:
 @inner
 def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tuple[Any, Any]:
     """Compute 16 outputs in full: the best, and its row."""
-    _, _, _, scratches, exacts, _, _, doubts = s.search
+    _, _, _, scratches, exacts, _, _, doubts, _ = s.search
     scratch, exact = scratches[thread], exacts[thread]
     matrix = s.matrices[s.sizes[Size.OUTPUT]]
     job[Job.GROUP_BEGIN] = group

@@ -66,6 +66,7 @@ def _search_at(t: int) -> Any:
         _floats_3(t + 8 * _SEARCH[5]),
         _ints_3(t + 8 * _SEARCH[6]),
         _ints_2(t + 8 * _SEARCH[7]),
+        _floats_3(t + 8 * _SEARCH[8]),
     )
 
 

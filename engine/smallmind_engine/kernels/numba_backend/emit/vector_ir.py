@@ -135,6 +135,14 @@ class Code:
         function = cgutils.get_or_insert_function(self.b.module, kind, name)
         return self.b.call(function, list(arguments))
 
+    def in_register(self, value: Value) -> Value:
+        """The same vector, of which LLVM knows no more than that it is in a register of x86.
+
+        It would sum up in trees, which takes more registers than there are.
+        """
+        kind = ir.FunctionType(value.type, [value.type])
+        return self.b.asm(kind, "", "=x,0", [value], side_effect=False)
+
     # -- variables and loops --------------------------------------------------------------------
 
     def variable(self, value: Value) -> Value:

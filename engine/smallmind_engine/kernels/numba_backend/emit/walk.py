@@ -15,6 +15,7 @@ import numpy as np
 
 from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
 from smallmind_engine.kernels.numba_backend.emit.attention_work import attend
+from smallmind_engine.kernels.numba_backend.emit.best_outputs import keep_best
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner, unchecked
 from smallmind_engine.kernels.numba_backend.emit.kv_rows import rotate_and_store
 from smallmind_engine.kernels.numba_backend.emit.products import (
@@ -41,6 +42,7 @@ from smallmind_engine.kernels.numba_backend.emit.step_parts import (
 )
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTERS_PER_LAYER,
+    BestOnly,
     Constant,
     Function,
     Job,
@@ -250,8 +252,10 @@ def _logits(s: Any, thread: int) -> None:
     job[Job.OUT_STRIDE] = s.logits.shape[1] * FLOAT_BYTES
     counter = sizes[Size.LAYERS] * COUNTERS_PER_LAYER
     after, timed = sizes[Size.LAYER_END], sizes[Size.TIMED]
-    if sizes[Size.BEST_ONLY]:
+    if sizes[Size.BEST_ONLY] == BestOnly.BY_BOUNDS:
         find_best(s, thread, job, counter + 1)
+    elif sizes[Size.BEST_ONLY] == BestOnly.OF_ALL:
+        keep_best(s, thread, job, counter)
     else:
         start = address_of(s.logits)
         product(
