@@ -49,7 +49,6 @@ class TinyModel:
         metadata: further keys under the architecture's name, by type from the value's.
         seed: of the weights.
         scale: standard deviation of the weights; larger is more decided.
-        vocab_size: padded with unused tokens when larger than the vocabulary.
         chat_template: None for a model without one.
         named_templates: further chat templates, by name.
         extra_tokens: control tokens after the vocabulary.

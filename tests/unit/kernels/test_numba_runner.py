@@ -22,6 +22,7 @@ from smallmind_engine.kernels import (
     WeightsMode,
     get_backend,
 )
+from smallmind_engine.kernels.backend import Output
 from smallmind_engine.model import GgufWeights, transformer_spec
 from smallmind_engine.telemetry.errors import ConfigError, OperationCancelledError
 from tiny_models import TinyModel, write_tiny_model
@@ -115,6 +116,26 @@ def test_several_sequences_have_their_best_tokens_found_in_one_step(split: Path)
             [Chunk(np.array([start]), runner.new_cache(4), LogitsWanted.BEST)]
         )
         assert best == alone
+
+
+@pytest.mark.parametrize("qtype", [Quant.Q8_0, Quant.Q4_1, Quant.F16])
+@pytest.mark.parametrize("count", [1, 5, 16, 32, 33])
+def test_sequences_in_one_step_get_the_best_of_their_own_logits(
+    tmp_path: Path, qtype: Quant, count: int
+) -> None:
+
+    model = TinyModel(qtype=qtype, scale=0.35)
+    runner = runner_for(write_tiny_model(tmp_path / "tiny.gguf", model))
+
+    def step(wanted: LogitsWanted) -> list[Output]:
+        caches = [runner.new_cache(8) for _ in range(count)]
+        prompts = [np.array(IDS[index % 9 : index % 9 + 1 + index % 3]) for index in range(count)]
+        return runner.forward(
+            [Chunk(prompt, cache, wanted) for prompt, cache in zip(prompts, caches, strict=True)]
+        )
+
+    for best, logits in zip(step(LogitsWanted.BEST), step(LogitsWanted.LAST), strict=True):
+        assert best == BestToken(int(np.argmax(logits)), float(logits.max()))
 
 
 def test_a_model_with_nan_gives_the_row_rather_than_a_best_token(tmp_path: Path) -> None:
