@@ -41,8 +41,9 @@ def overload(
     callers: int,
     seconds: float | None = None,
     each: int | None = None,
+    pause_s: float = 0.002,
 ) -> Overload:
-    """Let many callers ask again and again, at once, without a pause.
+    """Let many callers ask again and again, all at once.
 
     Args:
         engine: that is asked.
@@ -50,6 +51,7 @@ def overload(
         callers: threads.
         seconds: for how long; None with ``each``.
         each: requests of each caller; None with ``seconds``.
+        pause_s: how long a caller waits who was turned away.
     """
     seen, lock = Overload(), threading.Lock()
     start = threading.Barrier(callers + 1)
@@ -67,7 +69,7 @@ def overload(
                 clear = error.details.get("limit") is not None and error.hint
                 if not clear:
                     seen.unclear.append(repr(error))
-                ended.wait(0.002)  # as a caller that is turned away would do at the very least
+                ended.wait(pause_s)
             except SmallMindError as error:
                 outcome, kind = error.reason.value, []
                 seen.unclear.append(repr(error))

@@ -124,6 +124,12 @@ def tell_case(report: Report, name: str, measured: Measured, tokens: int) -> flo
         None,
         "share",
     )
+    report.tell(
+        "    publishing, by the bus's count",
+        estimate([sum(r.publishing_s for r in more) / taken(less) for more, less in pairs]),
+        None,
+        "share",
+    )
     base_s = statistics.median(taken(less) / 2 for _, less in pairs) / tokens
     print(f"    {base_s * 1e3:.2f} ms a token without; sending {sending:.2%}")
     more, less = (_by_thread(side, tokens) for side in (measured.measured, measured.base))

@@ -2,6 +2,10 @@
 
     python tests/benchmarks/bench_overload.py [--model smollm2] [--seconds 30] [--json FILE]
 
+A caller that is turned away asks again after the time that a batch takes, so that some fifty times
+more requests come than can be served. ``--pause 0.002`` lets them ask at once, thousands of times
+more: then the callers themselves keep the interpreter from the engine.
+
 Every request must end with a result or with ``BACKPRESSURE_QUEUE_FULL``; the latency of those that
 are admitted is bounded by the queue's length, and memory is flat. Exit code 1 when not.
 """
@@ -47,7 +51,7 @@ def halves(rss: list[int]) -> tuple[float, float]:
     return statistics.median(first) / 2**20, statistics.median(second) / 2**20
 
 
-def measure(model: str, seconds: float) -> tuple[Overload, float, bool]:
+def measure(model: str, seconds: float, pause_s: float | None) -> tuple[Overload, float, bool]:
     """What became of them; seconds that they would take at most; whether the books balance."""
     with load(model, exporters=(), max_concurrent_requests=PLACES, max_queue_depth=QUEUE) as engine:
 
@@ -61,7 +65,13 @@ def measure(model: str, seconds: float) -> tuple[Overload, float, bool]:
         overload(engine, ask, callers=PLACES, each=3)
         batch_s = (time.perf_counter() - begin) / 3
         bound_s = batch_s * (1 + (PLACES + QUEUE) / PLACES) * 3
-        seen = overload(engine, ask, callers=CALLERS, seconds=seconds)
+        seen = overload(
+            engine,
+            ask,
+            callers=CALLERS,
+            seconds=seconds,
+            pause_s=batch_s if pause_s is None else pause_s,
+        )
         stats = engine.stats()
     balanced = stats.submitted == stats.ended and stats.kv_blocks_used == stats.prefix_blocks_idle
     return seen, bound_s, balanced
@@ -72,9 +82,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--seconds", type=float, default=30.0)
+    parser.add_argument("--pause", type=float, help="seconds before a caller asks again")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
-    seen, bound_s, balanced = measure(given.model, given.seconds)
+    seen, bound_s, balanced = measure(given.model, given.seconds, given.pause)
     first, second = halves(seen.rss)
     admitted, rejected = quantiles(seen.admitted_s), quantiles(seen.rejected_s)
     print(f"{CALLERS} callers, {PLACES} places, a queue of {QUEUE}: {dict(seen.outcomes)}")

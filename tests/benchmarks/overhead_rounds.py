@@ -36,6 +36,7 @@ class Run:
         sending: the share of a core that sending takes, each thread as often as it does;
             no part of ``cpu_s``.
         by_thread: ``cpu_s`` in nanoseconds, by name of the thread.
+        publishing_s: what exporters took of the threads that publish, as the bus counts it.
     """
 
     wall_s: float
@@ -43,6 +44,7 @@ class Run:
     late_s: float
     sending: float
     by_thread: Counter[str]
+    publishing_s: float
 
 
 @dataclass
@@ -60,6 +62,7 @@ def run(side: Side, tokens: int) -> Run:
 
 
 def _completion(engine: Engine, tokens: int) -> Run:
+    published_ns = engine.bus.overhead_ns
     before, begin = thread_times(), time.perf_counter()
     engine.generate(PROMPT, max_tokens=tokens, temperature=0.0, ignore_eos=True)
     wall_s, at_end = time.perf_counter() - begin, thread_times()
@@ -78,6 +81,7 @@ def _completion(engine: Engine, tokens: int) -> Run:
         late_s=sum(queued.values()) / 1e9,
         sending=sending,
         by_thread=by_thread,
+        publishing_s=(engine.bus.overhead_ns - published_ns) / 1e9,
     )
 
 
