@@ -7,7 +7,7 @@ VPDPBUSD, PMADDUBSW, PMADDWD; Arm A64 ISA, SDOT.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from llvmlite import binding, ir
 
@@ -102,36 +102,46 @@ def _avx_vnni(code: Code, weights: Sequence[Value], tokens: Tokens, _largest: in
 
 def _avx2(code: Code, weights: Sequence[Value], tokens: Tokens, largest: int) -> list[Value]:
     if 2 * _LARGEST_BYTE * largest <= _LARGEST_SHORT:
-        return _in_shorts(code, weights, tokens, largest, 1)
+        return _in_shorts(code, [_Plane(weights, 1)], tokens, largest)
     # A short does not hold the sum of two products: 16 times the upper half, and the lower half.
-    lower = [moved_bits(code, weight, 4, 0, 0) for weight in weights]
-    upper = [moved_bits(code, weight, 4, 4, 0) for weight in weights]
-    above = _in_shorts(code, upper, tokens, _LARGEST_NIBBLE, 16)
-    below = _in_shorts(code, lower, tokens, _LARGEST_NIBBLE, 1)
-    return [code.b.add(high, low) for high, low in zip(above, below, strict=True)]
+    lower = _Plane([moved_bits(code, weight, 4, 0, 0) for weight in weights], 1)
+    upper = _Plane([moved_bits(code, weight, 4, 4, 0) for weight in weights], 16)
+    answer = []
+    for begin in range(0, len(tokens), 2):  # the sums of more do not fit into 16 registers
+        pair = tokens[begin : begin + 2]
+        answer += _in_shorts(code, [lower, upper], pair, _LARGEST_NIBBLE)
+    return answer
+
+
+class _Plane(NamedTuple):
+    """Weights that small integers hold, and how often their products count."""
+
+    weights: Sequence[Value]
+    times: int
 
 
 def _in_shorts(
-    code: Code, weights: Sequence[Value], tokens: Tokens, largest: int, times: int
+    code: Code, planes: Sequence[_Plane], tokens: Tokens, largest: int
 ) -> list[Value]:
-    """Products summed up in shorts for as long as these hold them; the sums, ``times`` over."""
+    """Products summed up in shorts for as long as these hold them, then in integers."""
     together = _LARGEST_SHORT // (2 * _LARGEST_BYTE * largest)  # pairs that a short can hold
     pairs = ir.FunctionType(_SHORTS_16, [_BYTES_32, _BYTES_32])
     widen = ir.FunctionType(_INTS_8, [_SHORTS_16, _SHORTS_16])
-    halves = range(2)
-    totals = [[zeros(_INTS_8) for _ in halves] for _ in tokens]
-    for begin in range(0, len(weights), together):
-        shorts = [[zeros(_SHORTS_16) for _ in halves] for _ in tokens]
-        for index, weight in enumerate(weights[begin : begin + together], begin):
-            ws = [code.part(weight, 32 * half, 32) for half in halves]
+    places = [(plane, half) for plane in planes for half in range(2)]
+    totals = [[zeros(_INTS_8)] * 2 for _ in tokens]
+    count = len(planes[0].weights)
+    for begin in range(0, count, together):
+        shorts = [[zeros(_SHORTS_16) for _ in places] for _ in tokens]
+        for index in range(begin, min(begin + together, count)):
+            ws = [code.part(plane.weights[index], 32 * half, 32) for plane, half in places]
             for token, total in zip(tokens, shorts, strict=True):
                 x = code.bits(code.splat(_INTS_8, token[index]), _BYTES_32)
-                for half, w in enumerate(ws):
+                for place, w in enumerate(ws):
                     product = code.external(pairs, "llvm.x86.avx2.pmadd.ub.sw", w, x)
-                    total[half] = code.in_register(code.b.add(total[half], product))
+                    total[place] = code.in_register(code.b.add(total[place], product))
         for total, parts in zip(totals, shorts, strict=True):
-            for half, part in enumerate(parts):
-                factor = every(_SHORTS_16, times)
+            for (plane, half), part in zip(places, parts, strict=True):
+                factor = every(_SHORTS_16, plane.times)
                 wide = code.external(widen, "llvm.x86.avx2.pmadd.wd", part, factor)
                 total[half] = code.b.add(total[half], wide)
     return [code.joined(total) for total in totals]
