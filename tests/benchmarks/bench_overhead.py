@@ -227,7 +227,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--rounds", type=int, default=25)
-    parser.add_argument("--tokens", type=int, default=48)
+    parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--events", type=int, default=EVENTS)
     parser.add_argument("--only", default="", help="comparisons whose name holds this")

@@ -61,7 +61,13 @@ from smallmind_engine.telemetry.events import (
     TokenGenerated,
     TokenizerDiagnosed,
 )
-from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
+from smallmind_engine.telemetry.exporter import (
+    Exporter,
+    ExporterHealth,
+    FlushResult,
+    Gathering,
+    Patient,
+)
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
 from smallmind_engine.telemetry.grammar_events import GrammarApplied
 from smallmind_engine.telemetry.health import HealthAware, LossAware
@@ -138,6 +144,7 @@ __all__ = [
     "ExporterHealth",
     "FirstToken",
     "FlushResult",
+    "Gathering",
     "GgufFormatError",
     "GrammarApplied",
     "HealthAware",
@@ -168,6 +175,7 @@ __all__ = [
     "NullRuntimeLogger",
     "NullRuntimeMetrics",
     "OperationCancelledError",
+    "Patient",
     "Phase",
     "PrefillEnded",
     "QueuedExporter",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from smallmind_engine.telemetry.distribution import Distribution, DurationSamples
@@ -166,8 +167,21 @@ class InMemoryRuntimeMetrics:
     """
 
     def __init__(self) -> None:
+        self._feeders: tuple[Callable[[], None], ...] = ()
         self.begin_in_child()
         renew_in_child(self)
+
+    def add_feeder(self, settle: Callable[[], None]) -> None:
+        """Call ``settle`` before each reading: it brings what its owner still holds back."""
+        self._feeders = (*self._feeders, settle)
+
+    def remove_feeder(self, settle: Callable[[], None]) -> None:
+        """Call it no more."""
+        self._feeders = tuple(feeder for feeder in self._feeders if feeder != settle)
+
+    def _settle(self) -> None:
+        for settle in self._feeders:
+            settle()
 
     def begin_in_child(self) -> None:
         """Begin at zero with a free lock, as in a forked child."""
@@ -177,12 +191,14 @@ class InMemoryRuntimeMetrics:
 
     def snapshot(self) -> MetricsSnapshot:
         """Everything as it is now; percentiles are worked out after the lock is free again."""
+        self._settle()
         with self._lock:
             tally = self._tally.copy()
         return tally.snapshot()
 
     def reset(self) -> MetricsSnapshot:
         """Begin at zero, and answer what there was; no update falls between the two."""
+        self._settle()
         with self._lock:
             last, self._tally = self._tally, _Tally()
         return last.snapshot()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
 
@@ -18,6 +19,8 @@ from smallmind_engine.telemetry.events import (
     TokenGenerated,
 )
 from smallmind_engine.telemetry.exporter import FlushResult
+from smallmind_engine.telemetry.fork import renew_in_child
+from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
 from smallmind_engine.telemetry.reasons import RequestStatus, StopReason
 
@@ -148,20 +151,48 @@ class MetricsExporter:
         self.name = name
         self.inline = True
         self.interests = METRIC_KINDS
+        self.backlog: deque[Event] | None = None
+        if isinstance(metrics, InMemoryRuntimeMetrics):
+            self.backlog = deque()
+            metrics.add_feeder(self._settle)
+            renew_in_child(self)
+
+    def begin_in_child(self) -> None:
+        """Forget what waits, as in a forked child: it belongs to the parent."""
+        if self.backlog is not None:
+            self.backlog.clear()
 
     def export(self, event: Event, /) -> None:
         """Tell the metrics what the event says."""
+        if self.backlog:
+            self._settle()
+        self._feed(event)
+
+    def _feed(self, event: Event) -> None:
         feed = _FEEDS.get(type(event))
         if feed is not None and not self._closed:
             feed(event, self._metrics)
 
+    def _settle(self) -> None:
+        backlog = self.backlog
+        while backlog:
+            try:
+                event = backlog.popleft()
+            except IndexError:  # another thread took the last one
+                return
+            self._feed(event)
+
     def flush(self, timeout_s: float) -> FlushResult:  # noqa: ARG002 - nothing is held back
-        """Nothing is held back here."""
+        """What waits for others is told."""
+        self._settle()
         return FlushResult()
 
     def close(self) -> None:
         """Tell nothing more; the metrics stay the caller's."""
+        self._settle()
         self._closed = True
+        if isinstance(self._metrics, InMemoryRuntimeMetrics):
+            self._metrics.remove_feeder(self._settle)
 
 
 def decode_rate(event: InferenceStopped) -> float | None:

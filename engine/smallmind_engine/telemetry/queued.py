@@ -2,7 +2,8 @@
 
 A thread that wakes for the event of every token takes a core from the kernels, and the GIL from
 the engine, as often. So the frequent kinds wake it only when it has slept for long or many of them
-wait; while they come it looks for itself, a few times a second. All other kinds wake it at once.
+wait; while they come it looks for itself, a few times a second. All other kinds wake it at once,
+unless the exporter is ``Patient``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from weakref import WeakSet
 from smallmind_engine.telemetry.clock import now_ns
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.events import Degraded, Event
-from smallmind_engine.telemetry.exporter import Exporter, FlushResult
+from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Patient
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
@@ -30,7 +31,7 @@ from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
 DEFAULT_CAPACITY: Final = 8192
 STOP_TIMEOUT_S: Final = 2.0
 LINGER_S: Final = 0.2
-"""How long an event of a frequent kind waits at most for others to be passed on with it."""
+"""How long an event that does not wake the thread waits at most for others."""
 MOST_LINGERING: Final = 256
 """How many of them wait for that."""
 
@@ -85,6 +86,7 @@ class QueuedExporter:
         self._exporter = exporter
         self._loss_aware = exporter if isinstance(exporter, LossAware) else None
         self._capacity = capacity
+        self._patient_kinds = exporter.patient_kinds if isinstance(exporter, Patient) else FREQUENT
         self._most_lingering = min(MOST_LINGERING, capacity // 2)
         self.on_error = on_error
         self.on_drop = on_drop
@@ -147,7 +149,7 @@ class QueuedExporter:
             self._waiting.append((event, here.path))
             if (
                 self._asleep
-                or not event.kind & FREQUENT
+                or not event.kind & self._patient_kinds
                 or len(self._waiting) > self._most_lingering
             ):
                 self._wake_thread()

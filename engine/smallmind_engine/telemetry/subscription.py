@@ -7,7 +7,12 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from smallmind_engine.telemetry.events import Event
-from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
+from smallmind_engine.telemetry.exporter import (
+    Exporter,
+    ExporterHealth,
+    FlushResult,
+    Gathering,
+)
 from smallmind_engine.telemetry.exporting import (
     MAX_VISITS,
     Path,
@@ -28,6 +33,9 @@ if TYPE_CHECKING:
 FAILURES_BEFORE_DETACH: Final = 5
 METERED_EVERY: Final = 13
 """Of the frequent kinds so many are measured as one; a prime, or it might always meet one kind."""
+BURST_NS: Final = 50_000_000
+"""How long a burst of frequent events lasts for an exporter that gathers them."""
+MOST_GATHERED: Final = 256
 
 
 class Subscription:
@@ -43,6 +51,8 @@ class Subscription:
     __slots__ = (
         "__weakref__",
         "_alone",
+        "_backlog",
+        "_burst_ns",
         "_bus",
         "_clock",
         "_consecutive",
@@ -76,6 +86,8 @@ class Subscription:
         self.active = True
         self._own_queue = not exporter.inline
         self._queue = QueuedExporter(exporter) if self._own_queue else _as_queue(exporter)
+        self._backlog = exporter.backlog if isinstance(exporter, Gathering) else None
+        self._burst_ns = 0
         self._target = exporter
         if self._queue is not None:
             self._target = self._queue.exporter
@@ -92,6 +104,8 @@ class Subscription:
 
     def deliver(self, event: Event) -> None:
         """Hand one event over; whatever goes wrong stays here."""
+        if self._backlog is not None and event.kind & FREQUENT and self._gathers(event):
+            return
         path = here.path
         if path:
             visited = visits(self._target, path)
@@ -103,7 +117,7 @@ class Subscription:
             self._export(event, path)
             return  # measured as part of the exporter that caused it
         count = 1
-        if event.kind & FREQUENT:
+        if event.kind & FREQUENT and self._backlog is None:
             self._unmetered = count = self._unmetered + 1
             if count < METERED_EVERY:
                 self._export_outermost(event)
@@ -112,6 +126,24 @@ class Subscription:
         begin_ns = self._clock()
         self._export_outermost(event)
         self.publish_ns += (self._clock() - begin_ns) * count
+
+    def _gathers(self, event: Event) -> bool:
+        """Put an event with those that wait, unless the burst is over. Hot path."""
+        backlog = self._backlog
+        if backlog is None or event.time_ns - self._burst_ns > BURST_NS:
+            self._burst_ns = event.time_ns
+            return False
+        if len(backlog) >= MOST_GATHERED:
+            return False
+        self._unmetered += 1
+        if self._unmetered < METERED_EVERY:
+            backlog.append(event)
+            return True
+        self._unmetered = 0
+        begin_ns = self._clock()
+        backlog.append(event)
+        self.publish_ns += (self._clock() - begin_ns) * METERED_EVERY
+        return True
 
     def _export_outermost(self, event: Event) -> None:
         """As ``_export`` where the thread is inside of no exporter. Hot path."""

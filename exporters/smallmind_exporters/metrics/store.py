@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -100,6 +101,9 @@ class MetricStore:
     Args:
         families: the table to add up by.
         max_models: how many models are told apart; further ones are counted as ``_other``.
+
+    Attributes:
+        backlog: events that are added up before the next one is, and before anyone reads.
     """
 
     def __init__(
@@ -114,6 +118,7 @@ class MetricStore:
         self._requests = RequestTracker()
         self._taken = 0
         self._invalid = Counter()
+        self.backlog: deque[Event] = deque()
         self._rows_of(_NO_MODEL)
         renew_in_child(self)
 
@@ -129,6 +134,7 @@ class MetricStore:
     def begin_in_child(self) -> None:
         """Begin anew, as in a forked child."""
         self._new_lock()
+        self.backlog.clear()
         self._taken = 0
         self._requests.clear()
         self._invalid.value = 0
@@ -157,9 +163,31 @@ class MetricStore:
     @property
     def taken(self) -> int:
         """Events added up so far."""
+        self._settle()
         return self._taken
 
     def take(self, event: Any) -> None:
+        """Add one event up, behind those of the backlog."""
+        if self.backlog:
+            self._settle()
+        self._take(event)
+
+    def stop_gathering(self) -> None:
+        """Add up what waits, and nothing that is put into its backlog from now on."""
+        self._settle()
+        self.backlog = deque()
+
+    def _settle(self) -> None:
+        """Add up what waits; what cannot be added up is counted as an invalid value."""
+        backlog = self.backlog
+        with self._lock:
+            while backlog:
+                try:
+                    self._take(backlog.popleft())
+                except Exception:  # noqa: BLE001 - who reads is not to blame
+                    self._invalid.value += 1
+
+    def _take(self, event: Any) -> None:
         """Add one event up. This is the hot path: it is called for every token."""
         plan = self._plans.get(type(event))
         if plan is None:
@@ -257,6 +285,7 @@ class MetricStore:
         """All series as they are at one moment."""
         result: Snapshot = {family: {} for family in self._families}
         with self._lock:
+            self._settle()
             for model, by_family in tuple(self._rows.items()):
                 prefix = (model,) if model != _NO_MODEL else ()
                 for family, rows in by_family.items():
@@ -273,6 +302,7 @@ class MetricStore:
     def frozen(self) -> Iterator[StoreState]:
         """The numbers themselves, for a snapshot of them; nothing changes inside the block."""
         with self._lock:
+            self._settle()
             yield StoreState(self._rows, self._requests, self._invalid, self._taken)
 
     def count_from(self, taken: int) -> None:

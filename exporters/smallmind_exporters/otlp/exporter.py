@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
 from smallmind_engine.telemetry import (
+    ALL_KINDS,
     NO_KINDS,
     Event,
     ExporterHealth,
@@ -74,6 +75,7 @@ class OtlpExporter:
 
     name: Final = "otlp"
     inline: Final = False
+    patient_kinds: Final = ALL_KINDS
 
     def __init__(
         self,

@@ -1,6 +1,6 @@
 """Shows the events of an engine to Prometheus.
 
-Events are added up as they come, which takes about a microsecond; the text is made when scraped.
+Events are added up as they come, those of tokens in bursts; the text is made when scraped.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ class PrometheusExporter:
         self._collector.attach(self._store)
         self._servers: list[MetricsServer] = []
         self._closed = False
+        self.backlog: Final = self._store.backlog
         self.interests = self._store.interests
         if health is not None:
             self.bind_health(health)
@@ -174,6 +175,7 @@ class PrometheusExporter:
     def close(self) -> None:
         """Stop the servers and drop the gauges; what was counted stays. May be called again."""
         self._closed = True
+        self._store.stop_gathering()
         while self._servers:
             self._servers.pop().close()
         self._collector.detach(self._store)

@@ -12,6 +12,7 @@ import weakref
 import pytest
 
 from smallmind_engine.telemetry import (
+    ALL_KINDS,
     ConfigError,
     Degraded,
     DegradeReason,
@@ -317,6 +318,20 @@ def test_many_tokens_wake_the_thread_however_soon_they_come(monkeypatch):
     fill(queue, MOST_LINGERING + 1, start=1)
     while len(recorder.events) < MOST_LINGERING + 2:
         time.sleep(0.001)
+    queue.close()
+
+
+def test_a_patient_exporter_is_not_woken_by_events_of_its_patient_kinds(monkeypatch):
+    monkeypatch.setattr("smallmind_engine.telemetry.queued.LINGER_S", 30.0)
+    recorder = Recorder()
+    recorder.patient_kinds = ALL_KINDS
+    queue = QueuedExporter(recorder)
+    fill(queue, 1)
+    while not recorder.events or queue._asleep or not queue._wake.empty():
+        time.sleep(0.001)
+    queue.export(Degraded(*EMITTER.header(), "test", DegradeReason.EVENTS_DROPPED, "now"))
+    assert (queue._wake.empty(), len(recorder.events)) == (True, 1)
+    assert queue.flush(10.0) == FlushResult(delivered=2)
     queue.close()
 
 

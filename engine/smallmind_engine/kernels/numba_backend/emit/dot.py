@@ -120,9 +120,7 @@ class _Plane(NamedTuple):
     times: int
 
 
-def _in_shorts(
-    code: Code, planes: Sequence[_Plane], tokens: Tokens, largest: int
-) -> list[Value]:
+def _in_shorts(code: Code, planes: Sequence[_Plane], tokens: Tokens, largest: int) -> list[Value]:
     """Products summed up in shorts for as long as these hold them, then in integers."""
     together = _LARGEST_SHORT // (2 * _LARGEST_BYTE * largest)  # pairs that a short can hold
     pairs = ir.FunctionType(_SHORTS_16, [_BYTES_32, _BYTES_32])
