@@ -1,8 +1,9 @@
 """The blocks of tokens that sequences have in common, found by the tokens that lead to them.
 
 A block is found by the block before it and its own tokens, which are compared, not only hashed:
-two different beginnings are never taken for one another. Blocks that no sequence uses are kept
-until somebody needs the room; the least recently used one goes first.
+two different beginnings are never taken for one another. The last block of a sequence that ended
+may have fewer than 64 tokens; it goes when another begins with all of them. Blocks that no
+sequence uses are kept until somebody needs the room; the least recently used one goes first.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ _BRANCHES_TRIED: Final = 16
 
 @dataclass(slots=True, eq=False)
 class PrefixBlock:
-    """64 tokens after a certain beginning, with their keys and values.
+    """Up to 64 tokens after a certain beginning, with their keys and values.
 
     Attributes:
         serial: never used again.
         parent: the block before; None at the beginning of a sequence.
-        token_ids: 64 of them.
+        token_ids: 64 of them, or fewer in a block that no other follows.
         content: keys and values.
         holders: sequences that use it.
         last_use: when it was last taken or let go of, by the tree's clock.
@@ -92,6 +93,7 @@ class PrefixTree:
         # Least recently used first. A block is let go of after those that follow it, so it stands
         # behind them, and what is evicted has no branches.
         self._idle: dict[PrefixBlock, None] = {}
+        self._tokens = 0
         self._serials = itertools.count(_ROOT + 1)
         self._moments = itertools.count(1)
 
@@ -103,6 +105,11 @@ class PrefixTree:
     def blocks(self) -> int:
         """All blocks."""
         return len(self._blocks)
+
+    @property
+    def tokens(self) -> int:
+        """Tokens in all blocks."""
+        return self._tokens
 
     @property
     def idle_blocks(self) -> int:
@@ -133,9 +140,8 @@ class PrefixTree:
             parent = block
             begin += BLOCK_TOKENS
         rest = token_ids[begin : min(begin + BLOCK_TOKENS, most)]
-        branches = self._first if parent is None else parent.branches
         best, length = None, 0
-        for block in branches[-_BRANCHES_TRIED:]:
+        for block in self._after(parent)[-_BRANCHES_TRIED:]:
             common = common_prefix(block.token_ids, rest)
             if common > length:
                 best, length = block, common
@@ -151,8 +157,27 @@ class PrefixTree:
         serial, now = next(self._serials), self.tick()
         block = PrefixBlock(serial, parent, token_ids, content, 1, now)
         self._blocks[_serial(parent), token_ids] = block
-        (self._first if parent is None else parent.branches).append(block)
+        self._after(parent).append(block)
+        self._tokens += len(token_ids)
         return block
+
+    def begins(self, parent: PrefixBlock | None, token_ids: tuple[int, ...]) -> bool:
+        """Whether some block after ``parent`` begins with these tokens."""
+        return any(b.token_ids[: len(token_ids)] == token_ids for b in self._after(parent))
+
+    def outdone(self, block: PrefixBlock) -> list[PrefixBlock]:
+        """Shorter blocks with the same beginning that no sequence uses; ``forget`` may follow."""
+        ids = block.token_ids
+        return [
+            other
+            for other in self._after(block.parent)
+            if len(other.token_ids) < len(ids)
+            and ids[: len(other.token_ids)] == other.token_ids
+            and self.may_forget(other)
+        ]
+
+    def _after(self, parent: PrefixBlock | None) -> list[PrefixBlock]:
+        return self._first if parent is None else parent.branches
 
     def hold(self, blocks: Sequence[PrefixBlock]) -> None:
         """One more sequence uses these blocks."""
@@ -186,7 +211,8 @@ class PrefixTree:
         """Drop a block that ``may_forget`` allows."""
         del self._idle[block]
         del self._blocks[_serial(block.parent), block.token_ids]
-        (self._first if block.parent is None else block.parent.branches).remove(block)
+        self._after(block.parent).remove(block)
+        self._tokens -= len(block.token_ids)
         block.content.release()
 
 

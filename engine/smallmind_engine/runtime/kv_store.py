@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from smallmind_engine.cache import (
     BLOCK_TOKENS,
@@ -31,6 +32,9 @@ from smallmind_engine.runtime.kv_slot import (
 )
 from smallmind_engine.runtime.prefix_store import PrefixStore
 from smallmind_engine.telemetry import Emitter
+
+_LEAST_REST: Final = 16
+"""Tokens at the end of a sequence for which a block is kept that is not full."""
 
 
 class KVStore:
@@ -226,16 +230,21 @@ class KVStore:
             with self._lock:
                 self._share(slot, emitter)
 
-    def _share(self, slot: CacheSlot, emitter: Emitter) -> None:
+    def _share(self, slot: CacheSlot, emitter: Emitter, *, to_the_end: bool = False) -> None:
+        """Let others find the full blocks, and the last one too when nothing will follow in it."""
         cache = slot.cache
         if cache is None:
             return
         known = slot.shared if self._by_reference else []
         parent = known[-1] if known else None
         passed: list[PrefixBlock] = []
-        for index in range(len(known), cache.length // BLOCK_TOKENS):
+        full = cache.length // BLOCK_TOKENS
+        with_rest = to_the_end and cache.length % BLOCK_TOKENS >= _LEAST_REST
+        for index in range(len(known), full + with_rest):
             begin = index * BLOCK_TOKENS
-            ids = tuple(slot.token_ids[begin : begin + BLOCK_TOKENS])
+            ids = tuple(slot.token_ids[begin : min(begin + BLOCK_TOKENS, cache.length)])
+            if index == full and self._tree.begins(parent, ids):
+                break
             block = self._tree.get(parent, ids)
             if block is not None:
                 self._tree.hold([block])
@@ -249,6 +258,7 @@ class KVStore:
                 elif not self._prefixes.take_for_copy(emitter):
                     break
                 block = self._tree.add(parent, ids, cache.share_block(index))
+                self._prefixes.forget_outdone(block)
             (slot.shared if self._by_reference else passed).append(block)
             parent = block
         self._prefixes.let_go(passed, emitter)
@@ -301,7 +311,7 @@ class KVStore:
             if slot.cache is None:
                 return
             if sound and self._sharing and not self._closed and emitter is not None:
-                self._share(slot, emitter)
+                self._share(slot, emitter, to_the_end=not keep)
             if self._closed or not keep:
                 self._room.drop(slot)
             self._prefixes.keep_few(emitter)
@@ -321,7 +331,7 @@ class KVStore:
                 for slot in tuple(self._room.slots)
                 if slot.cache is not None
             )
-            return own + self._tree.blocks * BLOCK_TOKENS, self._account.used * BLOCK_TOKENS
+            return own + self._tree.tokens, self._account.used * BLOCK_TOKENS
 
     def blocks(self) -> BlockCounts:
         """How many blocks there are, and have been."""

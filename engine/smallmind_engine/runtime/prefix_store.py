@@ -51,6 +51,12 @@ class PrefixStore:
             self._tree.forget(block)
             self._give_back()
 
+    def forget_outdone(self, block: PrefixBlock) -> None:
+        """Drop what a new block holds too, and more."""
+        for other in self._tree.outdone(block):
+            self._tree.forget(other)
+            self._give_back()
+
     def forget_all(self) -> None:
         """Drop all that no sequence uses."""
         while self._tree.evict():

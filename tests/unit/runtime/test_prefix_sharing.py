@@ -12,6 +12,7 @@ import pytest
 
 from engines import Recorder, tiny_engine
 from smallmind import Engine, StopReason
+from smallmind_engine.cache import blocks_for
 from smallmind_engine.telemetry import KVCacheEvicted, KVCacheLookup, PrefillEnded
 from smallmind_engine.telemetry.errors import ConcurrentSessionUseError, MemoryBudgetError
 
@@ -48,12 +49,33 @@ def sizes(folder: Path, backend: str) -> tuple[int, int]:
 def test_a_second_prompt_reuses_the_blocks_of_the_first(engine: Engine, recorder: Recorder) -> None:
     first = engine.generate([*SYSTEM, 7, 8], **GREEDY)
     second = engine.generate([*SYSTEM, 9], **GREEDY)
-    assert (first.usage.cached_tokens, second.usage.cached_tokens) == (0, 2 * BLOCK)
-    assert [e.computed_tokens for e in recorder.of(PrefillEnded)] == [142, 141 - 2 * BLOCK]
+    assert (first.usage.cached_tokens, second.usage.cached_tokens) == (0, len(SYSTEM))
+    assert [e.computed_tokens for e in recorder.of(PrefillEnded)] == [142, 1]
     assert [(e.hit, e.reused_tokens) for e in recorder.of(KVCacheLookup)] == [
         (False, 0),
-        (True, 2 * BLOCK),
+        (True, len(SYSTEM)),
     ]
+
+
+def test_a_block_that_is_not_full_goes_when_another_goes_on_from_it(engine: Engine) -> None:
+    engine.generate(SYSTEM[:100], **GREEDY)
+    assert engine.stats().prefix_blocks == 2
+    first = engine.generate(SYSTEM[:100], **GREEDY)
+    assert engine.stats().prefix_blocks == 2
+    engine.generate([*SYSTEM[:100], *first.token_ids, *SYSTEM], **GREEDY)
+    assert engine.stats().prefix_blocks == blocks_for(100 + 6 + len(SYSTEM))
+
+
+def test_no_block_is_kept_for_a_few_tokens(engine: Engine) -> None:
+    engine.generate(SYSTEM[: BLOCK + 9], **GREEDY)  # and five more are in the cache
+    assert engine.stats().prefix_blocks == 1
+    assert engine.kv_tokens == (BLOCK, BLOCK)
+
+
+def test_a_session_shares_full_blocks_only_as_it_will_write_to_the_last(engine: Engine) -> None:
+    with engine.session() as session:
+        session.generate(SYSTEM, **GREEDY)
+        assert engine.generate([*SYSTEM, 9], **GREEDY).usage.cached_tokens == 2 * BLOCK
 
 
 def test_part_of_a_block_is_reused_too(engine: Engine) -> None:
@@ -79,7 +101,7 @@ def test_reuse_does_not_change_a_token(tmp_path: Path) -> None:
 def test_completions_are_found_as_prompts(engine: Engine) -> None:
     first = engine.generate(SYSTEM[:50], temperature=0.0, ignore_eos=True, max_tokens=100)
     turn = [*SYSTEM[:50], *first.token_ids, 5]
-    assert engine.generate(turn, **GREEDY).usage.cached_tokens == 2 * BLOCK
+    assert engine.generate(turn, **GREEDY).usage.cached_tokens == len(turn) - 2
 
 
 def test_sharing_can_be_switched_off(tmp_path: Path, backend: str) -> None:
@@ -96,8 +118,8 @@ def test_no_more_is_kept_than_allowed(tmp_path: Path, recorder: Recorder, backen
             engine.generate([begin + 3, *SYSTEM], **GREEDY)
         stats = engine.stats()
         assert stats.prefix_blocks == stats.kv_blocks_used == 3
-        assert stats.evicted_blocks == 4 * 2 - 3
-        assert engine.generate([6, *SYSTEM], **GREEDY).usage.cached_tokens == 2 * BLOCK
+        assert stats.evicted_blocks == 4 * 3 - 3
+        assert engine.generate([6, *SYSTEM], **GREEDY).usage.cached_tokens == len(SYSTEM)
         assert engine.generate([3, *SYSTEM], **GREEDY).usage.cached_tokens == 0
     assert sum(e.tokens for e in recorder.of(KVCacheEvicted)) >= 5 * BLOCK
 
@@ -256,7 +278,7 @@ def test_a_session_that_goes_back_within_shared_blocks_leaves_them_as_they_are(
         assert run.result is not None
         assert run.result.usage.cached_tokens == 80
     again = engine.generate([*SYSTEM, 9], **GREEDY)
-    assert (again.token_ids, again.usage.cached_tokens) == (expected, 2 * BLOCK)
+    assert (again.token_ids, again.usage.cached_tokens) == (expected, len(SYSTEM))
 
 
 def smallest() -> object:
