@@ -68,8 +68,11 @@ def compare_model(name: str, path: Path, settings: Settings, tell: Tell) -> dict
             tell(f"{name}: loading with {engine}")
             try:
                 # A process of its own: what the first load leaves in memory does not count.
-                with Child(engine, settings.threads) as once:
-                    first = _load(once, path, settings)
+                first = _load_once(engine, path, settings)
+                kept = []
+                if engine == SMALLMIND:
+                    _load_once(engine, path, settings, keep_packed=True)
+                    kept = [_load_once(engine, path, settings, keep_packed=True)]
                 if "missing" not in first:
                     child = stack.enter_context(Child(engine, settings.threads))
                     second = _load(child, path, settings)
@@ -80,7 +83,7 @@ def compare_model(name: str, path: Path, settings: Settings, tell: Tell) -> dict
             if "missing" in first:
                 engines[engine] = {"missing": first["missing"]}
                 continue
-            engines[engine] = {"about": second["about"], "loads": [first, second]}
+            engines[engine] = {"about": second["about"], "loads": [first, second, *kept]}
             children.append(child)
         limits, samples = _rounds(name, children, settings, tell)
         for child in children:
@@ -99,7 +102,12 @@ def compare_model(name: str, path: Path, settings: Settings, tell: Tell) -> dict
     }
 
 
-def _load(child: Child, path: Path, settings: Settings) -> dict:
+def _load_once(engine: str, path: Path, settings: Settings, *, keep_packed: bool = False) -> dict:
+    with Child(engine, settings.threads) as once:
+        return _load(once, path, settings, keep_packed=keep_packed)
+
+
+def _load(child: Child, path: Path, settings: Settings, *, keep_packed: bool = False) -> dict:
     time.sleep(SETTLE_S)
     return child.ask(
         "load",
@@ -107,6 +115,7 @@ def _load(child: Child, path: Path, settings: Settings) -> dict:
         threads=settings.threads,
         backend=settings.backend,
         capacity=settings.capacity,
+        keep_packed=keep_packed,
     )
 
 

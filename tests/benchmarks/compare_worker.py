@@ -45,7 +45,9 @@ class Worker:
         arguments = {key: value for key, value in request.items() if key != "op"}
         return operations[request["op"]](**arguments)
 
-    def _load(self, path: str, threads: int, backend: str, capacity: int) -> dict:
+    def _load(
+        self, path: str, threads: int, backend: str, capacity: int, *, keep_packed: bool = False
+    ) -> dict:
         begin = time.perf_counter()
         try:
             engine_class = getattr(importlib.import_module(self._module), self._class)
@@ -53,7 +55,13 @@ class Worker:
             return {"missing": str(error)}
         imported = time.perf_counter()
         self._engine = engine_class(
-            LoadRequest(path=Path(path), threads=threads, backend=backend, capacity=capacity)
+            LoadRequest(
+                path=Path(path),
+                threads=threads,
+                backend=backend,
+                capacity=capacity,
+                keep_packed=keep_packed,
+            )
         )
         loaded = time.perf_counter()
         self._engine.first_token()

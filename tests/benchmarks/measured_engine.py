@@ -17,12 +17,14 @@ class LoadRequest:
         threads: for all work.
         backend: of smallmind.
         capacity: tokens that one sequence may come to.
+        keep_packed: of smallmind: keep packed weights on disk, and map those that are there.
     """
 
     path: Path
     threads: int
     backend: str
     capacity: int
+    keep_packed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

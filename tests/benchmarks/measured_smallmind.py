@@ -19,7 +19,11 @@ class MeasuredSmallmind:
 
     def __init__(self, request: LoadRequest) -> None:
         self._engine = smallmind.load(
-            request.path, exporters=(), backend=request.backend, threads=request.threads
+            request.path,
+            exporters=(),
+            backend=request.backend,
+            threads=request.threads,
+            keep_packed_weights=request.keep_packed,
         )
         self._runner = self._engine.model.runner
         self._vocab_size = self._engine.model.spec.vocab_size
