@@ -20,6 +20,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     MOST_BEST,
     PAGE_TOKENS,
     PUT_WORDS,
+    SPARE_TOKENS,
     TOKEN_TILE,
     Attend,
     Job,
@@ -35,9 +36,6 @@ _BLOCK: Final = 32
 _ALIGNMENT: Final = 64
 OUTPUT_COUNTERS: Final = 1 + 2 * PRIVATE_TOKENS
 """For the output projection, and for two passes of a search for each token."""
-
-_SPARE_TOKENS: Final = 4
-"""Kernels read up to three tokens behind the last one."""
 
 
 def step_capacities(most_tokens: int) -> tuple[int, ...]:
@@ -100,7 +98,7 @@ class SearchBuffers:
         self.best_logits = aligned((threads, MOST_BEST, 16), np.float32)
         self.best_ids = aligned((threads, MOST_BEST, 8), np.int64)
         self.doubts = aligned((threads, 8), np.int64)
-        outputs = (threads, MOST_BEST + _SPARE_TOKENS, 16 * BEST_GROUPS)
+        outputs = (threads, MOST_BEST + SPARE_TOKENS, 16 * BEST_GROUPS)
         self.outputs = aligned(outputs, np.float32)
         self.arrays: Final[tuple[npt.NDArray[Any], ...]] = tuple(vars(self).values())
 
@@ -117,7 +115,7 @@ class StepBuffers:
     def __init__(self, spec: TransformerSpec, capacity: int, threads: int) -> None:
         self.capacity: Final = capacity
         self.private: Final = capacity <= PRIVATE_TOKENS
-        self.stride: Final = round_up(capacity, _SPARE_TOKENS)
+        self.stride: Final = round_up(capacity, SPARE_TOKENS)
         copies = threads if self.private else 1
         width, inner = round_up(spec.width), round_up(spec.ffn_width)
         mixed = spec.n_heads * spec.value_dim
@@ -143,7 +141,7 @@ class StepBuffers:
         )
         self.barrier = aligned((BARRIER_WORDS,), np.int64)
         self.times = aligned((spec.n_layers * len(Operation) + 2,), np.int64)
-        tile = aligned((threads, TOKEN_TILE + _SPARE_TOKENS, 16), np.float32)
+        tile = aligned((threads, TOKEN_TILE + SPARE_TOKENS, 16), np.float32)
         stored = round_up(spec.value_dim)
         attention = aligned((threads, MAX_QUERY_ROWS * (PAGE_TOKENS + stored)), np.float32)
         for thread in range(threads):

@@ -17,6 +17,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     MAX_QUERY_ROWS,
     MOST_BEST,
     PAGE_TOKENS,
+    SPARE_TOKENS,
     TOKEN_TILE,
 )
 from smallmind_engine.kernels.numba_backend.turns import turns_bytes
@@ -39,7 +40,7 @@ def scratch_bytes(spec: TransformerSpec, request: ScratchRequest) -> int:
     )
     logits = request.sequences * round_up(spec.vocab_size) * _FLOAT_BYTES
     bounds = PRIVATE_TOKENS * -(-spec.vocab_size // 16)
-    best = request.threads * (MOST_BEST + 4) * 16 * (BEST_GROUPS + 2)
+    best = request.threads * (MOST_BEST + SPARE_TOKENS) * 16 * (BEST_GROUPS + 2)
     search = (bounds + best) * _FLOAT_BYTES
     return buffers + logits + search + turns_bytes(spec, request.context_length)
 
@@ -51,9 +52,9 @@ def _step_bytes(spec: TransformerSpec, capacity: int, threads: int) -> int:
     mixed = spec.n_heads * spec.value_dim
     floats = (2 * copies + 1) * width + qkv_columns(spec)[2] + mixed + 3 * inner
     stored = round_up(spec.value_dim)
-    by_thread = (TOKEN_TILE + 4) * 16 + MAX_QUERY_ROWS * (PAGE_TOKENS + stored)
+    by_thread = (TOKEN_TILE + SPARE_TOKENS) * 16 + MAX_QUERY_ROWS * (PAGE_TOKENS + stored)
     blocks = copies * -(-max(spec.width, mixed) // _BLOCK) + -(-spec.ffn_width // _BLOCK)
-    stride = round_up(capacity, 4)
+    stride = round_up(capacity, SPARE_TOKENS)
     return (
         _FLOAT_BYTES * (capacity * floats + threads * by_thread)
         + blocks * stride * _BLOCK_INPUT_BYTES

@@ -45,6 +45,9 @@ class Job(IntEnum):
 TOKEN_TILE = 128
 """Tokens that one job has at most."""
 
+SPARE_TOKENS = 4
+"""Rows behind the last token that a product may read and write: it takes so many at once."""
+
 
 class Attend(IntEnum):
     """Some query rows of one key-value head, over the pages of a sequence."""

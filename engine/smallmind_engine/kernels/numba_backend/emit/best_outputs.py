@@ -16,8 +16,12 @@ from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.matmul import LANE_BYTES
 from smallmind_engine.kernels.numba_backend.emit.products import call_function
-from smallmind_engine.kernels.numba_backend.emit.step_parts import FLOAT_BYTES, meet
-from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add
+from smallmind_engine.kernels.numba_backend.emit.step_parts import (
+    FLOAT_BYTES,
+    clear_doubts,
+    meet,
+    next_groups,
+)
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
@@ -31,7 +35,6 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
 )
 from smallmind_engine.kernels.numba_backend.records import (
     BEST_GROUPS,
-    COUNTER_WORDS,
     Job,
     Matrix,
     Size,
@@ -75,20 +78,17 @@ def keep_best(s: Any, thread: int, job: Any, counter: int) -> None:
     """
     n_wanted = s.sizes[Size.WANTED]
     best, best_row, outputs = s.search[5][thread], s.search[6][thread], s.search[8][thread]
-    s.search[7][thread, 0] = 0
-    s.search[7][thread, 1] = 0
+    clear_doubts(s, thread)
     for token in range(n_wanted):
         best[token, 0] = _NONE
         best_row[token, 0] = -1
     matrix = s.matrices[s.sizes[Size.OUTPUT]]
-    groups, rows = matrix[Matrix.GROUPS], matrix[Matrix.ROWS]
-    taken = address_of(s.counters[counter * COUNTER_WORDS :])
+    rows = matrix[Matrix.ROWS]
     job[Job.TOKEN_BEGIN] = 0
     job[Job.TOKEN_END] = n_wanted
     job[Job.OUT_STRIDE] = outputs.shape[1] * FLOAT_BYTES
-    first = atomic_add(taken, 1) * BEST_GROUPS
-    while first < groups:
-        last = min(groups, first + BEST_GROUPS)
+    first, last = next_groups(s, counter, BEST_GROUPS)
+    while first < last:
         job[Job.GROUP_BEGIN] = first
         job[Job.GROUP_END] = last
         job[Job.OUT] = address_of(outputs) - first * LANE_BYTES
@@ -106,5 +106,5 @@ def keep_best(s: Any, thread: int, job: Any, counter: int) -> None:
                     lane += 1
                 best[token, 0] = value
                 best_row[token, 0] = first * LANES + lane
-        first = atomic_add(taken, 1) * BEST_GROUPS
+        first, last = next_groups(s, counter, BEST_GROUPS)
     meet(s)

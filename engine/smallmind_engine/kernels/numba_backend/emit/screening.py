@@ -30,7 +30,8 @@ from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
 )
 from smallmind_engine.kernels.numba_backend.emit.dot import dot
 from smallmind_engine.kernels.numba_backend.emit.products import call_function
-from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, wait_for_all
+from smallmind_engine.kernels.numba_backend.emit.step_parts import clear_doubts, next_groups
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import wait_for_all
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
     F32,
@@ -48,7 +49,6 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import (
-    COUNTER_WORDS,
     Function,
     Job,
     Matrix,
@@ -205,19 +205,11 @@ def _begin_token(s: Any, thread: int, job: Any, token: int) -> None:
 
 
 @inner
-def _next_groups(s: Any, counter: int) -> tuple[int, int]:
-    """The next piece of work: first group, and the one after the last; none when they are equal."""
-    groups = s.matrices[s.sizes[Size.OUTPUT], Matrix.GROUPS]
-    piece = atomic_add(address_of(s.counters[counter * COUNTER_WORDS :]), 1)
-    return min(groups, piece * _GROUPS_AT_ONCE), min(groups, (piece + 1) * _GROUPS_AT_ONCE)
-
-
-@inner
 def _bound_all(s: Any, thread: int, job: Any, token: int, counter: int) -> None:
     """Bound the outputs of a token, and compute the group in full that is likeliest the best."""
     bounds = s.search[0][token]
     likeliest, highest = np.int64(-1), _NONE
-    first, last = _next_groups(s, counter)
+    first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
     while first < last:
         job[Job.GROUP_BEGIN] = first
         job[Job.GROUP_END] = last
@@ -227,7 +219,7 @@ def _bound_all(s: Any, thread: int, job: Any, token: int, counter: int) -> None:
         for group in range(first, last):
             if bounds[group] > highest:
                 highest, likeliest = bounds[group], np.int64(group)
-        first, last = _next_groups(s, counter)
+        first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
     reached = _NONE
     if likeliest >= 0:
         reached, _ = _best_of_group(s, thread, job, token, likeliest)
@@ -242,14 +234,14 @@ def _find_in_bounds(s: Any, thread: int, job: Any, token: int, counter: int) -> 
     for other in range(1, s.sizes[Size.THREADS]):
         bar = max(bar, reached[other, 0])
     best, best_row = _NONE, np.int64(-1)
-    first, last = _next_groups(s, counter)
+    first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
     while first < last:
         for group in range(first, last):
             if bounds[group] >= bar:
                 value, row = _best_of_group(s, thread, job, token, group)
                 if value > best or (value == best and row < best_row):
                     best, best_row = value, row
-        first, last = _next_groups(s, counter)
+        first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
     s.search[5][thread, token, 0] = best
     s.search[6][thread, token, 0] = best_row
 
@@ -267,8 +259,7 @@ def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
     n_wanted, threads = s.sizes[Size.WANTED], s.sizes[Size.THREADS]
     tile = job[Job.SCRATCH]
     job[Job.SCRATCH] = address_of(s.search[3][thread])
-    s.search[7][thread, 0] = 0
-    s.search[7][thread, 1] = 0
+    clear_doubts(s, thread)
     for token in range(n_wanted):
         _begin_token(s, thread, job, token)
         _bound_all(s, thread, job, token, counter + 2 * token)

@@ -11,9 +11,15 @@ from numba.core import types
 from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner, inner_inlined
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK, quantize
-from smallmind_engine.kernels.numba_backend.emit.sync_ir import wait_for_all
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, wait_for_all
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import I64, Code, Value, ir_function
-from smallmind_engine.kernels.numba_backend.records import Job, Matrix, Operation, Size
+from smallmind_engine.kernels.numba_backend.records import (
+    COUNTER_WORDS,
+    Job,
+    Matrix,
+    Operation,
+    Size,
+)
 
 FLOAT_BYTES: Final = 4
 _OPERATIONS: Final = len(Operation)
@@ -48,6 +54,24 @@ def meet_if_shared(s: Any) -> None:
     """Wait for the others unless each thread has done all of the work for itself."""
     if not s.sizes[Size.PRIVATE]:
         meet(s)
+
+
+@inner
+def next_groups(s: Any, counter: int, at_once: int) -> tuple[int, int]:
+    """The next piece of the output matrix: first group, and the one after the last.
+
+    None is left when they are equal.
+    """
+    groups = s.matrices[s.sizes[Size.OUTPUT], Matrix.GROUPS]
+    piece = atomic_add(address_of(s.counters[counter * COUNTER_WORDS :]), 1)
+    return min(groups, piece * at_once), min(groups, (piece + 1) * at_once)
+
+
+@inner
+def clear_doubts(s: Any, thread: int) -> None:
+    """Begin a search for the best outputs without doubts."""
+    s.search[7][thread, 0] = 0
+    s.search[7][thread, 1] = 0
 
 
 @inner
