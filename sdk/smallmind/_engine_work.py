@@ -42,7 +42,7 @@ class EngineWork:
         options: GenerationOptions | None = None,
         **kwargs: Unpack[RequestKwargs],
     ) -> ChoicesResult:
-        """Continue a prompt several times; the prompt is computed once.
+        """Continue a prompt several times; but for its last few tokens it is computed once.
 
         Args:
             prompt: text, or token ids that are taken as they are.

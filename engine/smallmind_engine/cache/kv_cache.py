@@ -86,6 +86,10 @@ class KVCache(Protocol):
         """A full block of this cache for others; it must not be written to from then on."""
         ...
 
+    def copied_block(self, index: int) -> KVBlock:
+        """The block as it is now, in memory of its own; this cache may go on writing to its own."""
+        ...
+
     def use_blocks(self, blocks: Sequence[KVBlock]) -> None:
         """Begin with full blocks of other caches, and count their tokens; this one is empty."""
         ...
@@ -231,6 +235,10 @@ class DenseKVCache:
         """A copy of a full block."""
         rows = _rows(index)
         return CopiedBlock(self.keys[:, :, rows].copy(), self.values[:, :, rows].copy())
+
+    def copied_block(self, index: int) -> CopiedBlock:
+        """The same."""
+        return self.share_block(index)
 
     def use_blocks(self, blocks: Sequence[KVBlock]) -> None:
         """Copy full blocks into an empty cache."""

@@ -192,6 +192,14 @@ class PagedKVCache:
         """The page at ``index``, for others to use too."""
         return SharedPage(self._pool, self._pages[index])
 
+    def copied_block(self, index: int) -> SharedPage:
+        """A page of its own with what is in the page at ``index``."""
+        page = self._pool.rent()
+        page.memory[:] = self._pages[index].memory
+        block = SharedPage(self._pool, page)
+        self._pool.give_back(page)
+        return block
+
     def use_blocks(self, blocks: Sequence[KVBlock]) -> None:
         """Begin with pages of other sequences."""
         self._pages = [self._pool.join(_page_of(block)) for block in blocks]

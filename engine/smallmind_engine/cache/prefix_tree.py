@@ -74,14 +74,17 @@ def common_prefix(first: Sequence[int], second: Sequence[int]) -> int:
     >>> common_prefix([1, 2, 3], [1, 2, 4, 5])
     2
     """
-    if first == second[: len(first)]:
-        return len(first)
-    length = 0
-    for a, b in zip(first, second, strict=False):
-        if a != b:
-            break
-        length += 1
-    return length
+    # Slices are compared without the interpreter, if they are of one type.
+    if type(first) is not type(second):
+        first, second = tuple(first), tuple(second)
+    alike, most = 0, min(len(first), len(second))
+    while alike < most:
+        middle = (alike + most + 1) // 2
+        if first[alike:middle] == second[alike:middle]:
+            alike = middle
+        else:
+            most = middle - 1
+    return alike
 
 
 class PrefixTree:

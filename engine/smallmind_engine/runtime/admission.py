@@ -61,6 +61,11 @@ class Admission:
         self.waiting += 1
         self.submitted += 1
 
+    @property
+    def looks_full(self) -> bool:
+        """Whether a newcomer is likely to be turned away; without the lock."""
+        return self.waiting >= max(self.most_waiting, 1)
+
     def check_early(self, live: Sequence[RequestWork]) -> None:
         """Turn a request away that would not be let in now; ``enter`` has the last word.
 

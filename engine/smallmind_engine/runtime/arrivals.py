@@ -5,6 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+_PATIENCE_S: Final = 0.05
 
 
 class Arrivals:
@@ -20,6 +23,8 @@ class Arrivals:
         """Begin with a free lock and nobody inside, as in a forked child."""
         self._changed = threading.Condition(threading.RLock())
         self._inside: dict[object, int] = {}  # threads by what stands for each stay
+        # Re-entrant: an exporter may call the engine in the middle of a refusal.
+        self._turnstile = threading.RLock()
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -33,6 +38,21 @@ class Arrivals:
             with self._changed:
                 self._inside.pop(stay, None)  # in a forked child it is not there
                 self._changed.notify_all()
+
+    @contextmanager
+    def one_by_one(self) -> Iterator[None]:
+        """Let one caller at a time through the ``with`` block, or nearly so.
+
+        Those who wait do so outside of the interpreter. A crowd that is turned away would else
+        contend for it with the scheduler, which had to wait for its turn after each step.
+        """
+        turnstile = self._turnstile  # in a forked child it is another
+        alone = turnstile.acquire(timeout=_PATIENCE_S)
+        try:
+            yield
+        finally:
+            if alone:
+                turnstile.release()
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until those have left who are inside now, but the caller; whether they have.

@@ -35,6 +35,8 @@ from smallmind_engine.telemetry import Emitter
 
 _LEAST_REST: Final = 16
 """Tokens at the end of a sequence for which a block is kept that is not full."""
+_LEAST_COPIED: Final = 4
+"""Tokens in common with a running request for which its last block is copied."""
 
 
 class KVStore:
@@ -155,11 +157,13 @@ class KVStore:
         if not self._sharing:
             return False
         common = min(common_prefix(token_ids, others), len(token_ids) - 1)
-        whole = common // BLOCK_TOKENS * BLOCK_TOKENS
-        if not whole:
+        rest = common % BLOCK_TOKENS
+        if rest < _LEAST_COPIED or 2 * common < len(others):  # not worth the wait for the whole
+            common -= rest
+        if not common:
             return False
         with self._lock:
-            return self._tree.find(token_ids, whole).tokens < whole
+            return self._tree.find(token_ids, common).tokens < common
 
     def lend(
         self, plan: LendingPlan, emitter: Emitter, *, told: bool = True
@@ -229,6 +233,35 @@ class KVStore:
         if self._sharing:
             with self._lock:
                 self._share(slot, emitter)
+
+    def share_rest(self, slot: CacheSlot, token_ids: Sequence[int], emitter: Emitter) -> None:
+        """Let a prompt find the last block of a running request, if they have it in common.
+
+        Args:
+            slot: of the request; no step works on it now.
+            token_ids: of the prompt.
+            emitter: of the prompt's request.
+        """
+        with self._lock:
+            cache = slot.cache
+            if not self._sharing or cache is None:
+                return
+            common = common_prefix(slot.token_ids, token_ids)
+            common = min(common, cache.length, len(token_ids) - 1)
+            whole, rest = divmod(common, BLOCK_TOKENS)
+            if rest < _LEAST_COPIED:
+                return
+            match = self._tree.find(token_ids, common)
+            if len(match.blocks) < whole or common - match.tokens < _LEAST_COPIED:
+                return
+            begin = whole * BLOCK_TOKENS
+            ids = tuple(slot.token_ids[begin : min(begin + BLOCK_TOKENS, cache.length)])
+            if not self._prefixes.take_for_copy(emitter):
+                return
+            parent = match.blocks[-1] if match.blocks else None
+            block = self._tree.add(parent, ids, cache.copied_block(whole))
+            self._prefixes.forget_outdone(block)
+            self._prefixes.let_go([block], emitter)
 
     def _share(self, slot: CacheSlot, emitter: Emitter, *, to_the_end: bool = False) -> None:
         """Let others find the full blocks, and the last one too when nothing will follow in it."""

@@ -239,6 +239,9 @@ class Scheduler:
             if any(self._store.would_share(work.sequence, each.sequence) for each in prefilling):
                 return  # one of them is just computing a beginning that this one could use
             emitter = work.observer.emitter
+            for each in self._live:
+                if each.stage is not PREFILL:
+                    self._store.share_rest(each.slot, work.sequence, emitter)
             patient = running(self._live) > 0
             plan = self._store.plan(
                 work.slot, work.sequence, work.capacity, emitter, patient=patient

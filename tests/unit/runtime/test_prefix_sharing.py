@@ -187,7 +187,7 @@ def test_prompts_that_come_together_compute_their_beginning_once(
         jobs = [pool.submit(engine.generate, [*SYSTEM, 5 + i], **GREEDY) for i in range(8)]
         cached = sorted(job.result(60).usage.cached_tokens for job in jobs)
     assert cached[0] == 0
-    assert set(cached[1:]) == {2 * BLOCK}
+    assert set(cached[1:]) == {len(SYSTEM)}
 
 
 def test_blocks_do_not_fragment(tmp_path: Path) -> None:
@@ -297,3 +297,28 @@ def test_what_a_failed_request_computed_is_not_shared(
         engine.generate(SYSTEM[:60], on_token=on_token, **{**GREEDY, "max_tokens": 60})
     assert engine.stats().prefix_blocks == 0
     assert threading.active_count() > 0
+
+
+def test_prompts_share_what_a_request_that_runs_has_in_its_last_block(
+    tmp_path: Path, engine: Engine, backend: str
+) -> None:
+    long = {**GREEDY, "max_tokens": 100}
+    with tiny_engine(tmp_path, backend=backend, prefix_cache=False) as other:
+        alone = other.generate(SYSTEM, **long).token_ids
+        beside = other.generate([*SYSTEM, 9], **GREEDY).token_ids
+    running = engine.stream(SYSTEM, **long)
+    seen = [next(running).token_id for _ in range(3)]
+    answer = engine.generate([*SYSTEM, 9], **GREEDY)
+    assert answer.usage.cached_tokens == len(SYSTEM)
+    assert answer.token_ids == beside
+    seen += [chunk.token_id for chunk in running if chunk.token_id is not None]
+    assert tuple(seen) == alone
+
+
+@pytest.mark.parametrize("length", [45, 72, 115])
+def test_choices_compute_their_prompt_once(tmp_path: Path, recorder: Recorder, length: int) -> None:
+    pytest.importorskip("numba")
+    with tiny_engine(tmp_path, exporters=[recorder], backend="numba") as engine:
+        engine.choices(SYSTEM[:length], n=3, temperature=1.0, seed=1, max_tokens=8)
+    computed = sorted(event.computed_tokens for event in recorder.of(PrefillEnded))
+    assert computed == [1, 1, length]

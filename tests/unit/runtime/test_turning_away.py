@@ -217,3 +217,67 @@ def test_newcomers_do_not_hold_up_who_waits() -> None:
     gone.set()
     first.join()
     assert arrivals.wait(30)
+
+
+def test_callers_go_through_the_turnstile_one_by_one() -> None:
+    arrivals, inside, most = Arrivals(), [], []
+
+    def go() -> None:
+        with arrivals.one_by_one():
+            inside.append(1)
+            most.append(len(inside))
+            inside.pop()
+
+    threads = [threading.Thread(target=go) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == [1] * 20
+
+
+def test_the_turnstile_holds_nobody_up_for_long() -> None:
+    arrivals, passed = Arrivals(), threading.Event()
+
+    def go() -> None:
+        with arrivals.one_by_one():
+            passed.set()
+
+    with arrivals.one_by_one():
+        thread = threading.Thread(target=go)
+        thread.start()
+        assert passed.wait(30.0)
+        thread.join()
+
+
+def test_a_caller_may_come_to_the_turnstile_again_inside() -> None:
+    arrivals = Arrivals()
+    with arrivals.one_by_one(), arrivals.one_by_one():
+        arrivals.begin_in_child()
+
+
+def test_a_crowd_is_turned_away_each_with_an_answer(tmp_path: Path) -> None:
+    options = {"max_concurrent_requests": 1, "max_queue_depth": 1}
+    with tiny_engine(tmp_path, **options) as engine:
+        running = engine.stream("the", max_tokens=50, **GREEDY)
+        next(running)
+        waiting = engine.stream("the", max_tokens=1, **GREEDY)
+        begun = threading.Thread(target=lambda: list(waiting))
+        begun.start()
+        while engine.stats().queue_depth < 1:
+            pass
+        answers: list[object] = []
+
+        def ask() -> None:
+            with pytest.raises(BackpressureError) as caught:
+                engine.generate("turn me away", **GREEDY)
+            answers.append(caught.value.details["result"].stop_reason)
+
+        crowd = [threading.Thread(target=ask) for _ in range(30)]
+        for thread in crowd:
+            thread.start()
+        for thread in crowd:
+            thread.join()
+        running.close()
+        begun.join()
+    assert answers == [StopReason.BACKPRESSURE_QUEUE_FULL] * 30
