@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
-_PATIENCE_S: Final = 0.05
+_PATIENCE_S: Final = 2.0
+_PAUSE_S: Final = 0.002
 
 
 class Arrivals:
@@ -25,6 +27,7 @@ class Arrivals:
         self._inside: dict[object, int] = {}  # threads by what stands for each stay
         # Re-entrant: an exporter may call the engine in the middle of a refusal.
         self._turnstile = threading.RLock()
+        self._crowd = 0
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -41,17 +44,23 @@ class Arrivals:
 
     @contextmanager
     def one_by_one(self) -> Iterator[None]:
-        """Let one caller at a time through the ``with`` block, or nearly so.
+        """Let one caller at a time through the ``with`` block, and a crowd with pauses.
 
-        Those who wait do so outside of the interpreter. A crowd that is turned away would else
-        contend for it with the scheduler, which had to wait for its turn after each step.
+        Those who wait do so outside of the interpreter. A crowd that is turned away, and asks again
+        at once, would else take it from the scheduler, and a core from the kernels.
         """
         turnstile = self._turnstile  # in a forked child it is another
+        with self._changed:
+            self._crowd += 1
         alone = turnstile.acquire(timeout=_PATIENCE_S)
+        with self._changed:
+            self._crowd -= 1
         try:
             yield
         finally:
             if alone:
+                if self._crowd > 0:
+                    time.sleep(_PAUSE_S)
                 turnstile.release()
 
     def wait(self, timeout_s: float | None) -> bool:

@@ -34,7 +34,7 @@ from smallmind_engine.runtime.prefix_store import PrefixStore
 from smallmind_engine.telemetry import Emitter
 
 _LEAST_REST: Final = 16
-"""Tokens at the end of a sequence for which a block is kept that is not full."""
+"""Tokens behind full blocks for which another is kept that is not full."""
 _LEAST_COPIED: Final = 4
 """Tokens in common with a running request for which its last block is copied."""
 
@@ -272,7 +272,7 @@ class KVStore:
         parent = known[-1] if known else None
         passed: list[PrefixBlock] = []
         full = cache.length // BLOCK_TOKENS
-        with_rest = to_the_end and cache.length % BLOCK_TOKENS >= _LEAST_REST
+        with_rest = to_the_end and full > 0 and cache.length % BLOCK_TOKENS >= _LEAST_REST
         for index in range(len(known), full + with_rest):
             begin = index * BLOCK_TOKENS
             ids = tuple(slot.token_ids[begin : min(begin + BLOCK_TOKENS, cache.length)])
