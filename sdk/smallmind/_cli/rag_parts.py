@@ -109,14 +109,6 @@ def existing_index(
         yield index
 
 
-def search_options(embedder: str, mode: RetrievalMode | None, top_k: int) -> RetrievalOptions:
-    """How to search with the vectors of that embedder; see ``docs/explanation/retrieval.md``."""
-    if embedder != _HASHING:
-        return RetrievalOptions(mode=mode, top_k=top_k)
-    # Measured: vectors without meaning help most when words count for more.
-    return RetrievalOptions(mode=mode, top_k=top_k, fusion_constant=2.0, dense_weight=0.5)
-
-
 def user_of(name: str | None, holds: Iterable[str] | None) -> UserContext | None:
     """For whom a search is.
 
