@@ -46,6 +46,7 @@ from smallmind.rag import (
     TextDocument,
     TextSource,
 )
+from smallmind.rag._embedding import fusion_of
 from smallmind.rag._fusion import fused
 from smallmind.rag._reports import IndexProgress
 from smallmind_engine.control import WorkLimit
@@ -78,6 +79,7 @@ class Remembering:
         self._known: dict[str, np.ndarray] = {}
         self.identity = inner.identity
         self.dimension = inner.dimension
+        self.fusion = fusion_of(inner)
 
     def embed(self, texts: Sequence[str], /, *, limit: WorkLimit) -> np.ndarray:
         """As ``Embedder``."""
@@ -137,8 +139,10 @@ class Measured:
         modes = (RetrievalMode.LEXICAL, RetrievalMode.DENSE)
         return [tuple(self.found(q.text, mode) for mode in modes) for q in asked]
 
-    def hybrid(self, asked: Sequence[Question], constant: float, dense: float) -> Quality:
-        """As a user gets it, through the index."""
+    def hybrid(
+        self, asked: Sequence[Question], constant: float | None = None, dense: float | None = None
+    ) -> Quality:
+        """As a user gets it, through the index; None for what suits the embedder."""
         options = RetrievalOptions(
             mode=RetrievalMode.HYBRID,
             top_k=DEPTH,
@@ -196,7 +200,7 @@ def measure_quality(folder: Path, name: str, embedder: Embedder) -> dict[str, ob
         rows = {
             "BM25": quality([[s for _, s in words] for words, _ in pairs], asked),
             "dense": quality([[s for _, s in near] for _, near in pairs], asked),
-            "hybrid, as it comes": measured.hybrid(asked, 60.0, 1.0),
+            "hybrid, as it comes": measured.hybrid(asked),
             "hybrid, tuned": measured.hybrid(asked, constant, dense),
         }
         rules = GroundingRules()
@@ -301,7 +305,7 @@ def main() -> int:
 def _holds(figures: object) -> bool:
     rows = figures["rows"]  # type: ignore[index]  # made above
     best = max(rows["BM25"]["recall"], rows["dense"]["recall"])
-    return rows["hybrid, tuned"]["recall"] >= best
+    return rows["hybrid, as it comes"]["recall"] >= best
 
 
 if __name__ == "__main__":

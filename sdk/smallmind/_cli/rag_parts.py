@@ -19,6 +19,7 @@ from smallmind.rag import (
     LabelRule,
     PromptOptions,
     RagIndex,
+    RagIndexError,
     RetrievalMode,
     RetrievalOptions,
     RetrievedChunk,
@@ -105,16 +106,23 @@ def existing_index(
     with (
         embedder_named(screen, embedder, token) as made,
         RagIndex(path, embedder=made) as index,
+        _embedder_hinted(),
     ):
         yield index
 
 
-def search_options(embedder: str, mode: RetrievalMode | None, top_k: int) -> RetrievalOptions:
-    """How to search with the vectors of that embedder; see ``docs/explanation/retrieval.md``."""
-    if embedder != _HASHING:
-        return RetrievalOptions(mode=mode, top_k=top_k)
-    # Measured: vectors without meaning help most when words count for more.
-    return RetrievalOptions(mode=mode, top_k=top_k, fusion_constant=2.0, dense_weight=0.5)
+@contextmanager
+def _embedder_hinted() -> Iterator[None]:
+    """Name the option that chooses another embedder, where the index was made with one."""
+    try:
+        yield
+    except RagIndexError as error:
+        if error.reason is ReasonCode.RAG_EMBEDDER_MISMATCH:
+            error.hint = (
+                "choose the embedder that it was indexed with: --embedder hashing, or --embedder"
+                " FILE for that of a model; or index again with this one"
+            )
+        raise
 
 
 def user_of(name: str | None, holds: Iterable[str] | None) -> UserContext | None:

@@ -84,6 +84,11 @@ class RenderBudget:
         if chars > self.limits.value_chars:
             raise exceeded("made a longer text", self.limits.value_chars, "characters")
 
+    def foresee_items(self, count: int) -> None:
+        """Refuse a list of this length before it is made."""
+        if count > self.limits.value_items:
+            raise exceeded("made a larger value", self.limits.value_items, "items")
+
     def accept(self, value: object) -> object:
         """Pass on a new value if it is within bounds; else raise ``ChatTemplateError``."""
         if isinstance(value, str):
@@ -111,8 +116,7 @@ class RenderBudget:
                 chars += len(part)
             else:
                 waiting.extend((inner, depth + 1) for inner in _inside(part))
-            if items + len(waiting) > self.limits.value_items:
-                raise exceeded("made a larger value", self.limits.value_items, "items")
+            self.foresee_items(items + len(waiting))
             if depth > self.limits.depth:
                 raise exceeded("nested a value deeper", self.limits.depth, "levels")
         self.foresee(chars)

@@ -191,7 +191,11 @@ def _foresee_operation(budget: RenderBudget, operator: str, left: Any, right: An
         budget.accept(1 << min(left.bit_length() * max(right, 0), budget.limits.integer_bits + 1))
     elif operator == "*" and not whole:
         for value, times in ((left, right), (right, left)):
-            if isinstance(value, (str, list, tuple)) and isinstance(times, int):
+            if not isinstance(times, int):
+                continue
+            if isinstance(value, str):
                 budget.foresee(len(value) * times)
+            elif isinstance(value, (list, tuple)):
+                budget.foresee_items(len(value) * times)
     elif operator == "%" and isinstance(left, str):
         checked_printf(budget, left, right)

@@ -20,6 +20,7 @@ from smallmind.rag._errors import (
     RagError,
     RagIndexError,
 )
+from smallmind.rag._fusion import FusionOptions
 from smallmind.rag._grounding import GroundingRules
 from smallmind.rag._hashing import HashingEmbedder
 from smallmind.rag._index import RagIndex
@@ -42,6 +43,7 @@ __all__ = [
     "EngineEmbedder",
     "ExtractedText",
     "FolderSource",
+    "FusionOptions",
     "GroundingRules",
     "HashingEmbedder",
     "IndexLimits",

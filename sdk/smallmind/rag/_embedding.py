@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
+from smallmind.rag._fusion import FusionOptions
 from smallmind_engine.control import WorkLimit
 
 FloatArray = npt.NDArray[np.float32]
 
 
 class Embedder(Protocol):
-    """Turns texts into vectors of one length. Called from several threads."""
+    """Turns texts into vectors of one length. Called from several threads.
+
+    It may have a ``fusion`` as well, the ``FusionOptions`` that its vectors are best searched with.
+    """
 
     @property
     def identity(self) -> str:
@@ -43,6 +47,21 @@ class Embedder(Protocol):
             OperationCancelledError: the limit was reached.
         """
         ...
+
+
+@runtime_checkable
+class KnowsFusion(Protocol):
+    """What an embedder may have besides."""
+
+    @property
+    def fusion(self) -> FusionOptions:
+        """How its ranking is best merged with that of the words."""
+        ...
+
+
+def fusion_of(embedder: Embedder | None) -> FusionOptions:
+    """How rankings are merged with those of ``embedder`` when nobody says otherwise."""
+    return embedder.fusion if isinstance(embedder, KnowsFusion) else FusionOptions()
 
 
 def normalized(vectors: npt.NDArray[np.floating]) -> FloatArray:

@@ -47,7 +47,8 @@ class IndexCounts:
         chunks: of all documents.
         text_bytes: of the text of all chunks.
         vectors: chunks that have a vector of the embedder the index was opened with.
-        file_bytes: size of the file on disk.
+        file_bytes: size on disk: of the file, and of SQLite's write-ahead log and its index beside
+            it (``-wal``, ``-shm``), which hold what is not yet in the file.
     """
 
     documents: int
@@ -179,7 +180,7 @@ class RagIndex:
                 " WHERE documents.embedder = ? AND chunks.vector IS NOT NULL",
                 (embedder,),
             ).fetchone()
-        return IndexCounts(documents, chunks, size, vectors, self.path.stat().st_size)
+        return IndexCounts(documents, chunks, size, vectors, self._store.disk_bytes())
 
     # -- searching ----------------------------------------------------------------------------
 

@@ -30,6 +30,7 @@ from smallmind_engine.telemetry import (
     RuntimeLoggerAdapter,
     new_correlation,
 )
+from smallmind_engine.telemetry.errors import ConfigError
 
 _LEAST_TIMEOUT_S = 1e-3
 
@@ -123,13 +124,14 @@ class RagPipeline:
         A generation that is stopped gives back what there is; a search has nothing to give back.
 
         Args:
-            question: any text.
+            question: any text but white space alone.
             user: for whom; None sees only what is public.
             session_id: on all events; made up when None.
             options: see ``GenerationOptions``.
             kwargs: the same, one by one; they win over ``options``.
 
         Raises:
+            ConfigError: the question is empty.
             InsufficientEvidenceError: nothing that was found is good enough.
             OperationCancelledError: stopped before the generation began.
             RagBudgetError: no source fits into the prompt.
@@ -182,6 +184,12 @@ class RagPipeline:
         session_id: str | None,
         options: GenerationOptions,
     ) -> _Asked:
+        if not question.strip():
+            raise ConfigError(
+                ReasonCode.PROMPT_EMPTY,
+                f"the question is {question!r}, which asks nothing",
+                hint="ask with at least one word",
+            )
         limit = WorkLimit.within(options.request_timeout, options.cancellation)
         client, has_system = self._client(session_id)
         held.callback(client.close)

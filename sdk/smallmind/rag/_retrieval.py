@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from smallmind.rag._access import Authorizer, UserContext
-from smallmind.rag._embedding import Embedder, FloatArray, normalized
+from smallmind.rag._embedding import Embedder, FloatArray, fusion_of, normalized
 from smallmind.rag._errors import RagIndexError
 from smallmind.rag._fusion import fused
 from smallmind.rag._grounding import GroundingRules
@@ -104,6 +104,7 @@ class Retrieval:
         self._found = _Found()
         usual = RetrievalMode.LEXICAL if parts.embedder is None else RetrievalMode.HYBRID
         self._mode = options.mode or usual
+        self._fusion = options.fusion(fusion_of(parts.embedder))
 
     def run(self, question: str, user: UserContext | None) -> RetrievalResult:
         """Search.
@@ -260,13 +261,13 @@ class Retrieval:
             return words
         if self._mode is RetrievalMode.DENSE:
             return near
-        options = self._options
+        fusion = self._fusion
         return fused(
             (
-                (options.lexical_weight, [chunk for chunk, _ in words]),
-                (options.dense_weight, [chunk for chunk, _ in near]),
+                (fusion.lexical_weight, [chunk for chunk, _ in words]),
+                (fusion.dense_weight, [chunk for chunk, _ in near]),
             ),
-            options.fusion_constant,
+            fusion.constant,
         )
 
     def _reranked(self, question: str, chunks: list[RetrievedChunk]) -> list[RetrievedChunk]:

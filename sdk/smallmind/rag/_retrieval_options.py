@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from smallmind.rag._fusion import FusionOptions
 from smallmind.rag._results import RetrievalMode, RetrievedChunk
 from smallmind_engine.control import WorkLimit
 from smallmind_engine.telemetry.errors import invalid_option
@@ -20,6 +22,7 @@ class RetrievalOptions:
         top_k: chunks to give back at most.
         depth: chunks that each ranking takes part with.
         fusion_constant: of reciprocal rank fusion; larger lets the first places stand out less.
+            None for what suits the embedder, as of the weights.
         lexical_weight: of the words' ranking in it.
         dense_weight: of the vectors' ranking in it.
         rerank_depth: of the merged ranking, how many chunks a re-ranker is given.
@@ -29,9 +32,9 @@ class RetrievalOptions:
     mode: RetrievalMode | None = None
     top_k: int = 5
     depth: int = 50
-    fusion_constant: float = 60.0
-    lexical_weight: float = 1.0
-    dense_weight: float = 1.0
+    fusion_constant: float | None = None
+    lexical_weight: float | None = None
+    dense_weight: float | None = None
     rerank_depth: int = 20
     max_bytes: int = 1 << 20
 
@@ -48,8 +51,19 @@ class RetrievalOptions:
             if getattr(self, name) < 1:
                 raise invalid_option(name, getattr(self, name), "at least 1")
         for name in ("fusion_constant", "lexical_weight", "dense_weight"):
-            if not getattr(self, name) >= 0.0:
-                raise invalid_option(name, getattr(self, name), "a number of at least 0")
+            value = getattr(self, name)
+            if value is not None and not value >= 0.0:
+                raise invalid_option(name, value, "a number of at least 0")
+
+    def fusion(self, usual: FusionOptions) -> FusionOptions:
+        """How rankings are merged: as is said here, else as ``usual`` says."""
+        said = {
+            "constant": self.fusion_constant,
+            "lexical_weight": self.lexical_weight,
+            "dense_weight": self.dense_weight,
+        }
+        given = {name: value for name, value in said.items() if value is not None}
+        return dataclasses.replace(usual, **given)
 
 
 class Reranker(Protocol):

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +24,7 @@ _STEPS_BETWEEN_CHECKS: Final = 4_000
 """Instructions of SQLite's machine between two looks at the limit: well below a millisecond."""
 _KEPT_READERS: Final = 8
 _OWNER_ONLY: Final = 0o600
+_SUFFIXES: Final = ("", "-wal", "-shm")
 
 
 class IndexStore:
@@ -76,6 +77,15 @@ class IndexStore:
         connection.execute("PRAGMA synchronous = NORMAL")
         connection.execute("PRAGMA foreign_keys = ON")
         return connection
+
+    def disk_bytes(self) -> int:
+        """Size of the file, its write-ahead log and that log's index; what is not there is 0."""
+        size = 0
+        for suffix in _SUFFIXES:
+            # The last connection to close takes the log away.
+            with suppress(FileNotFoundError):
+                size += Path(f"{self.path}{suffix}").stat().st_size
+        return size
 
     @contextmanager
     def reading(self, limit: WorkLimit = NO_LIMIT) -> Iterator[sqlite3.Connection]:

@@ -16,7 +16,7 @@ class ValidationOptions:
 
     Attributes:
         only: names of checks to run, with ``*`` for any letters, such as ``golden-*``; empty for
-            all.
+            all. ``load`` is run in any case.
         skip: names of checks to leave out, likewise.
         quick: look at less of everything, and leave out what loads the model again.
         seed: of draws.

@@ -21,14 +21,11 @@ from smallmind.validation.report import (
     Outcome,
     ValidationReport,
 )
-from smallmind.validation.selection import chosen
+from smallmind.validation.selection import LOAD, chosen
 from smallmind.validation.subject import Loader, Subject
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.runtime import EngineOptions
 from smallmind_engine.telemetry import ReasonCode, SmallMindError
-
-LOAD: Final = "load"
-"""The first result: whether the model loads at all."""
 
 _STOPPED: Final = "stopped before its end"
 _NOT_REACHED: Final = "stopped before it was reached"
@@ -220,9 +217,9 @@ class ValidationRunner:
 
 def _failed(error: Exception) -> Outcome:
     """A check that raised, in words and by the error's own code."""
-    known = isinstance(error, SmallMindError)
-    return Outcome(
-        status=CheckStatus.FAILED,
-        message=str(error) if known else f"{type(error).__name__}: {error}",
-        reason=error.reason if isinstance(error, SmallMindError) else ReasonCode.ERROR,
-    )
+    if isinstance(error, SmallMindError):
+        # Reports show the code beside the message.
+        message, reason = str(error).removesuffix(f" [{error.reason}]"), error.reason
+    else:
+        message, reason = f"{type(error).__name__}: {error}", ReasonCode.ERROR
+    return Outcome(status=CheckStatus.FAILED, message=message, reason=reason)

@@ -4,28 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
+from typing import Final
 
 from smallmind.validation.checks import Check
 from smallmind.validation.options import ValidationOptions
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
+LOAD: Final = "load"
+"""The first result of every validation: whether the model loads at all."""
+
 
 def chosen(checks: Sequence[Check], options: ValidationOptions) -> list[tuple[Check, str]]:
     """The checks that the options ask for, each with why it is left out (empty when it is not).
 
     Raises:
-        ConfigError: a name is that of no check.
+        ConfigError: a name is that of no check, or loading is to be left out.
     """
-    for pattern in (*options.only, *options.skip):
-        if not any(fnmatchcase(check.name, pattern) for check in checks):
-            raise ConfigError(
-                ReasonCode.OPTION_INVALID,
-                f"there is no check {pattern!r}; there are:"
-                f" {', '.join(check.name for check in checks)}",
-                option="only" if pattern in options.only else "skip",
-                value=pattern,
-            )
+    names = [check.name for check in checks]
+    if LOAD in options.skip:
+        raise ConfigError(
+            ReasonCode.OPTION_INVALID,
+            f"{LOAD!r} cannot be left out: all other checks need the model",
+            option="skip",
+            value=LOAD,
+        )
+    # Loading is always done; who names nothing else gets just that.
+    for option, patterns, known in (
+        ("only", options.only, [LOAD, *names]),
+        ("skip", options.skip, names),
+    ):
+        for pattern in patterns:
+            if not any(fnmatchcase(name, pattern) for name in known):
+                raise ConfigError(
+                    ReasonCode.OPTION_INVALID,
+                    f"there is no check {pattern!r}; there are: {', '.join(known)}",
+                    option=option,
+                    value=pattern,
+                )
     return [
         (check, _left_out(check, options))
         for check in checks

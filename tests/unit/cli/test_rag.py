@@ -125,3 +125,20 @@ def test_what_cannot_be_done_is_told_with_exit_code_2(rag, arguments, words):
     assert (ran.exit_code, ran.stdout) == (2, "")
     assert words in ran.stderr
     assert ran.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("command", [("search",), ("ask", "--model", "MODEL")])
+def test_an_index_of_another_embedder_is_told_with_the_option_that_chooses(rag, command):
+    rag("index", "DIR", "--embedder", "MODEL")
+    ran = rag(*command, "bees")
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "--embedder FILE for that of a model" in ran.stderr
+    assert "[RAG_EMBEDDER_MISMATCH]" in ran.stderr
+    assert rag("search", "bees", "--embedder", "MODEL").exit_code == 0
+
+
+def test_an_empty_question_is_exit_code_2(rag):
+    rag("index", "DIR")
+    ran = rag("ask", " ", *ASK)
+    assert (ran.exit_code, ran.stdout) == (2, "")
+    assert "[PROMPT_EMPTY]" in ran.stderr

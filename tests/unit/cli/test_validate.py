@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
 from junitparser import JUnitXml
 
+from engines import TINY
 from smallmind._cli.commands import validate as command
 from smallmind._cli.validation_views import result_line, verdict
 from smallmind.validation import (
@@ -17,6 +19,7 @@ from smallmind.validation import (
     judged,
     skipped,
 )
+from tiny_models import write_tiny_model
 
 GOOD = CheckResult(
     name="kv-cache",
@@ -141,7 +144,7 @@ def test_a_golden_file_that_is_none_is_code_2(cli, tmp_path, content):
 def test_a_check_that_there_is_not_is_code_2(cli):
     ran = cli("validate", "MODEL", "--only", "nonsense")
     assert (ran.exit_code, ran.stdout) == (2, "")
-    assert "there is no check 'nonsense'; there are: tokenizer-round-trip," in ran.stderr
+    assert "there is no check 'nonsense'; there are: load, tokenizer-round-trip," in ran.stderr
 
 
 def test_json_has_figures_and_limits(cli, finding):
@@ -183,6 +186,30 @@ def test_a_real_run_writes_both_files(cli, tmp_path):
     assert [check["name"] for check in document["checks"]] == names
     (suite,) = JUnitXml.fromfile(str(tmp_path / "r.xml"))
     assert [case.name for case in suite] == names
+
+
+def test_the_model_may_be_loaded_and_no_more(cli):
+    ran = cli("validate", "MODEL", "--backend", "numpy", "--only", "load")
+    assert ran.exit_code == 0, ran.stderr
+    first, last = ran.stdout.splitlines()
+    assert first.split()[:2] == ["ok", "load"]
+    assert last.startswith("all 1 checks hold: tiny on numpy")
+
+
+def test_the_code_of_an_error_is_told_once(cli, tmp_path):
+    broken = dataclasses.replace(TINY, chat_template="{% nonsense %}")
+    path = write_tiny_model(tmp_path / "broken.gguf", broken)
+    ran = cli(
+        "validate", str(path), "--backend", "numpy", "--only", "chat-template",
+        "--junit", str(tmp_path / "r.xml"),
+    )  # fmt: skip
+    assert ran.exit_code == 1
+    line = ran.stdout.splitlines()[1]
+    assert line.endswith(" [CHAT_TEMPLATE_INVALID]")
+    assert line.count("CHAT_TEMPLATE_INVALID") == 1
+    (suite,) = JUnitXml.fromfile(str(tmp_path / "r.xml"))
+    _, case = suite
+    assert case.result[0].text.count("CHAT_TEMPLATE_INVALID") == 1
 
 
 def test_junit_on_standard_output_is_all_there_is(cli):

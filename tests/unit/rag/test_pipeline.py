@@ -36,6 +36,7 @@ from smallmind_engine.telemetry import (
     RetrievalStarted,
     RuntimeLogEvent,
 )
+from smallmind_engine.telemetry.errors import ConfigError
 
 BRIEF = PromptOptions(instructions="Answer from the sources.", titles=False)
 GREEDY = {"max_tokens": 8, "temperature": 0.0, "ignore_eos": True}
@@ -87,6 +88,17 @@ def test_the_answer_is_the_models_for_a_prompt_with_the_source_in_it(engine, pip
     assert answer.result.token_ids == expected.token_ids
     assert answer.text == expected.text != ""
     assert answer.result.usage.prompt_tokens == expected.usage.prompt_tokens
+
+
+@pytest.mark.parametrize("question", ["", " \n\t"])
+@pytest.mark.parametrize("way", ["ask", "stream"])
+def test_an_empty_question_is_refused_before_anything_is_searched(
+    pipeline, recorder, way, question
+):
+    with pytest.raises(ConfigError, match="asks nothing") as caught:
+        getattr(pipeline, way)(question, **GREEDY)
+    assert caught.value.reason is ReasonCode.PROMPT_EMPTY
+    assert of_requests(recorder) == []
 
 
 def test_citations_resolve_to_the_exact_text_of_the_source(index, pipeline):

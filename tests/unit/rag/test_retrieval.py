@@ -8,6 +8,7 @@ import pytest
 from engines import Recorder
 from rag_indexes import LIBRARY, open_index, texts
 from smallmind.rag import (
+    FusionOptions,
     GroundingRules,
     HashingEmbedder,
     RagIndex,
@@ -65,7 +66,7 @@ def test_a_chunk_tells_where_it_is_and_why_it_was_found(index):
     )
     assert chunk.coverage == 1.0
     assert chunk.similarity > 0.4
-    assert chunk.score == pytest.approx(2 / 61)
+    assert chunk.score == pytest.approx(1 / 3 + 0.5 / 3)
 
 
 def test_inflections_are_found(index):
@@ -322,3 +323,47 @@ def test_words_that_tell_nothing_are_left_out(question, terms):
 def test_impossible_options_are_refused(options):
     with pytest.raises(ConfigError, match="it must be"):
         RetrievalOptions(**options)
+
+
+@pytest.mark.parametrize("name", ["constant", "lexical_weight", "dense_weight"])
+def test_a_fusion_that_cannot_be_is_refused(name):
+    with pytest.raises(ConfigError, match=name):
+        FusionOptions(**{name: -1.0})
+
+
+class Plain:
+    """An embedder with what its protocol asks for, and no more."""
+
+    def __init__(self):
+        self._inner = HashingEmbedder(64)
+        self.identity, self.dimension = "plain", 64
+
+    def embed(self, texts, /, *, limit):
+        return self._inner.embed(texts, limit=limit)
+
+
+class Sure(Plain):
+    """Its vectors are worth four times the words."""
+
+    fusion = FusionOptions(constant=9.0, dense_weight=4.0)
+
+
+@pytest.mark.parametrize(
+    ("embedder", "options", "score"),
+    [
+        (HashingEmbedder(64), {}, 1.5 / 3),
+        (Plain(), {}, 2 / 61),
+        (Sure(), {}, 5 / 10),
+        (Sure(), {"dense_weight": 0.0}, 1 / 10),
+        (HashingEmbedder(64), {"lexical_weight": 0.0}, 0.5 / 3),
+        (HashingEmbedder(64), {"fusion_constant": 60.0, "dense_weight": 1.0}, 2 / 61),
+    ],
+)
+def test_rankings_are_merged_as_suits_the_embedder_where_nothing_is_said(
+    tmp_path, embedder, options, score
+):
+    with open_index(tmp_path, embedder=embedder) as index:
+        index.update(texts())
+        best = index.retrieve("full moon tides", options=RetrievalOptions(**options)).chunks[0]
+    assert (best.source, best.lexical_rank, best.dense_rank) == ("tides.md", 1, 1)
+    assert best.score == pytest.approx(score)

@@ -30,6 +30,22 @@ def test_a_new_file_has_the_newest_version(tmp_path):
     assert version_of(tmp_path / "a.db") == len(MIGRATIONS)
 
 
+def test_the_size_on_disk_is_that_of_all_files(tmp_path):
+    with open_index(tmp_path) as index:
+        index.update(texts())
+        files = sorted(tmp_path.iterdir())
+        sizes = [path.stat().st_size for path in files]
+        assert [path.name for path in files] == ["index.db", "index.db-shm", "index.db-wal"]
+        assert index.counts().file_bytes == sum(sizes) > sizes[0]
+
+
+def test_what_is_not_beside_the_file_takes_no_space(tmp_path):
+    store = IndexStore(tmp_path / "a.db")
+    store.close()
+    (file,) = tmp_path.iterdir()
+    assert store.disk_bytes() == file.stat().st_size
+
+
 def test_an_older_index_is_brought_up_to_date_with_what_it_holds(tmp_path):
     with open_index(tmp_path) as index:
         index.update(texts())

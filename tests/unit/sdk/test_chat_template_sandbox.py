@@ -58,6 +58,17 @@ def test_messages_larger_than_allowed_are_refused() -> None:
         render("x", limits=TemplateLimits(value_items=20), variables={"n": list(range(30))})
 
 
+@pytest.mark.parametrize("template", ["{{ [1] * 10**10 }}", "{{ 10**10 * (1,) }}"])
+def test_a_list_that_would_be_too_long_is_told_by_its_items(template: str) -> None:
+    with pytest.raises(ChatTemplateError, match="made a larger value than the 200,000 items"):
+        render(template)
+
+
+def test_a_text_that_would_be_too_long_is_told_by_its_characters() -> None:
+    with pytest.raises(ChatTemplateError, match="a longer text than the 8,000,000 characters"):
+        render("{{ 10**10 * 'a' }}")
+
+
 def test_work_is_counted_even_where_nothing_is_printed() -> None:
     limits = TemplateLimits(work_chars=1_000)
     with pytest.raises(ChatTemplateError, match="made more text than the 1,000 characters"):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from engines import TINY
-from smallmind import Engine, load
+from smallmind import Engine, EngineOptions, load
 from smallmind.validation import CHECKS, CheckStatus
 from smallmind.validation.checks.tokenizer_fallbacks import check_fallbacks
 from smallmind_engine.kernels import Chunk, FloatArray
@@ -43,7 +43,7 @@ def test_a_sound_model_passes_what_applies_to_it(validated, kind):
         assert report.result("kv-cache").message.startswith("the model is an encoder")
         return
     others = {check.name for check in CHECKS if not check.name.startswith("golden-")}
-    assert passed | LOADED_AGAIN | set(slow) | {"chat-template"} >= others
+    assert passed | LOADED_AGAIN | set(slow) | {"chat-template", "batching"} >= others
     assert report.result("golden-greedy").message == "there is no golden file for this model"
 
 
@@ -142,6 +142,23 @@ def test_a_fault_fails_its_check(checked, name):
     assert result.status is FAILED, result.message
     assert result.reason is ReasonCode.VALIDATION_FAILED
     assert result.message
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ({"backend": "numpy"}, "the numpy backend runs one request in a step"),
+        ({"backend": "numba", "max_batch_size": 1}, "max_batch_size is 1"),
+    ],
+)
+def test_batching_is_left_out_where_nothing_is_ever_batched(checked, options, why):
+    result = checked("batching", engine_options=EngineOptions(**options))
+    assert (result.status, result.message) == (SKIPPED, f"nothing was batched: {why}")
+
+
+def test_batching_holds_where_requests_share_steps(checked):
+    result = checked("batching", engine_options=EngineOptions(backend="numba"))
+    assert (result.status, result.figure("different").value) == (PASSED, 0)
 
 
 def test_weights_that_are_not_numbers_fail_with_the_layer_and_the_code(validated, tmp_path):

@@ -62,6 +62,19 @@ def test_a_name_that_is_none_is_refused_with_those_there_are(models):
     assert caught.value.details["option"] == "only"
 
 
+@pytest.mark.parametrize("pattern", ["load", "loa*"])
+def test_loading_alone_can_be_asked_for(validated, pattern):
+    report = validated(pattern)
+    assert [result.name for result in report.results] == ["load"]
+    assert report.passed
+
+
+def test_loading_cannot_be_left_out(validated):
+    with pytest.raises(ConfigError, match="'load' cannot be left out") as caught:
+        validated(options={"only": (), "skip": "load"})
+    assert caught.value.details["option"] == "skip"
+
+
 @pytest.mark.parametrize("field", ["check_timeout", "min_decode_speed", "max_cancel_latency"])
 @pytest.mark.parametrize("value", [0.0, -1.0, math.nan])
 def test_figures_that_cannot_be_are_refused(field, value):
@@ -74,7 +87,7 @@ def test_a_check_that_raises_has_failed_and_the_others_run(validated):
         raise ZeroDivisionError("by what?")
 
     def refusing(_):
-        raise ConfigError(ReasonCode.OPTION_INVALID, "no")
+        raise ConfigError(ReasonCode.OPTION_INVALID, "no", hint="say yes")
 
     table = [made("raises", raising), made("refuses", refusing), made("holds", holding)]
     report = validated("*", checks=table)
@@ -85,6 +98,7 @@ def test_a_check_that_raises_has_failed_and_the_others_run(validated):
         "ZeroDivisionError",
     )
     assert (refuses.reason, refuses.error_type) == (ReasonCode.OPTION_INVALID, "ConfigError")
+    assert refuses.message == "no; say yes", "the code is told beside it"
     assert holds.status is CheckStatus.PASSED
     assert holds.figure("apples").value == 3
     assert not report.passed

@@ -35,7 +35,6 @@ from smallmind._cli.rag_parts import (
     TopSources,
     User,
     existing_index,
-    search_options,
     show_sources,
     user_of,
 )
@@ -48,6 +47,7 @@ from smallmind.rag import (
     RagAnswer,
     RagPipeline,
     RagStream,
+    RetrievalOptions,
 )
 from smallmind_engine.runtime import EngineOptions, GenerationOptions
 from smallmind_engine.telemetry import SmallMindError
@@ -101,7 +101,7 @@ def rag_ask(
     screen = Screen.open()
     who = user_of(user, holds)
     rules = GroundingRules(min_coverage=min_coverage, min_similarity=min_similarity)
-    retrieval = search_options(embedder, mode, sources)
+    retrieval = RetrievalOptions(mode=mode, top_k=sources)
     with interruptible() as token, existing_index(screen, index, embedder, token) as opened:
         options = GenerationOptions(
             max_tokens=max_tokens,

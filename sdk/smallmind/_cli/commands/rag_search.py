@@ -20,11 +20,11 @@ from smallmind._cli.rag_parts import (
     TopSources,
     User,
     existing_index,
-    search_options,
     show_chunks,
     user_of,
 )
 from smallmind._cli.screen import Screen
+from smallmind.rag import RetrievalOptions
 from smallmind_engine.control import WorkLimit
 
 
@@ -50,7 +50,7 @@ def rag_search(
         found = opened.retrieve(
             question,
             user=who,
-            options=search_options(embedder, mode, sources),
+            options=RetrievalOptions(mode=mode, top_k=sources),
             limit=WorkLimit.within(timeout, token),
         )
     if as_json:

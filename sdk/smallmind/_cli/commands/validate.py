@@ -24,6 +24,7 @@ from smallmind.validation import (
     ValidationRunner,
     junit_xml,
 )
+from smallmind.validation.selection import LOAD
 from smallmind_engine.control import WorkLimit
 from smallmind_engine.runtime import EngineOptions
 
@@ -34,6 +35,10 @@ def _complete_check(incomplete: str) -> list[str]:
     return [check.name for check in CHECKS if check.name.startswith(incomplete)]
 
 
+def _complete_only(incomplete: str) -> list[str]:
+    return [LOAD] * LOAD.startswith(incomplete) + _complete_check(incomplete)
+
+
 Checks = Annotated[
     list[str] | None,
     typer.Option(
@@ -41,7 +46,7 @@ Checks = Annotated[
         metavar="CHECK",
         help="run this check; * stands for any letters; may be given again",
         show_default="all",
-        autocompletion=_complete_check,
+        autocompletion=_complete_only,
     ),
 ]
 
