@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 import time
 from collections.abc import Iterator
@@ -43,12 +44,15 @@ class Arrivals:
                 self._changed.notify_all()
 
     @contextmanager
-    def one_by_one(self) -> Iterator[None]:
-        """Let one caller at a time through the ``with`` block, and a crowd with pauses.
+    def one_by_one(self, *, crowded: bool) -> Iterator[None]:
+        """Let one caller at a time through the ``with`` block when it is crowded, with pauses.
 
         Those who wait do so outside of the interpreter. A crowd that is turned away, and asks again
         at once, would else take it from the scheduler, and a core from the kernels.
         """
+        if not crowded or _in_event_loop():  # a loop is a single thread, which must not wait
+            yield
+            return
         turnstile = self._turnstile  # in a forked child it is another
         with self._changed:
             self._crowd += 1
@@ -73,3 +77,11 @@ class Arrivals:
         with self._changed:
             others = {stay for stay, thread in self._inside.items() if thread != me}
             return self._changed.wait_for(lambda: not others & self._inside.keys(), timeout_s)
+
+
+def _in_event_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True

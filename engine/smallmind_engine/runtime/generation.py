@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Generator
 from functools import partial
 from typing import Final
@@ -143,14 +142,9 @@ class GenerationRun:
         if self._begun:
             return
         self._begun = True
-        arrivals = self._core.arrivals
-        with arrivals.held():
-            # An event loop is a single thread, which must not wait.
-            if self._core.scheduler.admission.looks_full and not _in_event_loop():
-                with arrivals.one_by_one():
-                    self._begin()
-            else:
-                self._begin()
+        arrivals, admission = self._core.arrivals, self._core.scheduler.admission
+        with arrivals.held(), arrivals.one_by_one(crowded=admission.looks_full):
+            self._begin()
 
     def _begin(self) -> None:
         work = self._work
@@ -384,14 +378,6 @@ class GenerationRun:
     def _wait_end(self) -> None:
         if not self._core.scheduler.is_here:
             self._work.outlet.wait_end(self._patience_s)
-
-
-def _in_event_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _limit(request: GenerationRequest) -> int | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -223,7 +225,7 @@ def test_callers_go_through_the_turnstile_one_by_one() -> None:
     arrivals, inside, most = Arrivals(), [], []
 
     def go() -> None:
-        with arrivals.one_by_one():
+        with arrivals.one_by_one(crowded=True):
             inside.append(1)
             most.append(len(inside))
             inside.pop()
@@ -240,10 +242,10 @@ def test_the_turnstile_holds_nobody_up_for_long() -> None:
     arrivals, passed = Arrivals(), threading.Event()
 
     def go() -> None:
-        with arrivals.one_by_one():
+        with arrivals.one_by_one(crowded=True):
             passed.set()
 
-    with arrivals.one_by_one():
+    with arrivals.one_by_one(crowded=True):
         thread = threading.Thread(target=go)
         thread.start()
         assert passed.wait(30.0)
@@ -252,7 +254,7 @@ def test_the_turnstile_holds_nobody_up_for_long() -> None:
 
 def test_a_caller_may_come_to_the_turnstile_again_inside() -> None:
     arrivals = Arrivals()
-    with arrivals.one_by_one(), arrivals.one_by_one():
+    with arrivals.one_by_one(crowded=True), arrivals.one_by_one(crowded=True):
         arrivals.begin_in_child()
 
 
@@ -281,3 +283,23 @@ def test_a_crowd_is_turned_away_each_with_an_answer(tmp_path: Path) -> None:
         running.close()
         begun.join()
     assert answers == [StopReason.BACKPRESSURE_QUEUE_FULL] * 30
+
+
+def test_neither_single_callers_nor_event_loops_wait_at_the_turnstile() -> None:
+    arrivals, passed = Arrivals(), threading.Event()
+
+    async def in_loop() -> None:
+        with arrivals.one_by_one(crowded=True):
+            passed.set()
+
+    def alone() -> None:
+        with arrivals.one_by_one(crowded=False):
+            asyncio.run(in_loop())
+
+    with arrivals.one_by_one(crowded=True):
+        thread = threading.Thread(target=alone)
+        begin = time.perf_counter()
+        thread.start()
+        thread.join()
+        assert passed.is_set()
+        assert time.perf_counter() - begin < 1.9  # less than the patience at the turnstile
