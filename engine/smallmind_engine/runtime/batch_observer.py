@@ -13,6 +13,7 @@ from smallmind_engine.runtime.telemetry_budget import TelemetryBudget
 from smallmind_engine.runtime.telling import tell_operations
 from smallmind_engine.telemetry import (
     BatchStepped,
+    Emitter,
     EventBus,
     EventKind,
     Phase,
@@ -51,7 +52,7 @@ class BatchObserver:
         self._model = model
         self._backend = backend
         self._kernel_mask = int(EventKind.KERNEL_EXECUTED) if detail is Detail.KERNEL else 0
-        self._correlation = new_correlation()
+        self._emitter = bus.emitter(new_correlation())
 
     def begin(self) -> None:
         """A step is about to run."""
@@ -85,10 +86,13 @@ class BatchObserver:
             if stall is not None:
                 for work, _ in shares:
                     work.observer.stalled(len(work.completion.token_ids), stall)
-        if not self._bus.wants & _STEPPED or self._budget.sheds(_STEPPED):
+        if not self._bus.wants & _STEPPED:
             return
-        before = [work.ledger.enter(_TELEMETRY) for work, _ in shares]
-        emitter = self._bus.emitter(self._correlation)
+        if self._budget.mask and self._budget.sheds(_STEPPED):
+            return
+        for work, _ in shares:  # what each of them does next says so itself
+            work.ledger.enter(_TELEMETRY)
+        emitter = self._current_emitter()
         # By position: names would take half as long again.
         emitter.publish(
             BatchStepped(
@@ -102,8 +106,11 @@ class BatchObserver:
                 running,
             )
         )
-        for (work, _), phase in zip(shares, before, strict=True):
-            work.ledger.enter(phase)
+
+    def _current_emitter(self) -> Emitter:
+        if not self._bus.is_current(self._emitter):
+            self._emitter = self._bus.emitter(self._emitter.correlation)
+        return self._emitter
 
     def on_operations(self, shares: Sequence[Share]) -> OnOperations | None:
         """What a step is to tell its operations to; None while nobody wants them."""
@@ -114,7 +121,7 @@ class BatchObserver:
 
         def tell(operations: Sequence[OperationTime]) -> None:
             before = [work.ledger.enter(_TELEMETRY) for work, _ in shares]
-            emitter = self._bus.emitter(self._correlation)
+            emitter = self._current_emitter()
             tell_operations(emitter, self._model, self._backend, operations)
             for (work, _), phase in zip(shares, before, strict=True):
                 work.ledger.enter(phase)

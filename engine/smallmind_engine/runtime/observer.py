@@ -258,11 +258,11 @@ class RequestObserver:
         emitter = self.emitter
         if not emitter.wants & self._token_mask:
             return
-        if self._budget is not None and self._budget.sheds(_TOKEN):
+        budget = self._budget
+        if budget is not None and budget.mask and budget.sheds(_TOKEN):
             return
         ledger = self._ledger
-        before = ledger.enter(_TELEMETRY)
-        elapsed, consumer = ledger.elapsed_ns, ledger.ns(_CONSUMER)
+        before, elapsed, consumer = ledger.enter_and_read(_TELEMETRY, _CONSUMER)
         held_up = consumer - self._consumer_ns
         engine_s = (elapsed - self._last_token_ns - held_up) / 1e9
         shown_id = token_id if self._capture else None

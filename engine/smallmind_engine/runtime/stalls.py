@@ -19,6 +19,9 @@ LATE_NS: Final = 5_000_000
 _NO_PAUSES: Final = (0,) * GENERATIONS
 _KEPT: Final = 31
 _ENOUGH: Final = 8
+LOOK_EVERY: Final = 8
+"""Steps from one look at what the system counted to the next: it costs some 20 microseconds, where
+a step has left the caches cold."""
 _MANY_MAPPED: Final = 1_000  # minor faults that take about a millisecond
 
 
@@ -136,6 +139,7 @@ class StallWatch:
         self._usage = usage
         self._usual: dict[int, _Usual] = {}
         self._seen = Usage(0, 0, 0)
+        self._until_look = LOOK_EVERY
         self._gc_seen: tuple[int, ...] = _NO_PAUSES
         self._gc_count = 0
         self._waited = True
@@ -151,6 +155,7 @@ class StallWatch:
             self._waited = False
             self._look_at_pauses()
             self._seen = self._usage()
+            self._until_look = LOOK_EVERY
         collected = self._pauses.count != self._gc_count
         self._before_ns = sum(self._pauses.ns) - sum(self._gc_seen) if collected else 0
 
@@ -166,13 +171,24 @@ class StallWatch:
             return None
         collected = self._pauses.count != self._gc_count
         paused = self._look_at_pauses() if collected else _NO_PAUSES
-        before, self._seen = self._seen, self._usage()
         duration_ns = step_ns + self._before_ns
-        typical_ns = self._note(duration_ns, sequences) if sequences else 0
+        typical_ns = 0
+        if sequences:
+            usual = self._usual.get(sequences)
+            if usual is None:
+                usual = self._usual[sequences] = _Usual()
+            typical_ns = usual.median_ns
+            usual.note(duration_ns)
         late = typical_ns and duration_ns - typical_ns > max(
             LATE_NS, (LATE_FACTOR - 1.0) * typical_ns
         )
-        if not late and sum(paused) < PAUSE_NS:
+        stalled = late or sum(paused) >= PAUSE_NS
+        self._until_look -= 1
+        if not stalled and self._until_look:
+            return None
+        before, self._seen = self._seen, self._usage()
+        self._until_look = LOOK_EVERY
+        if not stalled:
             return None
         counted = Usage(*(now - then for now, then in zip(self._seen, before, strict=True)))
         delay_ns = duration_ns - typical_ns if late else 0
@@ -185,14 +201,6 @@ class StallWatch:
         self._gc_count = self._pauses.count
         before, self._gc_seen = self._gc_seen, tuple(self._pauses.ns)
         return tuple(now - then for now, then in zip(self._gc_seen, before, strict=True))
-
-    def _note(self, duration_ns: int, sequences: int) -> int:
-        usual = self._usual.get(sequences)
-        if usual is None:
-            usual = self._usual[sequences] = _Usual()
-        median_ns = usual.median_ns
-        usual.note(duration_ns)
-        return median_ns
 
     def rest(self, *, idle: bool) -> None:
         """Nothing can be computed now; without any request there is nothing to watch either."""

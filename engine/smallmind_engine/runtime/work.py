@@ -45,6 +45,7 @@ PAUSED: Final = Stage.PAUSED
 ENDED: Final = Stage.ENDED
 _SAMPLING: Final = Phase.SAMPLE
 _DECODING: Final = Phase.DECODE
+_PREFILLING: Final = Phase.PREFILL
 _BLOCK: Final = BackpressurePolicy.BLOCK.value
 
 
@@ -245,6 +246,7 @@ class RequestWork:
         if self.stage is PREFILL:
             self.computed_tokens += count
             if begin + count < len(self.sequence):
+                self.ledger.enter(_PREFILLING)
                 return None
             self._end_prefill()
         else:

@@ -41,16 +41,17 @@ class Emitter:
     Attributes:
         wants: mask of the kinds that some exporter wants; test it before building an event.
         correlation: the ids of the request.
+        subscriptions: those that it publishes to.
     """
 
-    __slots__ = ("_subscriptions", "correlation", "wants")
+    __slots__ = ("correlation", "subscriptions", "wants")
 
     def __init__(
         self, correlation: Correlation, subscriptions: tuple[Subscription, ...], wants: int
     ) -> None:
         self.correlation = correlation
         self.wants = wants
-        self._subscriptions = subscriptions
+        self.subscriptions = subscriptions
 
     def header(self) -> tuple[int, int, Correlation]:
         """The first three fields of an event that is built now."""
@@ -59,7 +60,7 @@ class Emitter:
     def publish(self, event: Event) -> None:
         """Deliver ``event`` to those who want its kind. Never raises."""
         kind = event.kind
-        for subscription in self._subscriptions:
+        for subscription in self.subscriptions:
             if subscription.interests & kind and subscription.active:
                 subscription.deliver(event)
 
@@ -156,6 +157,10 @@ class EventBus:
         return Emitter(
             correlation or current_correlation() or new_correlation(), subscriptions, wants
         )
+
+    def is_current(self, emitter: Emitter) -> bool:
+        """Whether an emitter that was made outside of exporters sees those subscribed now."""
+        return emitter.subscriptions is self._state[0]
 
     def health(self) -> tuple[ExporterHealth, ...]:
         """How each exporter fares, the last detached ones included."""

@@ -129,8 +129,9 @@ class Patient(Protocol):
     """An exporter behind a queue that need not be woken for each event.
 
     Attributes:
-        patient_kinds: events of these kinds may wait a fifth of a second for others; those that
-            are frequent for every exporter.
+        patient_kinds: events of these kinds may wait for others.
+        patience_s: for so many seconds.
     """
 
     patient_kinds: int
+    patience_s: float

@@ -34,7 +34,8 @@ class RuntimeStalled(Event):
         typical_s: median of the recent steps of as many requests; 0 when there were none.
         cause: what took most of it.
         gc_s: pauses of the garbage collector within it, by generation from 0 to 2.
-        minor_faults: pages that were mapped, by all threads of the process.
+        minor_faults: pages that were mapped, by all threads of the process, in the step and at most
+            seven before it; likewise the next two.
         major_faults: pages that were read from disk, by all threads of the process.
         involuntary_switches: times that the engine's thread lost its core.
     """

@@ -25,15 +25,18 @@ from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Patient
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
-from smallmind_engine.telemetry.kinds import FREQUENT
+from smallmind_engine.telemetry.kinds import FREQUENT, EventKind
 from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
 
 DEFAULT_CAPACITY: Final = 8192
 STOP_TIMEOUT_S: Final = 2.0
 LINGER_S: Final = 0.2
 """How long an event that does not wake the thread waits at most for others."""
+_METERED_EVERY: Final = 64
 MOST_LINGERING: Final = 256
 """How many of them wait for that."""
+MOST_PATIENT: Final = 1024
+"""The same before an exporter that is ``Patient``."""
 
 
 class _Flush:
@@ -86,8 +89,11 @@ class QueuedExporter:
         self._exporter = exporter
         self._loss_aware = exporter if isinstance(exporter, LossAware) else None
         self._capacity = capacity
-        self._patient_kinds = exporter.patient_kinds if isinstance(exporter, Patient) else FREQUENT
-        self._most_lingering = min(MOST_LINGERING, capacity // 2)
+        self._patient_kinds, self._linger_s, lingering = FREQUENT, LINGER_S, MOST_LINGERING
+        if isinstance(exporter, Patient):
+            self._patient_kinds, self._linger_s = exporter.patient_kinds, exporter.patience_s
+            lingering = MOST_PATIENT
+        self._most_lingering = min(lingering, capacity // 2)
         self.on_error = on_error
         self.on_drop = on_drop
         self.name = exporter.name
@@ -262,7 +268,7 @@ class QueuedExporter:
             # More may come soon, and need not wake it.
             lingers, self._lingers = self._lingers, False
             self._asleep = not lingers
-            return partial(self._sleep, LINGER_S if lingers else None)
+            return partial(self._sleep, self._linger_s if lingers else None)
 
     def _sleep(self, timeout_s: float | None) -> None:
         with contextlib.suppress(Empty):
@@ -272,19 +278,38 @@ class QueuedExporter:
 
     def _pass_on(self, event: Event, path: Path) -> None:
         """Pass on this event and those that wait, until there is something else to do."""
-        begin_ns = now_ns()
+        export, me, alone = self._exporter.export, self._thread, (self._exporter,)
+        local, begin_ns, count = here, now_ns(), 0
         while True:
-            succeeded = self._try(self._exporter.export, event, path=path)
+            # Not by ``_try``: for the event of a token a call takes as long as all that it does.
+            failure: BaseException | None = None
+            local.path = (*path, self._exporter) if path else alone
+            try:
+                export(event)
+            except BaseException as error:  # noqa: BLE001 - as in ``_try``
+                failure = error
+            local.path = ()
+            if local.deferred:
+                deliver_deferred()
+            if self._failing or failure is not None:
+                self._note_failure(failure)
+            count += 1
             with self._lock:
-                end_ns = now_ns()
-                self._notices += _tells_of_losses(event)
-                self._exported_ns += end_ns - begin_ns
-                self._delivered += succeeded
-                self._failed += not succeeded
-                if not self._waiting or self._flushes or self._was_left_behind:
+                if event.kind & EventKind.DEGRADED:
+                    self._notices += _tells_of_losses(event)
+                if failure is None:
+                    self._delivered += 1
+                else:
+                    self._failed += 1
+                # After a fork inside the exporter the child's queue gets a thread of its own.
+                done = not self._waiting or self._flushes or self._thread is not me
+                if done or not count % _METERED_EVERY:
+                    end_ns = now_ns()
+                    self._exported_ns += end_ns - begin_ns
+                    begin_ns = end_ns
+                if done:
                     return
                 event, path = self._waiting.popleft()
-            begin_ns = end_ns
 
     def _answer(self, flush: _Flush) -> None:
         behind = FlushResult(failed=1)
@@ -315,9 +340,12 @@ class QueuedExporter:
         here.path = ()
         deliver_deferred()
         if self._failing or failure is not None:
-            self._failing = failure is not None
-            self._tell(failure)
+            self._note_failure(failure)
         return failure is None
+
+    def _note_failure(self, failure: BaseException | None) -> None:
+        self._failing = failure is not None
+        self._tell(failure)
 
     def _tell(self, error: BaseException | None) -> None:
         if self.on_error is not None:

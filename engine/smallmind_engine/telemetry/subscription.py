@@ -104,8 +104,21 @@ class Subscription:
 
     def deliver(self, event: Event) -> None:
         """Hand one event over; whatever goes wrong stays here."""
-        if self._backlog is not None and event.kind & FREQUENT and self._gathers(event):
-            return
+        backlog = self._backlog
+        if backlog is not None and event.kind & FREQUENT:
+            # All in one function: where the caches are cold, a call costs microseconds.
+            if event.time_ns - self._burst_ns > BURST_NS:
+                self._burst_ns = event.time_ns
+            elif len(backlog) < MOST_GATHERED:
+                self._unmetered += 1
+                if self._unmetered < METERED_EVERY:
+                    backlog.append(event)
+                    return
+                self._unmetered = 0
+                begin_ns = self._clock()
+                backlog.append(event)
+                self.publish_ns += (self._clock() - begin_ns) * METERED_EVERY
+                return
         path = here.path
         if path:
             visited = visits(self._target, path)
@@ -117,7 +130,7 @@ class Subscription:
             self._export(event, path)
             return  # measured as part of the exporter that caused it
         count = 1
-        if event.kind & FREQUENT and self._backlog is None:
+        if event.kind & FREQUENT and backlog is None:
             self._unmetered = count = self._unmetered + 1
             if count < METERED_EVERY:
                 self._export_outermost(event)
@@ -126,24 +139,6 @@ class Subscription:
         begin_ns = self._clock()
         self._export_outermost(event)
         self.publish_ns += (self._clock() - begin_ns) * count
-
-    def _gathers(self, event: Event) -> bool:
-        """Put an event with those that wait, unless the burst is over. Hot path."""
-        backlog = self._backlog
-        if backlog is None or event.time_ns - self._burst_ns > BURST_NS:
-            self._burst_ns = event.time_ns
-            return False
-        if len(backlog) >= MOST_GATHERED:
-            return False
-        self._unmetered += 1
-        if self._unmetered < METERED_EVERY:
-            backlog.append(event)
-            return True
-        self._unmetered = 0
-        begin_ns = self._clock()
-        backlog.append(event)
-        self.publish_ns += (self._clock() - begin_ns) * METERED_EVERY
-        return True
 
     def _export_outermost(self, event: Event) -> None:
         """As ``_export`` where the thread is inside of no exporter. Hot path."""

@@ -166,12 +166,6 @@ class MetricStore:
         self._settle()
         return self._taken
 
-    def take(self, event: Any) -> None:
-        """Add one event up, behind those of the backlog."""
-        if self.backlog:
-            self._settle()
-        self._take(event)
-
     def stop_gathering(self) -> None:
         """Add up what waits, and nothing that is put into its backlog from now on."""
         self._settle()
@@ -179,16 +173,20 @@ class MetricStore:
 
     def _settle(self) -> None:
         """Add up what waits; what cannot be added up is counted as an invalid value."""
-        backlog = self.backlog
         with self._lock:
-            while backlog:
+            waiting: list[Event] = []
+            while self.backlog:
+                waiting.append(self.backlog.popleft())
+            for event in waiting:
                 try:
-                    self._take(backlog.popleft())
+                    self.take(event)
                 except Exception:  # noqa: BLE001 - who reads is not to blame
                     self._invalid.value += 1
 
-    def _take(self, event: Any) -> None:
-        """Add one event up. This is the hot path: it is called for every token."""
+    def take(self, event: Any) -> None:
+        """Add one event up, behind those of the backlog. Hot path: called for every token."""
+        if self.backlog:
+            self._settle()
         plan = self._plans.get(type(event))
         if plan is None:
             return

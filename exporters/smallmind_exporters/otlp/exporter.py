@@ -76,6 +76,7 @@ class OtlpExporter:
     name: Final = "otlp"
     inline: Final = False
     patient_kinds: Final = ALL_KINDS
+    patience_s: Final = 1.0
 
     def __init__(
         self,

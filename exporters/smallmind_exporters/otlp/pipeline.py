@@ -143,6 +143,7 @@ class Pipeline:
                 own.complete = ReadyMade(store).added_to
         self._instruments.attach(store)
         self._histograms = HistogramRecorder(self._instruments, plan.max_models)
+        self._recorded = self._histograms.interests
         self._store = store
         self._legs.append(leg)
         self._own_metrics = own
@@ -188,18 +189,20 @@ class Pipeline:
             self._taken += 1
             if self._taken == 1 and self._own_metrics is not None:
                 self._own_metrics.start()
+            kind = event.kind
             if self._store is not None:
                 self._store.take(event)
-                self._histograms.take(event)
-            if isinstance(event, RuntimeLogEvent):
+                if kind & self._recorded:
+                    self._histograms.take(event)
+            if kind == EventKind.LOG:
                 self._log(event)
-            elif self._follows & event.kind:
+            elif self._follows & kind:
                 closed = self._live.take(event)
                 if closed is not None:
                     self._tell(closed, event)
 
-    def _log(self, event: RuntimeLogEvent) -> None:
-        if self._logger is not None:
+    def _log(self, event: Event) -> None:
+        if self._logger is not None and isinstance(event, RuntimeLogEvent):
             emit_log(self._logger, event)
             self._logs.commit(1)
 

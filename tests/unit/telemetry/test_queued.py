@@ -321,10 +321,9 @@ def test_many_tokens_wake_the_thread_however_soon_they_come(monkeypatch):
     queue.close()
 
 
-def test_a_patient_exporter_is_not_woken_by_events_of_its_patient_kinds(monkeypatch):
-    monkeypatch.setattr("smallmind_engine.telemetry.queued.LINGER_S", 30.0)
+def test_a_patient_exporter_is_not_woken_by_events_of_its_patient_kinds():
     recorder = Recorder()
-    recorder.patient_kinds = ALL_KINDS
+    recorder.patient_kinds, recorder.patience_s = ALL_KINDS, 30.0
     queue = QueuedExporter(recorder)
     fill(queue, 1)
     while not recorder.events or queue._asleep or not queue._wake.empty():
