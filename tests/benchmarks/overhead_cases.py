@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 from prometheus_client import CollectorRegistry
+from step_clock import StepClock
 
 from otlp_receiver_process import receiver_process
 from smallmind import Engine, load
@@ -45,10 +46,12 @@ class Side:
 
     Attributes:
         engine: completes the prompt.
+        clock: of that engine.
         around: is entered for each completion.
     """
 
     engine: Engine
+    clock: StepClock
     around: Callable[[], AbstractContextManager[None]]
 
 
@@ -89,17 +92,17 @@ def as_it_is() -> Iterator[None]:
     yield
 
 
-def listening(engine: Engine, *exporters: Exporter) -> Side:
-    """An engine whose bus has these exporters for as long as a completion takes."""
+def listening(side: Side, *exporters: Exporter) -> Side:
+    """The same, whose bus has these exporters for as long as a completion takes."""
 
     @contextmanager
     def subscribed() -> Iterator[None]:
         with ExitStack() as stack:
             for exporter in exporters:
-                stack.enter_context(engine.bus.subscribe(exporter))
+                stack.enter_context(side.engine.bus.subscribe(exporter))
             yield
 
-    return Side(engine, subscribed)
+    return Side(side.engine, side.clock, subscribed)
 
 
 def cases(model: str, stack: ExitStack) -> list[Case]:
@@ -121,15 +124,16 @@ def cases(model: str, stack: ExitStack) -> list[Case]:
     everything = (*numbers(), otlp("token"), StructlogExporter(lines))
     engine = stack.enter_context(load(model, exporters=()))
     signals = stack.enter_context(load(model, exporters=(), quality_signals=True))
-    plain = Side(engine, as_it_is)
+    plain = Side(engine, StepClock(engine), as_it_is)
+    measuring = Side(signals, StepClock(signals), as_it_is)
     return [
-        Case(REMOVED, Side(engine, without_sites), plain),
-        Case("in-memory + Prometheus", plain, listening(engine, *numbers())),
+        Case(REMOVED, Side(engine, plain.clock, without_sites), plain),
+        Case("in-memory + Prometheus", plain, listening(plain, *numbers())),
         Case(
             "+ OTLP (request) + structlog",
             plain,
-            listening(engine, *numbers(), otlp("request"), StructlogExporter(lines)),
+            listening(plain, *numbers(), otlp("request"), StructlogExporter(lines)),
         ),
-        Case("everything, token detail", plain, listening(engine, *everything)),
-        Case(QUALITY, Side(signals, as_it_is), listening(signals, *everything)),
+        Case("everything, token detail", plain, listening(plain, *everything)),
+        Case(QUALITY, measuring, listening(measuring, *everything)),
     ]

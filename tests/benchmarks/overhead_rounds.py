@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from overhead_cases import Case, Side
 from paired_ratios import SEED
+from step_clock import StepClock
 from thread_times import spent, thread_times
 
 from smallmind import Engine
@@ -37,6 +38,7 @@ class Run:
             no part of ``cpu_s``.
         by_thread: ``cpu_s`` in nanoseconds, by name of the thread.
         publishing_s: what exporters took of the threads that publish, as the bus counts it.
+        between_s: what passed between the steps of the model.
     """
 
     wall_s: float
@@ -45,6 +47,13 @@ class Run:
     sending: float
     by_thread: Counter[str]
     publishing_s: float
+    between_s: float
+
+    @property
+    def beside_s(self) -> float:
+        """What was done beside the steps: between them, and by threads without part in them."""
+        others = sum(ns for name, ns in self.by_thread.items() if not name.startswith(COMPUTING))
+        return self.between_s + others / 1e9
 
 
 @dataclass
@@ -58,10 +67,11 @@ class Measured:
 def run(side: Side, tokens: int) -> Run:
     """Complete the prompt, then have everything that it left behind worked off."""
     with side.around():
-        return _completion(side.engine, tokens)
+        return _completion(side.engine, side.clock, tokens)
 
 
-def _completion(engine: Engine, tokens: int) -> Run:
+def _completion(engine: Engine, clock: StepClock, tokens: int) -> Run:
+    clock.restart()
     published_ns = engine.bus.overhead_ns
     before, begin = thread_times(), time.perf_counter()
     engine.generate(PROMPT, max_tokens=tokens, temperature=0.0, ignore_eos=True)
@@ -82,6 +92,7 @@ def _completion(engine: Engine, tokens: int) -> Run:
         sending=sending,
         by_thread=by_thread,
         publishing_s=(engine.bus.overhead_ns - published_ns) / 1e9,
+        between_s=clock.between_ns / 1e9,
     )
 
 
