@@ -266,10 +266,7 @@ class RequestObserver:
         held_up = consumer - self._consumer_ns
         engine_s = (elapsed - self._last_token_ns - held_up) / 1e9
         shown_id = token_id if self._capture else None
-        # By position: names would take half as long again.
-        emitter.publish(
-            TokenGenerated(*emitter.header(), self._model, index, engine_s, held_up / 1e9, shown_id)
-        )
+        emitter.tell(TokenGenerated, self._model, index, engine_s, held_up / 1e9, shown_id)
         self._last_token_ns, self._consumer_ns = elapsed, consumer
         ledger.enter(before)
 

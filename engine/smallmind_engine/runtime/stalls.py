@@ -109,19 +109,16 @@ class Stall(NamedTuple):
 class _Usual:
     """The median of the last steps of one shape, looked at now and then."""
 
-    __slots__ = ("_recent", "_until_median", "median_ns")
+    __slots__ = ("median_ns", "recent", "until_median")
 
     def __init__(self) -> None:
-        self._recent: deque[int] = deque(maxlen=_KEPT)
-        self._until_median = _ENOUGH
+        self.recent: deque[int] = deque(maxlen=_KEPT)
+        self.until_median = _ENOUGH
         self.median_ns = 0
 
-    def note(self, duration_ns: int) -> None:
-        self._recent.append(duration_ns)
-        self._until_median -= 1
-        if not self._until_median:
-            self._until_median = _ENOUGH
-            self.median_ns = sorted(self._recent)[len(self._recent) // 2]
+    def find_median(self) -> None:
+        self.until_median = _ENOUGH
+        self.median_ns = sorted(self.recent)[len(self.recent) // 2]
 
 
 class StallWatch:
@@ -178,7 +175,10 @@ class StallWatch:
             if usual is None:
                 usual = self._usual[sequences] = _Usual()
             typical_ns = usual.median_ns
-            usual.note(duration_ns)
+            usual.recent.append(duration_ns)
+            usual.until_median -= 1
+            if not usual.until_median:
+                usual.find_median()
         late = typical_ns and duration_ns - typical_ns > max(
             LATE_NS, (LATE_FACTOR - 1.0) * typical_ns
         )
