@@ -35,6 +35,12 @@ def test_no_event_is_built_without_an_exporter(
                 return _new(made, *args, **kwargs)  # type: ignore[operator]
 
             monkeypatch.setattr(cls, "__new__", counting)
+
+    def counting_tuple(made: type, fields: tuple[object, ...]) -> object:
+        built.append(made.__name__)
+        return tuple.__new__(made, fields)
+
+    monkeypatch.setattr(bus, "_new_tuple", counting_tuple)  # for those of every token
     with tiny_engine(tmp_path) as engine, engine.session() as session:
         engine.generate("the", **OPTIONS)
         session.generate("the", **OPTIONS)
