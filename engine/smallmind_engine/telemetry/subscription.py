@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 FAILURES_BEFORE_DETACH: Final = 5
 METERED_EVERY: Final = 13
 """Of the frequent kinds so many are measured as one; a prime, or it might always meet one kind."""
-BURST_NS: Final = 50_000_000
+BURST_NS: Final = 250_000_000
 """How long a burst of frequent events lasts for an exporter that gathers them."""
 MOST_GATHERED: Final = 256
 
