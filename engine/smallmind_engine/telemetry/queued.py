@@ -23,6 +23,7 @@ from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.events import Degraded, Event
 from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Patient
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
+from smallmind_engine.telemetry.flush_request import FlushRequest
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
 from smallmind_engine.telemetry.kinds import FREQUENT, EventKind
@@ -37,17 +38,6 @@ MOST_LINGERING: Final = 256
 """How many of them wait for that."""
 MOST_PATIENT: Final = 1024
 """The same before an exporter that is ``Patient``."""
-
-
-class _Flush:
-    """A caller that waits until the events queued before it, ``target`` in all, are through."""
-
-    __slots__ = ("answer", "deadline_ns", "target")
-
-    def __init__(self, target: int, deadline_ns: int) -> None:
-        self.target = target
-        self.deadline_ns = deadline_ns
-        self.answer: SimpleQueue[FlushResult] = SimpleQueue()
 
 
 class QueuedExporter:
@@ -105,7 +95,7 @@ class QueuedExporter:
     def begin_in_child(self) -> None:
         """Begin with an empty queue, no thread and a free lock, as in a forked child."""
         self._waiting: deque[tuple[Event, Path]] = deque()
-        self._flushes: deque[_Flush] = deque()
+        self._flushes: deque[FlushRequest] = deque()
         # Re-entrant, both: the garbage collector may close a stream, which publishes, at any
         # moment. With a condition variable such an event could fall between test and wait.
         self._lock = threading.RLock()
@@ -167,7 +157,7 @@ class QueuedExporter:
         tells what had become of the events by then.
         """
         wait_s = min(max(0.0, timeout_s), threading.TIMEOUT_MAX)
-        flush = _Flush(self._queued, now_ns() + int(wait_s * 1e9))
+        flush = FlushRequest(self._queued, now_ns() + int(wait_s * 1e9))
         with self._lock:
             if self._stopping or threading.current_thread() is self._thread:
                 return self._counts(flush.target)
@@ -297,11 +287,9 @@ class QueuedExporter:
             with self._lock:
                 if event.kind & EventKind.DEGRADED:
                     self._notices += _tells_of_losses(event)
-                if failure is None:
-                    self._delivered += 1
-                else:
-                    self._failed += 1
-                # After a fork inside the exporter the child's queue gets a thread of its own.
+                self._delivered += failure is None
+                self._failed += failure is not None
+                # A child's queue gets a thread of its own, if the exporter forks.
                 done = not self._waiting or self._flushes or self._thread is not me
                 if done or not count % _METERED_EVERY:
                     end_ns = now_ns()
@@ -311,7 +299,7 @@ class QueuedExporter:
                     return
                 event, path = self._waiting.popleft()
 
-    def _answer(self, flush: _Flush) -> None:
+    def _answer(self, flush: FlushRequest) -> None:
         behind = FlushResult(failed=1)
         remaining_s = max(0.0, (flush.deadline_ns - now_ns()) / 1e9)
 
