@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from typing import Final
 
 from smallmind_engine.cache import (
     BLOCK_TOKENS,
     KVCache,
-    PrefixBlock,
     PrefixMatch,
     PrefixTree,
     blocks_for,
@@ -30,13 +28,9 @@ from smallmind_engine.runtime.kv_slot import (
     LendingPlan,
     PrefixCounts,
 )
+from smallmind_engine.runtime.prefix_sharing import LEAST_COPIED, PrefixSharing
 from smallmind_engine.runtime.prefix_store import PrefixStore
 from smallmind_engine.telemetry import Emitter
-
-_LEAST_REST: Final = 16
-"""Tokens behind full blocks for which another is kept that is not full."""
-_LEAST_COPIED: Final = 4
-"""Tokens in common with a running request for which its last block is copied."""
 
 
 class KVStore:
@@ -76,6 +70,9 @@ class KVStore:
             self._tree, self._account, most_idle_blocks if sharing else 0, model
         )
         self._by_reference = runner.new_cache(0).shares_memory
+        self._offers = PrefixSharing(
+            self._tree, self._prefixes, self._account, by_reference=self._by_reference
+        )
         self._room = KVRoom(self._tree, self._prefixes, self._account, model)
         self._closed = False
         self.counts = PrefixCounts()
@@ -158,7 +155,7 @@ class KVStore:
             return False
         common = min(common_prefix(token_ids, others), len(token_ids) - 1)
         rest = common % BLOCK_TOKENS
-        if rest < _LEAST_COPIED or 2 * common < len(others):  # not worth the wait for the whole
+        if rest < LEAST_COPIED or 2 * common < len(others):  # not worth the wait for the whole
             common -= rest
         if not common:
             return False
@@ -232,7 +229,7 @@ class KVStore:
         """Let others find the full blocks of a slot that is in use."""
         if self._sharing:
             with self._lock:
-                self._share(slot, emitter)
+                self._offers.share(slot, emitter)
 
     def share_rest(self, slot: CacheSlot, token_ids: Sequence[int], emitter: Emitter) -> None:
         """Let a prompt find the last block of a running request, if they have it in common.
@@ -242,59 +239,9 @@ class KVStore:
             token_ids: of the prompt.
             emitter: of the prompt's request.
         """
-        with self._lock:
-            cache = slot.cache
-            if not self._sharing or cache is None:
-                return
-            common = common_prefix(slot.token_ids, token_ids)
-            common = min(common, cache.length, len(token_ids) - 1)
-            whole, rest = divmod(common, BLOCK_TOKENS)
-            if rest < _LEAST_COPIED:
-                return
-            match = self._tree.find(token_ids, common)
-            if len(match.blocks) < whole or common - match.tokens < _LEAST_COPIED:
-                return
-            begin = whole * BLOCK_TOKENS
-            ids = tuple(slot.token_ids[begin : min(begin + BLOCK_TOKENS, cache.length)])
-            if not self._prefixes.take_for_copy(emitter):
-                return
-            parent = match.blocks[-1] if match.blocks else None
-            block = self._tree.add(parent, ids, cache.copied_block(whole))
-            self._prefixes.forget_outdone(block)
-            self._prefixes.let_go([block], emitter)
-
-    def _share(self, slot: CacheSlot, emitter: Emitter, *, to_the_end: bool = False) -> None:
-        """Let others find the full blocks, and the last one too when nothing will follow in it."""
-        cache = slot.cache
-        if cache is None:
-            return
-        known = slot.shared if self._by_reference else []
-        parent = known[-1] if known else None
-        passed: list[PrefixBlock] = []
-        full = cache.length // BLOCK_TOKENS
-        with_rest = to_the_end and full > 0 and cache.length % BLOCK_TOKENS >= _LEAST_REST
-        for index in range(len(known), full + with_rest):
-            begin = index * BLOCK_TOKENS
-            ids = tuple(slot.token_ids[begin : min(begin + BLOCK_TOKENS, cache.length)])
-            if index == full and self._tree.begins(parent, ids):
-                break
-            block = self._tree.get(parent, ids)
-            if block is not None:
-                self._tree.hold([block])
-                if self._by_reference:
-                    cache.swap_block(index, block.content)
-                    self._account.give_back(1)
-                    slot.own_blocks -= 1
-            else:
-                if self._by_reference:
-                    slot.own_blocks -= 1  # from now on it is the tree's
-                elif not self._prefixes.take_for_copy(emitter):
-                    break
-                block = self._tree.add(parent, ids, cache.share_block(index))
-                self._prefixes.forget_outdone(block)
-            (slot.shared if self._by_reference else passed).append(block)
-            parent = block
-        self._prefixes.let_go(passed, emitter)
+        if self._sharing:
+            with self._lock:
+                self._offers.share_rest(slot, token_ids, emitter)
 
     def fork(self, slot: CacheSlot, emitter: Emitter) -> CacheSlot:
         """A second slot with the content of an idle one, as far as there is memory for it."""
@@ -305,7 +252,7 @@ class KVStore:
                 return new
             slot.last_use = new.last_use = self._tree.tick()
             if self._by_reference:
-                self._share(slot, emitter)
+                self._offers.share(slot, emitter)
             shared = list(slot.shared)
             copied = blocks_for(len(slot.token_ids)) - len(shared)
             if not self._prefixes.has_free(copied) or (
@@ -344,7 +291,7 @@ class KVStore:
             if slot.cache is None:
                 return
             if sound and self._sharing and not self._closed and emitter is not None:
-                self._share(slot, emitter, to_the_end=not keep)
+                self._offers.share(slot, emitter, to_the_end=not keep)
             if self._closed or not keep:
                 self._room.drop(slot)
             self._prefixes.keep_few(emitter)

@@ -315,6 +315,25 @@ def test_prompts_share_what_a_request_that_runs_has_in_its_last_block(
     assert tuple(seen) == alone
 
 
+def test_a_block_is_kept_once_however_many_others_follow_the_same_beginning(
+    tmp_path: Path, backend: str
+) -> None:
+    beginning = SYSTEM[: 2 * BLOCK]
+    prompts = [[*beginning, *[5 + index] * 30] for index in range(20)]
+    with tiny_engine(tmp_path, backend=backend, max_prefix_tokens=100 * BLOCK) as engine:
+        for prompt in prompts:
+            engine.generate(prompt, **GREEDY)
+        running = engine.stream(prompts[0], **{**GREEDY, "max_tokens": 40})
+        # Until its last block is the very one that the first request left.
+        seen = [next(running).token_id for _ in range(GREEDY["max_tokens"])]
+        engine.generate([*prompts[0], 9], **GREEDY)
+        seen += [chunk.token_id for chunk in running if chunk.token_id is not None]
+        assert len(seen) == 40
+        stats = engine.stats()
+        assert stats.prefix_blocks == stats.kv_blocks_used == stats.prefix_blocks_idle
+    assert engine.stats().kv_blocks_used == 0
+
+
 @pytest.mark.parametrize("length", [45, 72, 115])
 def test_choices_compute_their_prompt_once(tmp_path: Path, recorder: Recorder, length: int) -> None:
     pytest.importorskip("numba")
