@@ -61,10 +61,12 @@ class Admission:
         self.waiting += 1
         self.submitted += 1
 
-    @property
-    def looks_full(self) -> bool:
+    def looks_full(self, live: Sequence[RequestWork]) -> bool:
         """Whether a newcomer is likely to be turned away; without the lock."""
-        return self.waiting >= max(self.most_waiting, 1)
+        room = self.most_waiting
+        if not self.starved:
+            room += max(0, self._most_running - running(live))
+        return self.waiting >= room
 
     def check_early(self, live: Sequence[RequestWork]) -> None:
         """Turn a request away that would not be let in now; ``enter`` has the last word.
@@ -77,10 +79,7 @@ class Admission:
     def _check_room(self, live: Sequence[RequestWork]) -> None:
         if self._closed:
             raise ClosedError(ReasonCode.CLOSED, "the engine is closed or being drained")
-        room = self.most_waiting
-        if not self.starved:
-            room += max(0, self._most_running - running(live))
-        if self.waiting >= room:
+        if self.looks_full(live):
             self.rejected += 1
             raise BackpressureError(
                 ReasonCode.BACKPRESSURE_QUEUE_FULL,

@@ -56,16 +56,23 @@ class Arrivals:
         turnstile = self._turnstile  # in a forked child it is another
         with self._changed:
             self._crowd += 1
-        alone = turnstile.acquire(timeout=_PATIENCE_S)
-        with self._changed:
-            self._crowd -= 1
+        try:
+            alone = turnstile.acquire(timeout=_PATIENCE_S)
+        finally:
+            with self._changed:
+                self._crowd -= 1
         try:
             yield
         finally:
             if alone:
-                if self._crowd > 0:
-                    time.sleep(_PAUSE_S)
-                turnstile.release()
+                self._pause_before_the_next(turnstile)
+
+    def _pause_before_the_next(self, turnstile: threading.RLock) -> None:
+        try:
+            if self._crowd > 0:
+                time.sleep(_PAUSE_S)
+        finally:
+            turnstile.release()
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until those have left who are inside now, but the caller; whether they have.

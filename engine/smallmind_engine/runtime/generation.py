@@ -142,8 +142,9 @@ class GenerationRun:
         if self._begun:
             return
         self._begun = True
-        arrivals, admission = self._core.arrivals, self._core.scheduler.admission
-        with arrivals.held(), arrivals.one_by_one(crowded=admission.looks_full):
+        arrivals, scheduler = self._core.arrivals, self._core.scheduler
+        crowded = scheduler.admission.looks_full(scheduler.live)
+        with arrivals.held(), arrivals.one_by_one(crowded=crowded):
             self._begin()
 
     def _begin(self) -> None:

@@ -37,12 +37,8 @@ class TimeLedger:
 
     def enter_and_read(self, phase: Phase, account: Phase) -> tuple[Phase, int, int]:
         """As ``enter``; answers ``elapsed_ns`` and what is booked on ``account``, too."""
-        now = self._clock()
-        left = self._phase
-        self._accounts[left] += now - self._mark_ns
-        self._mark_ns = now
-        self._phase = phase
-        return left, now - self.begin_ns, self._accounts[account]
+        left = self.enter(phase)
+        return left, self._mark_ns - self.begin_ns, self._accounts[account]
 
     def enter_at(self, phase: Phase, moment_ns: int) -> None:
         """Go to ``phase`` as of a moment in the past that another thread noted."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
@@ -109,16 +109,22 @@ class Stall(NamedTuple):
 class _Usual:
     """The median of the last steps of one shape, looked at now and then."""
 
-    __slots__ = ("median_ns", "recent", "until_median")
+    __slots__ = ("_median_ns", "_recent", "_until_median")
 
     def __init__(self) -> None:
-        self.recent: deque[int] = deque(maxlen=_KEPT)
-        self.until_median = _ENOUGH
-        self.median_ns = 0
+        self._recent: deque[int] = deque(maxlen=_KEPT)
+        self._until_median = _ENOUGH
+        self._median_ns = 0
 
-    def find_median(self) -> None:
-        self.until_median = _ENOUGH
-        self.median_ns = sorted(self.recent)[len(self.recent) // 2]
+    def note(self, duration_ns: int) -> int:
+        """Take a duration; answers what was usual before it, 0 when nothing was."""
+        usual_ns = self._median_ns
+        self._recent.append(duration_ns)
+        self._until_median -= 1
+        if not self._until_median:
+            self._until_median = _ENOUGH
+            self._median_ns = sorted(self._recent)[len(self._recent) // 2]
+        return usual_ns
 
 
 class StallWatch:
@@ -134,7 +140,7 @@ class StallWatch:
     ) -> None:
         self._pauses = pauses or GcPauses()
         self._usage = usage
-        self._usual: dict[int, _Usual] = {}
+        self._usual: defaultdict[int, _Usual] = defaultdict(_Usual)
         self._seen = Usage(0, 0, 0)
         self._until_look = LOOK_EVERY
         self._gc_seen: tuple[int, ...] = _NO_PAUSES
@@ -169,16 +175,7 @@ class StallWatch:
         collected = self._pauses.count != self._gc_count
         paused = self._look_at_pauses() if collected else _NO_PAUSES
         duration_ns = step_ns + self._before_ns
-        typical_ns = 0
-        if sequences:
-            usual = self._usual.get(sequences)
-            if usual is None:
-                usual = self._usual[sequences] = _Usual()
-            typical_ns = usual.median_ns
-            usual.recent.append(duration_ns)
-            usual.until_median -= 1
-            if not usual.until_median:
-                usual.find_median()
+        typical_ns = self._usual[sequences].note(duration_ns) if sequences else 0
         late = typical_ns and duration_ns - typical_ns > max(
             LATE_NS, (LATE_FACTOR - 1.0) * typical_ns
         )

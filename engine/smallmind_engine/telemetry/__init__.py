@@ -67,6 +67,7 @@ from smallmind_engine.telemetry.exporter import (
     FlushResult,
     Gathering,
     Patient,
+    taken_from,
 )
 from smallmind_engine.telemetry.fork import Renewable, renew_in_child
 from smallmind_engine.telemetry.grammar_events import GrammarApplied
@@ -220,4 +221,5 @@ __all__ = [
     "publish_retrieval_started",
     "renew_in_child",
     "roofline_rows",
+    "taken_from",
 ]

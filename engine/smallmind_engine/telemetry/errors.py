@@ -56,11 +56,15 @@ class SmallMindError(Exception):
         parts = (type(self), self.reason, super().__str__(), self.hint, self.details)
         return _rebuilt, parts, vars(self)
 
+    @property
+    def advice(self) -> str:
+        """Message and hint, for those who show the code beside them."""
+        message = super().__str__()
+        return f"{message}; {self.hint}" if self.hint else message
+
     def __str__(self) -> str:
         """Message, hint and code in one line."""
-        message = super().__str__()
-        hint = f"; {self.hint}" if self.hint else ""
-        return f"{message}{hint} [{self.reason.value}]"
+        return f"{self.advice} [{self.reason.value}]"
 
 
 def _rebuilt(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -122,6 +123,16 @@ class Gathering(Protocol):
     """
 
     backlog: deque[Event] | None
+
+
+def taken_from(backlog: deque[Event]) -> Iterator[Event]:
+    """Take what waits in a backlog, oldest first; several threads may do so at once."""
+    while backlog:
+        try:
+            event = backlog.popleft()
+        except IndexError:  # another thread took the last one
+            return
+        yield event
 
 
 @runtime_checkable

@@ -18,7 +18,7 @@ from smallmind_engine.telemetry.events import (
     ModelLoadStarted,
     TokenGenerated,
 )
-from smallmind_engine.telemetry.exporter import FlushResult
+from smallmind_engine.telemetry.exporter import FlushResult, taken_from
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.in_memory_metrics import InMemoryRuntimeMetrics
 from smallmind_engine.telemetry.phases import Phase
@@ -174,12 +174,7 @@ class MetricsExporter:
             feed(event, self._metrics)
 
     def _settle(self) -> None:
-        backlog = self.backlog
-        while backlog:
-            try:
-                event = backlog.popleft()
-            except IndexError:  # another thread took the last one
-                return
+        for event in taken_from(self.backlog or deque()):
             self._feed(event)
 
     def flush(self, timeout_s: float) -> FlushResult:  # noqa: ARG002 - nothing is held back

@@ -23,21 +23,30 @@ from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.events import Degraded, Event
 from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Patient
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
-from smallmind_engine.telemetry.flush_request import FlushRequest
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
-from smallmind_engine.telemetry.kinds import FREQUENT, EventKind
+from smallmind_engine.telemetry.kinds import FREQUENT
 from smallmind_engine.telemetry.reasons import DegradeReason, ReasonCode
 
 DEFAULT_CAPACITY: Final = 8192
 STOP_TIMEOUT_S: Final = 2.0
 LINGER_S: Final = 0.2
 """How long an event that does not wake the thread waits at most for others."""
-_METERED_EVERY: Final = 64
 MOST_LINGERING: Final = 256
 """How many of them wait for that."""
 MOST_PATIENT: Final = 1024
 """The same before an exporter that is ``Patient``."""
+
+
+class _Flush:
+    """A caller that waits until the events queued before it, ``target`` in all, are through."""
+
+    __slots__ = ("answer", "deadline_ns", "target")
+
+    def __init__(self, target: int, deadline_ns: int) -> None:
+        self.target = target
+        self.deadline_ns = deadline_ns
+        self.answer: SimpleQueue[FlushResult] = SimpleQueue()
 
 
 class QueuedExporter:
@@ -95,7 +104,7 @@ class QueuedExporter:
     def begin_in_child(self) -> None:
         """Begin with an empty queue, no thread and a free lock, as in a forked child."""
         self._waiting: deque[tuple[Event, Path]] = deque()
-        self._flushes: deque[FlushRequest] = deque()
+        self._flushes: deque[_Flush] = deque()
         # Re-entrant, both: the garbage collector may close a stream, which publishes, at any
         # moment. With a condition variable such an event could fall between test and wait.
         self._lock = threading.RLock()
@@ -157,7 +166,7 @@ class QueuedExporter:
         tells what had become of the events by then.
         """
         wait_s = min(max(0.0, timeout_s), threading.TIMEOUT_MAX)
-        flush = FlushRequest(self._queued, now_ns() + int(wait_s * 1e9))
+        flush = _Flush(self._queued, now_ns() + int(wait_s * 1e9))
         with self._lock:
             if self._stopping or threading.current_thread() is self._thread:
                 return self._counts(flush.target)
@@ -268,38 +277,21 @@ class QueuedExporter:
 
     def _pass_on(self, event: Event, path: Path) -> None:
         """Pass on this event and those that wait, until there is something else to do."""
-        export, me, alone = self._exporter.export, self._thread, (self._exporter,)
-        local, begin_ns, count = here, now_ns(), 0
+        begin_ns = now_ns()
         while True:
-            # Not by ``_try``: for the event of a token a call takes as long as all that it does.
-            failure: BaseException | None = None
-            local.path = (*path, self._exporter) if path else alone
-            try:
-                export(event)
-            except BaseException as error:  # noqa: BLE001 - as in ``_try``
-                failure = error
-            local.path = ()
-            if local.deferred:
-                deliver_deferred()
-            if self._failing or failure is not None:
-                self._note_failure(failure)
-            count += 1
+            succeeded = self._try(self._exporter.export, event, path=path)
             with self._lock:
-                if event.kind & EventKind.DEGRADED:
-                    self._notices += _tells_of_losses(event)
-                self._delivered += failure is None
-                self._failed += failure is not None
-                # A child's queue gets a thread of its own, if the exporter forks.
-                done = not self._waiting or self._flushes or self._thread is not me
-                if done or not count % _METERED_EVERY:
-                    end_ns = now_ns()
-                    self._exported_ns += end_ns - begin_ns
-                    begin_ns = end_ns
-                if done:
+                end_ns = now_ns()
+                self._notices += _tells_of_losses(event)
+                self._exported_ns += end_ns - begin_ns
+                self._delivered += succeeded
+                self._failed += not succeeded
+                if not self._waiting or self._flushes or self._was_left_behind:
                     return
                 event, path = self._waiting.popleft()
+            begin_ns = end_ns
 
-    def _answer(self, flush: FlushRequest) -> None:
+    def _answer(self, flush: _Flush) -> None:
         behind = FlushResult(failed=1)
         remaining_s = max(0.0, (flush.deadline_ns - now_ns()) / 1e9)
 
@@ -328,12 +320,9 @@ class QueuedExporter:
         here.path = ()
         deliver_deferred()
         if self._failing or failure is not None:
-            self._note_failure(failure)
+            self._failing = failure is not None
+            self._tell(failure)
         return failure is None
-
-    def _note_failure(self, failure: BaseException | None) -> None:
-        self._failing = failure is not None
-        self._tell(failure)
 
     def _tell(self, error: BaseException | None) -> None:
         if self.on_error is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -104,41 +105,40 @@ class Subscription:
 
     def deliver(self, event: Event) -> None:
         """Hand one event over; whatever goes wrong stays here."""
-        backlog = self._backlog
-        if backlog is not None and event.kind & FREQUENT:
-            # All in one function: where the caches are cold, a call costs microseconds.
-            if event.time_ns - self._burst_ns > BURST_NS:
-                self._burst_ns = event.time_ns
-            elif len(backlog) < MOST_GATHERED:
-                self._unmetered += 1
-                if self._unmetered < METERED_EVERY:
-                    backlog.append(event)
-                    return
-                self._unmetered = 0
-                begin_ns = self._clock()
-                backlog.append(event)
-                self.publish_ns += (self._clock() - begin_ns) * METERED_EVERY
-                return
-        path = here.path
-        if path:
-            visited = visits(self._target, path)
-            if visited >= MAX_VISITS:
-                return
-            if visited and self._queue is None:
-                defer(lambda: self._export(event, path) if self.active else None)
-                return
-            self._export(event, path)
-            return  # measured as part of the exporter that caused it
+        # All in one function: where a step has left the caches cold, a call costs microseconds.
+        backlog, sampled = self._backlog, event.kind & FREQUENT
+        take: Callable[[Event], None] | None = None
+        if backlog is not None and sampled:
+            if event.time_ns - self._burst_ns <= BURST_NS and len(backlog) < MOST_GATHERED:
+                take = backlog.append
+            else:  # it takes along those that wait, and is measured with all of them
+                self._burst_ns, sampled = event.time_ns, 0
+        if take is None:
+            path = here.path
+            if path:
+                self._deliver_inside(event, path)
+                return  # measured as part of the exporter that caused it
+            take = self._export_outermost
         count = 1
-        if event.kind & FREQUENT and backlog is None:
+        if sampled:
             self._unmetered = count = self._unmetered + 1
             if count < METERED_EVERY:
-                self._export_outermost(event)
+                take(event)
                 return
             self._unmetered = 0
         begin_ns = self._clock()
-        self._export_outermost(event)
+        take(event)
         self.publish_ns += (self._clock() - begin_ns) * count
+
+    def _deliver_inside(self, event: Event, path: Path) -> None:
+        """As ``deliver``, in a thread that is inside of exporters."""
+        visited = visits(self._target, path)
+        if visited >= MAX_VISITS:
+            return
+        if visited and self._queue is None:
+            defer(lambda: self._export(event, path) if self.active else None)
+            return
+        self._export(event, path)
 
     def _export_outermost(self, event: Event) -> None:
         """As ``_export`` where the thread is inside of no exporter. Hot path."""

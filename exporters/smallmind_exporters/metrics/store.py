@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from smallmind_engine.telemetry import Event, ModelLoadStarted, renew_in_child
+from smallmind_engine.telemetry import Event, ModelLoadStarted, renew_in_child, taken_from
 from smallmind_engine.telemetry.events import (
     InferenceStopped,
     RequestAdmitted,
@@ -174,10 +174,8 @@ class MetricStore:
     def _settle(self) -> None:
         """Add up what waits; what cannot be added up is counted as an invalid value."""
         with self._lock:
-            waiting: list[Event] = []
-            while self.backlog:
-                waiting.append(self.backlog.popleft())
-            for event in waiting:
+            # All at once, or each of them would find the others and settle them before it.
+            for event in list(taken_from(self.backlog)):
                 try:
                     self.take(event)
                 except Exception:  # noqa: BLE001 - who reads is not to blame

@@ -218,8 +218,7 @@ class ValidationRunner:
 def _failed(error: Exception) -> Outcome:
     """A check that raised, in words and by the error's own code."""
     if isinstance(error, SmallMindError):
-        # Reports show the code beside the message.
-        message, reason = str(error).removesuffix(f" [{error.reason}]"), error.reason
+        message, reason = error.advice, error.reason
     else:
         message, reason = f"{type(error).__name__}: {error}", ReasonCode.ERROR
     return Outcome(status=CheckStatus.FAILED, message=message, reason=reason)
