@@ -178,7 +178,13 @@ def fires(case: Case, interval: str) -> dict[str, object]:
 
 def run_promtool(folder: Path, tests: list[dict[str, object]], evaluation: str) -> None:
     # promtool reads YAML, which JSON is a part of.
-    document = {"rule_files": [str(RULES)], "evaluation_interval": evaluation, "tests": tests}
+    document = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": evaluation,
+        # Otherwise it goes by chance, and alerts may see recordings of an evaluation before only.
+        "group_eval_order": ["smallmind-recordings", "smallmind-alerts"],
+        "tests": tests,
+    }
     path = folder / "tests.yml"
     path.write_text(json.dumps(document), encoding="utf-8")
     done = subprocess.run(

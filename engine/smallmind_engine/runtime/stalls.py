@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import math
 import sys
 from collections import defaultdict, deque
 from collections.abc import Callable
@@ -107,24 +108,28 @@ class Stall(NamedTuple):
 
 
 class _Usual:
-    """The median of the last steps of one shape, looked at now and then."""
+    """The last steps of one shape.
 
-    __slots__ = ("_median_ns", "_recent", "_until_median")
+    Attributes:
+        recent: what they took, in nanoseconds.
+        until_median: steps until their median is looked at again.
+        typical_ns: that median; 0 while too few are known.
+        late_ns: a step that takes longer is late.
+    """
+
+    __slots__ = ("late_ns", "recent", "typical_ns", "until_median")
 
     def __init__(self) -> None:
-        self._recent: deque[int] = deque(maxlen=_KEPT)
-        self._until_median = _ENOUGH
-        self._median_ns = 0
+        self.recent: deque[int] = deque(maxlen=_KEPT)
+        self.until_median = _ENOUGH
+        self.typical_ns = 0
+        self.late_ns: float = math.inf
 
-    def note(self, duration_ns: int) -> int:
-        """Take a duration; answers what was usual before it, 0 when nothing was."""
-        usual_ns = self._median_ns
-        self._recent.append(duration_ns)
-        self._until_median -= 1
-        if not self._until_median:
-            self._until_median = _ENOUGH
-            self._median_ns = sorted(self._recent)[len(self._recent) // 2]
-        return usual_ns
+    def renew(self) -> None:
+        """Look at the median."""
+        self.until_median = _ENOUGH
+        self.typical_ns = sorted(self.recent)[len(self.recent) // 2]
+        self.late_ns = self.typical_ns + max(LATE_NS, (LATE_FACTOR - 1.0) * self.typical_ns)
 
 
 class StallWatch:
@@ -172,16 +177,28 @@ class StallWatch:
         """
         if not self.watching:
             return None
+        # Nothing is called here unless there is something to tell: where a step has left the caches
+        # cold, a call costs microseconds.
+        duration_ns = step_ns + self._before_ns
+        typical_ns, late = 0, False
+        if sequences:
+            usual = self._usual[sequences]
+            typical_ns, late = usual.typical_ns, duration_ns > usual.late_ns
+            usual.recent.append(duration_ns)
+            usual.until_median -= 1
+            if not usual.until_median:
+                usual.renew()
+        self._until_look -= 1
+        if late or not self._until_look or self._pauses.count != self._gc_count:
+            return self._look(duration_ns, typical_ns, late=late)
+        return None
+
+    def _look(self, duration_ns: int, typical_ns: int, *, late: bool) -> Stall | None:
+        """Find out what the collector and the system did in a step, and whether it is told."""
         collected = self._pauses.count != self._gc_count
         paused = self._look_at_pauses() if collected else _NO_PAUSES
-        duration_ns = step_ns + self._before_ns
-        typical_ns = self._usual[sequences].note(duration_ns) if sequences else 0
-        late = typical_ns and duration_ns - typical_ns > max(
-            LATE_NS, (LATE_FACTOR - 1.0) * typical_ns
-        )
         stalled = late or sum(paused) >= PAUSE_NS
-        self._until_look -= 1
-        if not stalled and self._until_look:
+        if not stalled and self._until_look > 0:
             return None
         before, self._seen = self._seen, self._usage()
         self._until_look = LOOK_EVERY

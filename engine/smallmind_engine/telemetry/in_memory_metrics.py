@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from smallmind_engine.telemetry.distribution import Distribution, DurationSamples
@@ -226,10 +226,16 @@ class InMemoryRuntimeMetrics:
 
     def token_generated(self, interval_s: float | None) -> None:
         """Count it, and keep the interval before it."""
+        self.tokens_generated((interval_s,))
+
+    def tokens_generated(self, intervals_s: Sequence[float | None]) -> None:
+        """Count several, and keep the interval before each."""
+        count = len(intervals_s)
         with self._lock:
-            self._tally.tokens_generated += 1
-            if interval_s is not None:
-                self._tally.add_duration(self._tally.inter_token_interval, interval_s)
+            self._tally.tokens_generated += count
+            for interval_s in intervals_s:
+                if interval_s is not None:
+                    self._tally.add_duration(self._tally.inter_token_interval, interval_s)
 
     def inference_stopped(
         self, status: RequestStatus, reason: StopReason, duration_s: float

@@ -147,14 +147,15 @@ class MetricsExporter:
 
     def __init__(self, metrics: RuntimeMetrics, *, name: str = "metrics") -> None:
         self._metrics = metrics
+        self._in_memory = metrics if isinstance(metrics, InMemoryRuntimeMetrics) else None
         self._closed = False
         self.name = name
         self.inline = True
         self.interests = METRIC_KINDS
         self.backlog: deque[Event] | None = None
-        if isinstance(metrics, InMemoryRuntimeMetrics):
+        if self._in_memory is not None:
             self.backlog = deque()
-            metrics.add_feeder(self._settle)
+            self._in_memory.add_feeder(self._settle)
             renew_in_child(self)
 
     def begin_in_child(self) -> None:
@@ -174,8 +175,14 @@ class MetricsExporter:
             feed(event, self._metrics)
 
     def _settle(self) -> None:
+        intervals_s: list[float | None] = []
         for event in taken_from(self.backlog or deque()):
-            self._feed(event)
+            if isinstance(event, TokenGenerated):
+                intervals_s.append(_interval_s(event))
+            else:
+                self._feed(event)
+        if self._in_memory is not None and not self._closed:
+            self._in_memory.tokens_generated(intervals_s)
 
     def flush(self, timeout_s: float) -> FlushResult:  # noqa: ARG002 - nothing is held back
         """What waits for others is told."""
@@ -186,8 +193,8 @@ class MetricsExporter:
         """Tell nothing more; the metrics stay the caller's."""
         self._settle()
         self._closed = True
-        if isinstance(self._metrics, InMemoryRuntimeMetrics):
-            self._metrics.remove_feeder(self._settle)
+        if self._in_memory is not None:
+            self._in_memory.remove_feeder(self._settle)
 
 
 def decode_rate(event: InferenceStopped) -> float | None:
@@ -201,6 +208,11 @@ def decode_rate(event: InferenceStopped) -> float | None:
     consumer_s = dict(event.ledger).get(Phase.CONSUMER, 0.0)
     seconds = event.duration_s - event.time_to_first_token_s - consumer_s
     return after_first / seconds if seconds > 0.0 else None
+
+
+def _interval_s(event: TokenGenerated) -> float | None:
+    """Engine time since the previous token; the first one has no previous."""
+    return event.engine_s if event.index else None
 
 
 def _stopped(event: InferenceStopped, metrics: RuntimeMetrics) -> None:
@@ -224,9 +236,7 @@ _FEEDS: Final[dict[type[Event], Callable[..., None]]] = {
     ModelLoadEnded: lambda event, metrics: metrics.model_load_ended(event.status, event.duration_s),
     InferenceStarted: lambda event, metrics: metrics.inference_started(),  # noqa: ARG005 - a table
     FirstToken: lambda event, metrics: metrics.first_token(event.time_to_first_token_s),
-    TokenGenerated: lambda event, metrics: metrics.token_generated(
-        event.engine_s if event.index else None
-    ),
+    TokenGenerated: lambda event, metrics: metrics.token_generated(_interval_s(event)),
     InferenceStopped: _stopped,
     KVCacheLookup: _looked_up,
     KVCacheUsage: lambda event, metrics: metrics.kv_cache_size(event.used_bytes),

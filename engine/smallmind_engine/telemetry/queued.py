@@ -21,7 +21,7 @@ from weakref import WeakSet
 from smallmind_engine.telemetry.clock import now_ns
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.events import Degraded, Event
-from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Patient
+from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Gathering, Patient
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
@@ -87,6 +87,7 @@ class QueuedExporter:
             )
         self._exporter = exporter
         self._loss_aware = exporter if isinstance(exporter, LossAware) else None
+        self._gathers = isinstance(exporter, Gathering) and exporter.backlog is not None
         self._capacity = capacity
         self._patient_kinds, self._linger_s, lingering = FREQUENT, LINGER_S, MOST_LINGERING
         if isinstance(exporter, Patient):
@@ -343,8 +344,11 @@ class QueuedExporter:
     ) -> FlushResult:
         """What became of the first ``target`` events; what the exporter holds is pending."""
         held = behind or FlushResult()
+        delivered = self._delivered - held.pending - held.failed - held.dropped
+        if self._gathers and behind is not None:
+            delivered = behind.delivered  # more than passed through here
         return FlushResult(
-            delivered=max(0, self._delivered - held.pending - held.failed - held.dropped),
+            delivered=max(0, delivered),
             failed=self._failed + held.failed,
             dropped=self._dropped + held.dropped,
             pending=max(0, target - self._done) + held.pending,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
@@ -37,6 +38,9 @@ METERED_EVERY: Final = 13
 BURST_NS: Final = 250_000_000
 """How long a burst of frequent events lasts for an exporter that gathers them."""
 MOST_GATHERED: Final = 256
+"""How many events such a burst has."""
+MOST_BESIDE_A_QUEUE: Final = 4096
+"""The same where the thread of a queue takes them, which looks after them once a second."""
 
 
 class Subscription:
@@ -46,20 +50,22 @@ class Subscription:
         exporter: as it was subscribed.
         interests: mask of the kinds it receives.
         active: whether it still receives events.
+        backlog: where events of frequent kinds wait, for an exporter that gathers them.
+        gathers_until_ns: when the burst that is under way ends.
         publish_ns: nanoseconds that it took of the threads that publish; see ``ExporterHealth``.
     """
 
     __slots__ = (
         "__weakref__",
         "_alone",
-        "_backlog",
-        "_burst_ns",
         "_bus",
         "_clock",
         "_consecutive",
         "_errors",
+        "_gathers",
         "_last_error",
         "_lock",
+        "_most_gathered",
         "_name",
         "_own_queue",
         "_queue",
@@ -67,7 +73,9 @@ class Subscription:
         "_target",
         "_unmetered",
         "active",
+        "backlog",
         "exporter",
+        "gathers_until_ns",
         "interests",
         "publish_ns",
     )
@@ -87,8 +95,11 @@ class Subscription:
         self.active = True
         self._own_queue = not exporter.inline
         self._queue = QueuedExporter(exporter) if self._own_queue else _as_queue(exporter)
-        self._backlog = exporter.backlog if isinstance(exporter, Gathering) else None
-        self._burst_ns = 0
+        backlog = exporter.backlog if isinstance(exporter, Gathering) else None
+        self._gathers = backlog is not None
+        self.backlog: deque[Event] = deque() if backlog is None else backlog
+        self.gathers_until_ns = 0
+        self._most_gathered = MOST_GATHERED if self._queue is None else MOST_BESIDE_A_QUEUE
         self._target = exporter
         if self._queue is not None:
             self._target = self._queue.exporter
@@ -106,26 +117,29 @@ class Subscription:
     def deliver(self, event: Event) -> None:
         """Hand one event over; whatever goes wrong stays here."""
         # All in one function: where a step has left the caches cold, a call costs microseconds.
-        backlog, sampled = self._backlog, event.kind & FREQUENT
+        count, frequent = 1, event.kind & FREQUENT
         take: Callable[[Event], None] | None = None
-        if backlog is not None and sampled:
-            if event.time_ns - self._burst_ns <= BURST_NS and len(backlog) < MOST_GATHERED:
-                take = backlog.append
+        if frequent and self._gathers:
+            waiting = len(self.backlog)
+            if event.time_ns <= self.gathers_until_ns and waiting < self._most_gathered:
+                take, count = self.backlog.append, METERED_EVERY
+                if waiting % METERED_EVERY:
+                    take(event)
+                    return
             else:  # it takes along those that wait, and is measured with all of them
-                self._burst_ns, sampled = event.time_ns, 0
+                self.gathers_until_ns = event.time_ns + BURST_NS
         if take is None:
             path = here.path
             if path:
                 self._deliver_inside(event, path)
                 return  # measured as part of the exporter that caused it
             take = self._export_outermost
-        count = 1
-        if sampled:
-            self._unmetered = count = self._unmetered + 1
-            if count < METERED_EVERY:
-                take(event)
-                return
-            self._unmetered = 0
+            if frequent and not self._gathers:
+                self._unmetered = count = self._unmetered + 1
+                if count < METERED_EVERY:
+                    take(event)
+                    return
+                self._unmetered = 0
         begin_ns = self._clock()
         take(event)
         self.publish_ns += (self._clock() - begin_ns) * count

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from smallmind_engine.telemetry import BatchStepped
-from smallmind_exporters.metrics import buckets, labels, readings
-from smallmind_exporters.metrics.family import Family, MetricKind, Stability, one, rows
+from smallmind_exporters.metrics import buckets, labels
+from smallmind_exporters.metrics.family import Family, MetricKind, Stability, one
 
 BATCH_FAMILIES: Final[tuple[Family, ...]] = (
     Family(
@@ -35,7 +35,10 @@ BATCH_FAMILIES: Final[tuple[Family, ...]] = (
         help="Tokens that went through steps of the model.",
         unit="tokens",
         labels=(labels.MODEL, labels.BATCH_KIND),
-        readings=(rows(BatchStepped, readings.batch_token_rows),),
+        readings=(
+            one(BatchStepped, lambda e: e.prefill_tokens, "prefill"),
+            one(BatchStepped, lambda e: e.decode_tokens, "decode"),
+        ),
         stability=Stability.DEVELOPMENT,
     ),
 )

@@ -78,13 +78,15 @@ class Reading:
 
     Attributes:
         event: the type of event.
-        value: the number to take for the event's model alone; None when there is none.
+        value: the number to take; None when there is none.
         rows: the values of the labels after ``model``, each with its number.
+        values: the values of the labels after ``model``, where there is one number.
     """
 
     event: type[Event]
     value: Callable[[Any], float | None] | None = None
     rows: Callable[[Any], Iterable[tuple[tuple[str, ...], float]]] | None = None
+    values: tuple[str, ...] = ()
 
 
 def count(event: type[Event]) -> Reading:
@@ -92,9 +94,9 @@ def count(event: type[Event]) -> Reading:
     return Reading(event)
 
 
-def one(event: type[_E], value: Callable[[_E], float | None]) -> Reading:
-    """A reading of one number, for a family whose only label is the model."""
-    return Reading(event, value=value)
+def one(event: type[_E], value: Callable[[_E], float | None], *values: str) -> Reading:
+    """A reading of one number, for the series with these values of the labels after the model."""
+    return Reading(event, value=value, values=values)
 
 
 def rows(event: type[_E], read: Callable[[_E], Iterable[tuple[tuple[str, ...], float]]]) -> Reading:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator
 from operator import attrgetter
 
 from smallmind_engine.telemetry import (
-    BatchStepped,
     EmbeddingEnded,
     InferenceStopped,
     KernelExecuted,
@@ -97,11 +96,6 @@ def lookup_rows(event: KVCacheLookup) -> Rows:
 def kernel_rows(event: KernelsPrepared) -> Rows:
     """Kernels by where their machine code came from."""
     return ((("compiled",), event.compiled), (("cached",), event.cached))
-
-
-def batch_token_rows(event: BatchStepped) -> Rows:
-    """Tokens of a step, by what they were for."""
-    return ((("prefill",), event.prefill_tokens), (("decode",), event.decode_tokens))
 
 
 def stall_rows(event: RuntimeStalled) -> Rows:

@@ -101,13 +101,18 @@ class MetricStore:
     Args:
         families: the table to add up by.
         max_models: how many models are told apart; further ones are counted as ``_other``.
+        backlog: to go on with; None for one of its own.
 
     Attributes:
         backlog: events that are added up before the next one is, and before anyone reads.
     """
 
     def __init__(
-        self, families: tuple[Family, ...] = FAMILIES, *, max_models: int | None = None
+        self,
+        families: tuple[Family, ...] = FAMILIES,
+        *,
+        max_models: int | None = None,
+        backlog: deque[Event] | None = None,
     ) -> None:
         self._families = families
         self._new_lock()
@@ -116,9 +121,9 @@ class MetricStore:
         self._seen: dict[Label, set[str]] = {}
         self._model = replace(MODEL, limit=MODEL.limit if max_models is None else max_models)
         self._requests = RequestTracker()
-        self._taken = 0
+        self._taken = self._gathered = 0
         self._invalid = Counter()
-        self.backlog: deque[Event] = deque()
+        self.backlog: deque[Event] = deque() if backlog is None else backlog
         self._rows_of(_NO_MODEL)
         renew_in_child(self)
 
@@ -135,7 +140,7 @@ class MetricStore:
         """Begin anew, as in a forked child."""
         self._new_lock()
         self.backlog.clear()
-        self._taken = 0
+        self._taken = self._gathered = 0
         self._requests.clear()
         self._invalid.value = 0
         for by_family in self._rows.values():
@@ -166,6 +171,12 @@ class MetricStore:
         self._settle()
         return self._taken
 
+    @property
+    def gathered(self) -> int:
+        """How many of them came by the backlog."""
+        self._settle()
+        return self._gathered
+
     def stop_gathering(self) -> None:
         """Add up what waits, and nothing that is put into its backlog from now on."""
         self._settle()
@@ -174,41 +185,45 @@ class MetricStore:
     def _settle(self) -> None:
         """Add up what waits; what cannot be added up is counted as an invalid value."""
         with self._lock:
-            # All at once, or each of them would find the others and settle them before it.
-            for event in list(taken_from(self.backlog)):
+            for event in taken_from(self.backlog):
+                self._gathered += 1
                 try:
-                    self.take(event)
+                    self._add_up(event)
                 except Exception:  # noqa: BLE001 - who reads is not to blame
                     self._invalid.value += 1
 
     def take(self, event: Any) -> None:
-        """Add one event up, behind those of the backlog. Hot path: called for every token."""
+        """Add one event up, behind those of the backlog."""
         if self.backlog:
             self._settle()
-        plan = self._plans.get(type(event))
-        if plan is None:
-            return
         acquire, release = self._acquire_release  # half the cost of a with statement
         acquire()
         try:
-            self._taken += 1
-            name = event.model if plan.of_model else _NO_MODEL
-            bound = plan.bound.get(name) or self._bind(plan, name)
-            for counter in bound.counters:
-                counter.value += 1
-            for value_of, add in bound.single:
-                value = value_of(event)
-                if value is not None:
-                    if 0.0 <= value < _INFINITY:
-                        add(value, event)
-                    else:
-                        self._invalid.value += 1
-            if bound.rows:
-                self._take_rows(bound, event)
-            if plan.tracked:
-                self._requests.follow(event, bound.model)
+            self._add_up(event)
         finally:
             release()
+
+    def _add_up(self, event: Any) -> None:
+        """Add one event up; the lock is held. Hot path: called for every token."""
+        plan = self._plans.get(type(event))
+        if plan is None:
+            return
+        self._taken += 1
+        name = event.model if plan.of_model else _NO_MODEL
+        bound = plan.bound.get(name) or self._bind(plan, name)
+        for counter in bound.counters:
+            counter.value += 1
+        for value_of, add in bound.single:
+            value = value_of(event)
+            if value is not None:
+                if 0.0 <= value < _INFINITY:
+                    add(value, event)
+                else:
+                    self._invalid.value += 1
+        if bound.rows:
+            self._take_rows(bound, event)
+        if plan.tracked:
+            self._requests.follow(event, bound.model)
 
     def _take_rows(self, bound: _Bound, event: Event) -> None:
         for family, rows, read in bound.rows:
@@ -232,7 +247,7 @@ class MetricStore:
             if reading.rows is not None:
                 bound.rows.append((family, rows, reading.rows))
                 continue
-            series = rows.get(()) or self._series(family, rows, ())
+            series = rows.get(reading.values) or self._series(family, rows, reading.values)
             if reading.value is not None:
                 bound.single.append((reading.value, series.add))
             elif isinstance(series, Counter):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import TracebackType
@@ -135,8 +136,10 @@ class OtlpExporter:
         self._health: list[Callable[[], Iterable[ExporterHealth]]] = []
         self._closed = False
         self._last = FlushResult()
+        self._backlog: deque[Event] = deque()
         self._pipeline: Pipeline | None = None
         self._pipeline = self._begin()
+        self.backlog: Final = self._backlog if self._pipeline.gathers else None
         self.interests: Final = NO_KINDS if settings.is_disabled() else self._pipeline.interests
         renew_in_child(self)
 
@@ -147,7 +150,7 @@ class OtlpExporter:
     def _begin(self) -> Pipeline:
         from smallmind_exporters.otlp.pipeline import Pipeline
 
-        pipeline = self._pipeline = Pipeline(self._plan, self)
+        pipeline = self._pipeline = Pipeline(self._plan, self, self._backlog)
         for health in self._health:
             pipeline.bind_health(health)
         return pipeline
@@ -155,6 +158,7 @@ class OtlpExporter:
     def begin_in_child(self) -> None:
         """Leave providers, threads and connections to the parent; new ones are made when needed."""
         self._pipeline = None
+        self._backlog.clear()
         self._last = FlushResult()
 
     def bind_health(self, health: Callable[[], tuple[ExporterHealth, ...]], /) -> None:

@@ -211,7 +211,7 @@ def _rows(reading: Reading, event: Any) -> Iterable[tuple[Sequence[str], float]]
     if reading.rows is not None:
         return reading.rows(event)
     value = 1.0 if reading.value is None else reading.value(event)
-    return () if value is None else (((), value),)
+    return () if value is None else ((reading.values, value),)
 
 
 def _names(family: Family) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -21,6 +22,7 @@ from smallmind_engine.telemetry import (
     now_ns,
 )
 from smallmind_engine.telemetry.events import InferenceStopped
+from smallmind_engine.telemetry.kinds import FREQUENT
 from smallmind_exporters.metrics import MetricStore
 from smallmind_exporters.otlp import records, wiring
 from smallmind_exporters.otlp.attributes import OPERATION_SPANS
@@ -95,10 +97,16 @@ class Pipeline:
     Args:
         plan: what to do.
         owner: the exporter this belongs to.
+        backlog: where the bus puts frequent events, if ``gathers``.
+
+    Attributes:
+        interests: kinds of events that it needs.
+        gathers: whether the metric store is all that needs the frequent ones.
     """
 
-    def __init__(self, plan: Plan, owner: Exporter) -> None:
+    def __init__(self, plan: Plan, owner: Exporter, backlog: deque[Event]) -> None:
         self._plan = plan
+        self._backlog = backlog
         # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
         self._lock = threading.RLock()
         self._live = LiveRecords(plan.ring)
@@ -125,20 +133,25 @@ class Pipeline:
         keeps = records.KINDS if self._keeps_details else records.KINDS & ~records.DETAILS
         self._follows = keeps if self._spans is not None or plan.details_event else 0
         self.interests: Final = self._interests()
+        self.gathers: Final = self._store is not None and not FREQUENT & (
+            self._follows | self._histograms.interests
+        )
 
     def _begin_metrics(self, plan: Plan, resource: Any, owner: Exporter) -> None:
         provider, meter, leg = wiring.meters(plan.meter_provider, plan.connection, resource, owner)
         own = leg if isinstance(leg, MetricsLeg) else None
         ready_made = own is not None and own.sends_sums
         store = MetricStore(
-            (*SUMMED, *FREQUENT_HISTOGRAMS) if ready_made else SUMMED, max_models=plan.max_models
+            (*SUMMED, *FREQUENT_HISTOGRAMS) if ready_made else SUMMED,
+            max_models=plan.max_models,
+            backlog=self._backlog,
         )
         if own is None:
             self._instruments: Instruments = instruments_of(provider, meter)
         else:
             recorded = [f for f in HISTOGRAMS if not ready_made or f not in FREQUENT_HISTOGRAMS]
             self._instruments = Instruments(meter, recorded)
-            own.taken = lambda: self._taken
+            own.taken = self._count
             if ready_made:
                 own.complete = ReadyMade(store).added_to
         self._instruments.attach(store)
@@ -201,6 +214,10 @@ class Pipeline:
                 if closed is not None:
                     self._tell(closed, event)
 
+    def _count(self) -> int:
+        """Events so far, those of the backlog included."""
+        return self._taken + (0 if self._store is None else self._store.gathered)
+
     def _log(self, event: Event) -> None:
         if self._logger is not None and isinstance(event, RuntimeLogEvent):
             emit_log(self._logger, event)
@@ -242,6 +259,8 @@ class Pipeline:
     def close(self, timeout_s: float) -> FlushResult:
         """Send what can be sent within the time, and let go of everything."""
         deadline_ns = now_ns() + int(timeout_s * 1e9)
+        if self._store is not None:
+            self._store.stop_gathering()
         asked = [leg.stop() for leg in self._legs]
         done = [wait_for(answer, deadline_ns) for answer in asked]
         for leg in self._legs:
@@ -264,9 +283,10 @@ class Pipeline:
             failed = sum(each.failed for each in counts)
             dropped = sum(each.dropped for each in counts) + self._live.given_up
             pending = _pending(counts, self._live.events)
-            pending = min(pending, max(0, self._taken - failed - dropped))
+            taken = self._count()
+            pending = min(pending, max(0, taken - failed - dropped))
             return FlushResult(
-                delivered=self._taken - failed - dropped - pending,
+                delivered=taken - failed - dropped - pending,
                 failed=failed,
                 dropped=dropped,
                 pending=pending,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from typing import Final
 
 from smallmind.validation.outcomes import judged
@@ -19,6 +20,7 @@ def check_memory_budget(subject: Subject) -> Outcome:
     """Half of what the weights take, in strict mode, is refused with a breakdown."""
     plan, runner = subject.model.memory_plan, subject.model.runner
     budget = max(1, plan.demand.weight_bytes // 2)
+    gc.collect()  # what is given back meanwhile would hide as much that is taken
     before = process_memory()
     try:
         engine = subject.another(
