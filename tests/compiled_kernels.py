@@ -21,8 +21,11 @@ from smallmind_engine.kernels.numba_backend.emit.float_matmul import float_produ
 from smallmind_engine.kernels.numba_backend.emit.kv_store_ir import store_row
 from smallmind_engine.kernels.numba_backend.emit.matmul import packed_product
 from smallmind_engine.kernels.numba_backend.emit.row_decode import float_row, packed_row
+from smallmind_engine.kernels.numba_backend.emit.screening_ir import screen, screen_several
 from smallmind_engine.kernels.numba_backend.isa import IsaTier, host_features, usable_tiers
 from smallmind_engine.kernels.numba_backend.kernel_names import (
+    SCREEN,
+    SCREEN_SEVERAL,
     attention_name,
     product_name,
     row_name,
@@ -31,6 +34,8 @@ from smallmind_engine.kernels.numba_backend.kernel_names import (
 from smallmind_engine.kernels.numba_backend.records import (
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
+    SPARE_TOKENS,
+    TERMS,
     TOKEN_TILE,
     Attend,
     Job,
@@ -93,6 +98,14 @@ def attender(tier: IsaTier, kind: KVType, rows: int) -> Call:
 def writer(tier: IsaTier, kind: KVType) -> Call:
     """What writes into a cache."""
     return _kernel(store_name(kind), tier, lambda: store_row(tier, kind))
+
+
+@cache
+def screener(tier: IsaTier, *, several: bool) -> Call:
+    """What bounds outputs, of one token or of several."""
+    if several:
+        return _kernel(SCREEN_SEVERAL, tier, lambda: screen_several(tier))
+    return _kernel(SCREEN, tier, lambda: screen(tier))
 
 
 def c_function(signature: Any, function: Callable[..., Any]) -> Callable[..., Any]:
@@ -221,6 +234,28 @@ def multiply(
         job[Job.TOKEN_BEGIN], job[Job.TOKEN_END] = first, min(first + TOKEN_TILE, end)
         call(address(record), address(job))
     return out
+
+
+def upper_bounds(call: Call, matrix: PackedMatrix, inputs: Quantized, count: int) -> Floats:
+    """Of the first ``count`` tokens' outputs, by group of 16 rows: shape (count, groups)."""
+    record = matrix_record(matrix)
+    job = np.zeros(len(Job), np.int64)
+    codes = inputs.codes.astype(np.float64)
+    squares = inputs.factors.astype(np.float64) ** 2 * (codes**2).sum(-1)
+    terms = zeros((inputs.codes.shape[1], len(codes), TERMS), np.float32)
+    terms[..., 0] = 16.0 * inputs.factors.T
+    terms[..., 1] = (7.5 - 128.0) * inputs.sums.T
+    terms[..., 2] = (16.0**2 - 1.0) / 12.0 * squares.T
+    out = zeros((count + SPARE_TOKENS, int(record[Matrix.GROUPS])), np.float32)
+    out[...] = np.nan
+    scratch = zeros((TOKEN_TILE + SPARE_TOKENS, LANES), np.float32)
+    job[Job.GROUP_BEGIN], job[Job.GROUP_END] = 0, record[Matrix.GROUPS]
+    job[Job.OUT], job[Job.OUT_STRIDE] = address(out), out.strides[0]
+    job[Job.TERMS], job[Job.TERM_STRIDE] = address(terms), terms.strides[0]
+    job[Job.SCRATCH], job[Job.STRIDE] = address(scratch), inputs.codes.shape[1]
+    job[Job.CODES], job[Job.TOKEN_END] = address(inputs.codes), count
+    call(address(record), address(job))
+    return out[:count]
 
 
 def read_row(call: Call, matrix: PackedMatrix, row: int) -> Floats:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from smallmind_engine.kernels.backend import BestToken, Chunk, LogitsWanted, Output
-from smallmind_engine.kernels.numba_backend.buffers import PRIVATE_TOKENS, SearchBuffers
+from smallmind_engine.kernels.numba_backend.buffers import SearchBuffers
 from smallmind_engine.kernels.numba_backend.cutting import MOST_TOKENS
 from smallmind_engine.kernels.numba_backend.records import MOST_BEST, BestOnly
 from smallmind_engine.kernels.spec import TransformerSpec
@@ -51,7 +51,7 @@ class BestSearch:
         wanted = [chunk.logits for chunk in chunks if chunk.logits is not LogitsWanted.NONE]
         if set(wanted) != {LogitsWanted.BEST} or len(wanted) > MOST_BEST or n_tokens > MOST_TOKENS:
             return BestOnly.NO
-        if n_tokens > PRIVATE_TOKENS or not self._has_bounds:
+        if not self._has_bounds:
             return BestOnly.OF_ALL
         if self.doubts > _MOST_DOUBTS + self.searches // _SEARCHES_A_DOUBT:
             return BestOnly.OF_ALL
@@ -64,8 +64,9 @@ class BestSearch:
         """What the last step found for each chunk; None when that is not to be trusted."""
         found = self.buffers
         if way is BestOnly.BY_BOUNDS:
-            self.searches += 1
-            if found.doubts[:, 1].sum() > found.bounds.shape[1] * _WORTHWHILE:
+            wanted = sum(chunk.logits is not LogitsWanted.NONE for chunk in chunks)
+            self.searches += wanted
+            if found.doubts[:, 1].sum() > wanted * found.bounds.shape[1] * _WORTHWHILE:
                 self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
         if found.doubts[:, 0].any():
             self.doubts += way is BestOnly.BY_BOUNDS

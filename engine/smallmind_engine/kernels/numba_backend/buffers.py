@@ -21,6 +21,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     PAGE_TOKENS,
     PUT_WORDS,
     SPARE_TOKENS,
+    TERMS,
     TOKEN_TILE,
     Attend,
     Job,
@@ -34,8 +35,8 @@ PRIVATE_TOKENS: Final = 4
 
 _BLOCK: Final = 32
 _ALIGNMENT: Final = 64
-OUTPUT_COUNTERS: Final = 1 + 2 * PRIVATE_TOKENS
-"""For the output projection, and for two passes of a search for each token."""
+OUTPUT_COUNTERS: Final = 2 + MOST_BEST
+"""For the output projection, and for a search: for its bounds, and for each token."""
 
 
 def step_capacities(most_tokens: int) -> tuple[int, ...]:
@@ -88,17 +89,18 @@ class SearchBuffers:
     """
 
     def __init__(self, spec: TransformerSpec, threads: int) -> None:
-        tokens = PRIVATE_TOKENS
+        tokens = MOST_BEST + SPARE_TOKENS
+        blocks = -(-spec.width // _BLOCK)
         # Rows of threads are cache lines of their own.
         self.bounds = aligned((tokens, -(-spec.vocab_size // 16)), np.float32)
-        self.energies = aligned((threads, round_up(-(-spec.width // _BLOCK))), np.float32)
-        self.reached = aligned((tokens, threads, 16), np.float32)
+        self.terms = aligned((threads, tokens, round_up(blocks * TERMS)), np.float32)
+        self.reached = aligned((MOST_BEST, threads, 16), np.float32)
         self.scratch = aligned((threads, 2, 16), np.float32)
         self.exact = aligned((threads, 16), np.float32)
         self.best_logits = aligned((threads, MOST_BEST, 16), np.float32)
         self.best_ids = aligned((threads, MOST_BEST, 8), np.int64)
         self.doubts = aligned((threads, 8), np.int64)
-        outputs = (threads, MOST_BEST + SPARE_TOKENS, 16 * BEST_GROUPS)
+        outputs = (threads, tokens, 16 * BEST_GROUPS)
         self.outputs = aligned(outputs, np.float32)
         self.arrays: Final[tuple[npt.NDArray[Any], ...]] = tuple(vars(self).values())
 

@@ -39,7 +39,7 @@ def scratch_bytes(spec: TransformerSpec, request: ScratchRequest) -> int:
         _step_bytes(spec, capacity, request.threads) for capacity in step_capacities(MOST_TOKENS)
     )
     logits = request.sequences * round_up(spec.vocab_size) * _FLOAT_BYTES
-    bounds = PRIVATE_TOKENS * -(-spec.vocab_size // 16)
+    bounds = (MOST_BEST + SPARE_TOKENS) * -(-spec.vocab_size // 16)
     best = request.threads * (MOST_BEST + SPARE_TOKENS) * 16 * (BEST_GROUPS + 2)
     search = (bounds + best) * _FLOAT_BYTES
     return buffers + logits + search + turns_bytes(spec, request.context_length)

@@ -10,6 +10,7 @@ from smallmind_engine.kernels.packing import PackedLayout
 STEP: Final = "step"
 SPIN: Final = "spin"
 SCREEN: Final = "screen"
+SCREEN_SEVERAL: Final = "screen_several"
 
 
 def product_name(layout: PackedLayout) -> str:

@@ -14,6 +14,7 @@ from smallmind_engine.kernels.numba_backend.compile_cache import KernelSource, i
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.kernel_names import (
     SCREEN,
+    SCREEN_SEVERAL,
     SPIN,
     STEP,
     attention_name,
@@ -36,7 +37,8 @@ def kernel_sources(
         sources.append(KernelSource(product_name(layout), partial(_product, tier, layout)))
         sources.append(KernelSource(row_name(layout), partial(_row, tier, layout)))
         if layout is SPLIT_Q8_0:
-            sources.append(KernelSource(SCREEN, partial(_screen, tier, layout.zero)))
+            sources.append(KernelSource(SCREEN, partial(_screen, tier)))
+            sources.append(KernelSource(SCREEN_SEVERAL, partial(_screen_several, tier)))
     for kind in kinds:
         for rows in range(1, MAX_QUERY_ROWS + 1):
             make = partial(_attention, tier, kind, rows)
@@ -73,10 +75,16 @@ def _row(tier: IsaTier, layout: PackedLayout) -> _Made:
     return float_row(tier, layout.name) if layout.is_float else packed_row(tier, layout)
 
 
-def _screen(tier: IsaTier, zero: int) -> _Made:
-    from smallmind_engine.kernels.numba_backend.emit.screening import screen
+def _screen(tier: IsaTier) -> _Made:
+    from smallmind_engine.kernels.numba_backend.emit.screening_ir import screen
 
-    return screen(tier, zero)
+    return screen(tier)
+
+
+def _screen_several(tier: IsaTier) -> _Made:
+    from smallmind_engine.kernels.numba_backend.emit.screening_ir import screen_several
+
+    return screen_several(tier)
 
 
 def _attention(tier: IsaTier, kind: KVType, rows: int) -> _Made:

@@ -39,7 +39,14 @@ class Job(IntEnum):
     OUT_STRIDE = 11  # bytes from token to token
     SCRATCH = 12  # 64 bytes for each of ``TOKEN_TILE`` tokens, of this thread
     FLOAT_STRIDE = 13  # bytes from token to token of FLOATS
-    ENERGIES = 14  # float32 [blocks]: of one token, see ``screening``
+    TERMS = 14  # float32 [tokens][blocks][TERMS], see ``screening``
+    TERM_STRIDE = 15  # bytes from token to token of TERMS
+
+
+TERMS = 3
+"""Numbers of a block of inputs that bounds of outputs are made of, see ``screening``."""
+
+TERM_BYTES = 4 * TERMS
 
 
 TOKEN_TILE = 128
@@ -200,10 +207,11 @@ class Function(IntEnum):
     ATTEND = 0  # for one query row; those for more follow
     STORE_ROW = 4
     EMBED = 5
-    SCREEN = 6
+    SCREEN = 6  # for one token; see ``screening``
+    SCREEN_SEVERAL = 7
 
 
-FUNCTIONS = 7
+FUNCTIONS = 8
 
 
 class Operation(IntEnum):

@@ -113,9 +113,10 @@ class NumbaRunner:
             attend = kernels[kernel_names.attention_name(kind, rows)].address
             self._functions[Function.ATTEND + rows - 1] = attend
         self._functions[Function.STORE_ROW] = kernels[kernel_names.store_name(kind)].address
-        if kernel_names.SCREEN in kernels:
-            self._functions[Function.SCREEN] = kernels[kernel_names.SCREEN].address
         output = model.plans[-1].layout
+        if output is SPLIT_Q8_0:
+            screens = (kernels[kernel_names.SCREEN], kernels[kernel_names.SCREEN_SEVERAL])
+            self._functions[Function.SCREEN :] = [kernel.address for kernel in screens]
         self._search = BestSearch(spec, threads, has_bounds=output is SPLIT_Q8_0)
         self._functions[Function.EMBED] = kernels[kernel_names.row_name(output)].address
         self._kernels = kernels  # keeps the code alive

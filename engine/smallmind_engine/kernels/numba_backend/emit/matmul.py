@@ -43,7 +43,7 @@ TOKENS_AT_ONCE: Final = 4
 _BLOCK: Final = 32
 LANE_BYTES: Final = 64
 _SUPER_BLOCKS: Final = 8
-_BLOCKS_AHEAD: Final = 4
+BLOCKS_AHEAD: Final = 4
 """How far ahead weights are asked for: the work on several tokens would not wait for them itself,
 and a block of 16 tokens takes about as long as memory does."""
 
@@ -95,9 +95,9 @@ class PackedBlocks:
         )
 
     def ask_ahead(self, group: Value, index: Value) -> None:
-        """Ask for the block that is ``_BLOCKS_AHEAD`` further on; rows follow each other."""
+        """Ask for the block that is ``BLOCKS_AHEAD`` further on; rows follow each other."""
         code = self._code
-        at = code.address(code.times(group, self.count), index, _BLOCKS_AHEAD)
+        at = code.address(code.times(group, self.count), index, BLOCKS_AHEAD)
         for plane, size in self._planes:
             for line in range(0, size, LANE_BYTES):
                 code.prefetch(code.address(plane, code.times(at, size), line))

@@ -59,7 +59,7 @@ _floats_4: Final = _array_reader(types.float32, 4)
 def _search_at(t: int) -> Any:
     return (
         _floats_2(t + 8 * _SEARCH[0]),
-        _floats_2(t + 8 * _SEARCH[1]),
+        _floats_3(t + 8 * _SEARCH[1]),
         _floats_3(t + 8 * _SEARCH[2]),
         _floats_3(t + 8 * _SEARCH[3]),
         _floats_2(t + 8 * _SEARCH[4]),
