@@ -16,10 +16,12 @@ _MOST_DOUBTS: Final = 8
 _SEARCHES_A_DOUBT: Final = 1000
 """So often, and once in so many, may a search fail before none is tried any more."""
 
-_WORTHWHILE: Final = 1 / 16
-"""Share of the output matrix that a search may compute in full and still be worth it."""
+_WORTHWHILE: Final = 0.3
+_WORTHWHILE_OF_A_TOKEN: Final = 1 / 12
+"""How much of the output matrix a search may compute in full for one token and still be worth it:
+so often the whole, and so often more for each token. By measurement."""
 
-_PAUSED_STEPS: Final = 8
+_PAUSED_STEPS: Final = 4
 """Steps without a search after one that was not worth it."""
 
 
@@ -66,7 +68,8 @@ class BestSearch:
         if way is BestOnly.BY_BOUNDS:
             wanted = sum(chunk.logits is not LogitsWanted.NONE for chunk in chunks)
             self.searches += wanted
-            if found.doubts[:, 1].sum() > wanted * found.bounds.shape[1] * _WORTHWHILE:
+            worthwhile = _WORTHWHILE + _WORTHWHILE_OF_A_TOKEN * wanted
+            if found.doubts[:, 1].sum() > found.bounds.shape[1] * worthwhile:
                 self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
         if found.doubts[:, 0].any():
             self.doubts += way is BestOnly.BY_BOUNDS

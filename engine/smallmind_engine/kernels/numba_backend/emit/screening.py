@@ -3,8 +3,8 @@
 The output matrix is often the largest of a model, and a greedy choice needs one row of it. Reading
 the upper halves of its codes bounds every output (``screening_ir``). The likeliest group of each
 thread is computed in full; rows whose upper bound is below the best of those are out; the few
-others are computed in full, too. These are a sample: if one of them is further off than the model
-of the error allows, the answer is dismissed, and the caller computes everything.
+others are computed in full, too. The first of these are a sample: if one is further off than the
+model of the error allows, the answer is dismissed, and the caller computes everything.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ from smallmind_engine.kernels.numba_backend.records import Function, Job, Matrix
 PLAUSIBLE: Final = 6.0
 """An output further off than this shows that the model of the error is wrong here."""
 
+_CHECKED: Final = 32
+"""Groups of a step that a thread checks the model of the error with."""
+
 _GROUPS_AT_ONCE: Final = 64
 _NONE: Final = np.float32(-np.inf)
 
@@ -45,8 +48,10 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     job[Job.GROUP_END] = group + 1
     job[Job.TOKEN_BEGIN] = token
     job[Job.TOKEN_END] = token + 1
-    job[Job.OUT] = address_of(bounds)
-    call_function(s.functions[Function.SCREEN], address_of(matrix), address_of(job))
+    checked = doubts[thread, 1] < _CHECKED
+    if checked:
+        job[Job.OUT] = address_of(bounds)
+        call_function(s.functions[Function.SCREEN], address_of(matrix), address_of(job))
     # So that the outputs of this group and token are the 16 of ``exact``.
     job[Job.OUT] = address_of(exact) - token * job[Job.OUT_STRIDE] - group * LANE_BYTES
     call_function(matrix[Matrix.KERNEL], address_of(matrix), address_of(job))
@@ -54,7 +59,7 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     best, row = _NONE, np.int64(-1)
     for lane in range(min(LANES, matrix[Matrix.ROWS] - group * LANES)):
         value = exact[lane]
-        off = abs(value - scratch[ESTIMATE, lane])
+        off = abs(value - scratch[ESTIMATE, lane]) if checked else value - value
         if not off <= PLAUSIBLE * scratch[DEVIATION, lane]:
             doubts[thread, 0] = 1
         if value > best:
