@@ -16,6 +16,7 @@ from smallmind_engine.kernels import ModelRunner, Output
 from smallmind_engine.runtime.admission import STALL_NS, Admission, running
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.ending import end, stop_reason_of
+from smallmind_engine.runtime.fork_pause import ForkPause
 from smallmind_engine.runtime.gathering import ReaderGathering
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
@@ -37,7 +38,6 @@ IDLE_S: Final = 10.0
 """A thread without work ends after so long; the next request starts another."""
 
 _JOIN_TIMEOUT_S: Final = 5.0
-_FORK_TIMEOUT_S: Final = 5.0
 _MOST_PREFILLING: Final = 2
 
 
@@ -53,7 +53,6 @@ class Scheduler:
     Attributes:
         admission: counts requests, and turns those away that are too many.
         counts: what the steps did so far.
-        was_halted: whether the last fork found the thread between two steps.
     """
 
     def __init__(
@@ -67,14 +66,13 @@ class Scheduler:
         self._speed = StepSpeed(options.prefill_budget, runner.prefill_chunk)
         self._limit = StepLimit(self.attend_in_step)
         self.admission = Admission(options.max_concurrent_requests, options.max_queue_depth)
-        self.was_halted = False
+        self._at_work = ForkPause()
         self._begin_anew()
-        pause_at_fork(self)
+        pause_at_fork(self._at_work)
 
     def _begin_anew(self) -> None:
         self._notes: queue.SimpleQueue[RequestWork | None] = queue.SimpleQueue()
-        # Held while the thread is at work; a fork waits for it.
-        self._at_work = threading.RLock()
+        self._at_work.begin_in_child()
         self._thread: threading.Thread | None = None
         self._queue = RequestQueue()
         self._live: list[RequestWork] = []
@@ -91,6 +89,11 @@ class Scheduler:
     def live(self) -> tuple[RequestWork, ...]:
         """Admitted requests."""
         return tuple(self._live)
+
+    @property
+    def was_halted(self) -> bool:
+        """Whether the last fork found the thread between two steps."""
+        return self._at_work.was_halted
 
     @property
     def is_here(self) -> bool:
@@ -381,15 +384,6 @@ class Scheduler:
             self._end(work, StopReason.ERROR, failure)
 
     # -- forks --------------------------------------------------------------------------------
-
-    def before_fork(self) -> None:
-        """Let the thread come to the end of its step."""
-        self.was_halted = self._at_work.acquire(timeout=_FORK_TIMEOUT_S)
-
-    def after_fork_in_parent(self) -> None:
-        """Go on."""
-        if self.was_halted:
-            self._at_work.release()
 
     def begin_in_child(self) -> list[RequestWork]:
         """Begin without a thread and without requests; answers those that there were."""

@@ -6,8 +6,10 @@ import dataclasses
 import heapq
 import itertools
 import random
+import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -133,14 +135,20 @@ class Caller:
         else:
             self.book.note(request_id, Seen.NONE)
 
-    def note_result(self, request_id: str, result: GenerationResult, number: int | None) -> None:
+    def note_result(
+        self, request_id: str, result: GenerationResult | None, number: int | None
+    ) -> None:
         """A request ended with a result.
 
         Args:
             request_id: of it.
-            result: as it came.
+            result: as it came; None is a fault, of which is told what the engine's threads do.
             number: of the prompt; None when its tokens are not known.
         """
+        if result is None:
+            self.book.note(request_id, Seen.PERHAPS)
+            self.book.fault(f"{request_id} has no result; {_engine_threads()}")
+            return
         self.book.note(request_id, Seen.TOLD, result.stop_reason)
         if result.correlation.request_id != request_id:
             self.book.fault(f"{request_id} got the result of {result.correlation.request_id}")
@@ -151,3 +159,13 @@ class Caller:
         """Tokens are those that the prompt gets alone."""
         if self.alone is not None and self.alone[number][: len(token_ids)] != tuple(token_ids):
             self.book.fault(f"{request_id} got other tokens than alone: prompt {number}")
+
+
+def _engine_threads() -> str:
+    """Where the engine's threads are."""
+    frames = sys._current_frames()
+    return "; ".join(
+        f"{thread.name}: {''.join(traceback.format_stack(frames[thread.ident]))}"
+        for thread in threading.enumerate()
+        if thread.name.startswith("smallmind") and thread.ident in frames
+    )

@@ -1,0 +1,52 @@
+"""A lock between a thread that works without rest and threads that fork the process."""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Final
+
+_TIMEOUT_S: Final = 5.0
+_YIELD_S: Final = 0.0005
+
+
+class ForkPause:
+    """Held by a thread for each round of its work; a fork comes in between two rounds.
+
+    Attributes:
+        was_halted: whether the last fork did come in between; it does not wait for ever.
+    """
+
+    def __init__(self) -> None:
+        self.was_halted = False
+        self.begin_in_child()
+
+    def begin_in_child(self) -> None:
+        """Begin with a free lock, as in a forked child."""
+        self._lock = threading.RLock()
+        self._wanted = False
+
+    def __enter__(self) -> None:
+        while self._wanted:  # or the lock would be taken again before the other thread wakes up
+            time.sleep(_YIELD_S)
+        self._lock.acquire()
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lock.release()
+
+    def before_fork(self) -> None:
+        """Wait for the end of a round. Threads that fork come one after the other."""
+        self._wanted = True
+        self.was_halted = self._lock.acquire(timeout=_TIMEOUT_S)
+        self._wanted = False
+
+    def after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self.was_halted:
+            self._lock.release()
