@@ -9,7 +9,6 @@ from typing import Final
 from smallmind_engine.kernels.backend import Backend
 from smallmind_engine.kernels.compile_report import CompileProgress, CompileReport
 from smallmind_engine.kernels.numpy_backend import NumpyBackend
-from smallmind_engine.kernels.preloading import preload_compiler
 from smallmind_engine.telemetry.errors import ConfigError, MissingExtraError, SmallMindError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
@@ -35,7 +34,6 @@ class BackendChoice:
 
 
 def _numba_backend() -> Backend:
-    preload_compiler()
     from smallmind_engine.kernels.numba_backend.backend import NumbaBackend
 
     return NumbaBackend()

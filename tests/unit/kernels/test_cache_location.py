@@ -8,10 +8,10 @@ import pytest
 
 from smallmind_engine.kernels.numba_backend.cache_location import (
     cache_key,
-    cache_root,
     remove_unused,
     source_digest,
 )
+from smallmind_engine.kernels.numba_backend.cache_root import cache_root
 
 TIER = "toy"
 

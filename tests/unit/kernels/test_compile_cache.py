@@ -169,7 +169,7 @@ def test_a_damaged_file_is_compiled_anew(
 
     if damage == "symbol":
         needs = ("of_a_library_that_is_gone",)
-        write_kernel(file, KernelCode(code.symbol, needs, code.machine_code))
+        write_kernel(file, KernelCode("not_in_the_file", needs, code.machine_code))
     else:
         file.write_bytes(
             {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -44,6 +45,7 @@ from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import PAGE_TOKENS
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
 from smallmind_engine.kernels.packing import SPLIT_Q8_0, PackedLayout, layout_of
+from smallmind_engine.kernels.preloading import preload_compiler
 from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 
 DEFAULT_KV_TYPE: Final = KVType.F16
@@ -53,6 +55,7 @@ class NumbaBackend:
     """Keeps weights quantised; needs the extra ``fast``.
 
     Raises:
+        ModuleNotFoundError: a package of the extra is not installed.
         ConfigError: ``SMALLMIND_ISA`` names instructions that this CPU does not have.
     """
 
@@ -62,9 +65,13 @@ class NumbaBackend:
     kernels_bytes: Final = KERNELS_BYTES
 
     def __init__(self) -> None:
+        for package in ("llvmlite", "numba"):
+            if importlib.util.find_spec(package) is None:  # not imported unless it is needed
+                raise ModuleNotFoundError(package, name=package)
         self._tier = choose_tier()
         if not step_is_kept(self._tier):
-            import numba  # noqa: F401 - tells now whether there is one, and whether it works
+            preload_compiler()
+            import numba  # noqa: F401 - tells now whether it works
 
     def runs(self, spec: TransformerSpec) -> bool:
         """Decoders only; there are no kernels for attention in both directions."""
@@ -171,6 +178,7 @@ def prepare_kernels(
         on_progress: told of what has to be compiled; what it raises stops the work.
 
     Raises:
+        ModuleNotFoundError: a package of the extra is not installed.
         ConfigError: ``SMALLMIND_ISA`` names instructions that this CPU does not have.
     """
     layouts: tuple[PackedLayout, ...] = all_layouts()

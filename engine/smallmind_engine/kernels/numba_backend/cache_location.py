@@ -12,7 +12,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -20,7 +20,6 @@ from typing import Final
 
 from smallmind_engine.kernels.numba_backend.target_cpu import numba_settings, target_machine
 
-VARIABLE: Final = "SMALLMIND_CACHE_DIR"
 PACKAGE: Final = Path(__file__).parent / "emit"
 """The folder whose source files the kernels are made of."""
 
@@ -36,37 +35,6 @@ UNUSED_S: Final = 30 * 24 * 3600.0
 _TOUCH_S: Final = 24 * 3600.0  # often enough to keep a folder that is in use
 _KEY_LENGTH: Final = 24
 _KEY: Final = re.compile(rf"[0-9a-f]{{{_KEY_LENGTH}}}")
-
-
-def cache_root(
-    environment: Mapping[str, str] = os.environ, platform: str = sys.platform
-) -> Path | None:
-    """``$SMALLMIND_CACHE_DIR``, else smallmind's folder in the user's cache folder.
-
-    It is the folder that ``platformdirs`` names, which the engine does not require.
-
-    Args:
-        environment: the variables to look into.
-        platform: as in ``sys.platform``.
-
-    Returns:
-        A path that need not exist; None when the user has no home directory.
-    """
-    chosen = environment.get(VARIABLE)
-    try:
-        if chosen:
-            return Path(chosen).expanduser()
-        if platform == "win32":
-            local = environment.get("LOCALAPPDATA")
-            base = Path(local) if local else Path.home() / "AppData" / "Local"
-            return base / "smallmind" / "Cache"
-        xdg = environment.get("XDG_CACHE_HOME", "").strip()
-        if Path(xdg).is_absolute():
-            return Path(xdg) / "smallmind"
-        caches = Path("Library", "Caches") if platform == "darwin" else Path(".cache")
-        return Path.home() / caches / "smallmind"
-    except RuntimeError:  # pathlib's way to say that there is no home directory
-        return None
 
 
 def source_digest(package: Path = PACKAGE) -> str:

@@ -22,12 +22,13 @@ from smallmind_engine.kernels.compile_report import CompileProgress, CompileRepo
 from smallmind_engine.kernels.numba_backend.cache_location import (
     PACKAGE,
     cache_key,
-    cache_root,
     mark_used,
     remove_unused,
 )
+from smallmind_engine.kernels.numba_backend.cache_root import cache_root
 from smallmind_engine.kernels.numba_backend.kernel_files import read_kernel, write_kernel
-from smallmind_engine.kernels.numba_backend.machine_code import LinkedKernel
+from smallmind_engine.kernels.numba_backend.machine_code import linked
+from smallmind_engine.kernels.preloading import preload_compiler
 
 __all__ = [
     "CompileProgress",
@@ -217,16 +218,17 @@ def _load(source: KernelSource, path: Path | None) -> CompiledKernel | None:
     if path is None or code is None:
         return None
     try:
-        linked = LinkedKernel(code)
+        image = linked(code)
     except LookupError:  # a symbol of Numba's, or of a library that is gone
         return None
-    return _callable(source, linked.address, linked)
+    return _callable(source, image.address, image)
 
 
 def _compile(
     source: KernelSource, path: Path | None, symbol: str
 ) -> tuple[CompiledKernel, str | None]:
     """A kernel from Numba, and why it could not be kept."""
+    preload_compiler()
     from smallmind_engine.kernels.numba_backend.emit.numba_compiler import compile_function
 
     code, compiled = compile_function(

@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from smallmind_engine.control import WorkLimit
 from smallmind_engine.kernels.backend import Progress
-from smallmind_engine.kernels.numba_backend.cache_location import cache_root
+from smallmind_engine.kernels.numba_backend.cache_root import cache_root
 from smallmind_engine.kernels.numba_backend.matrix_plan import MatrixPlan, arena_bytes
 from smallmind_engine.kernels.numba_backend.packed_model import allocate_arena, pack_model
 from smallmind_engine.kernels.spec import WeightSource

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from llvmlite import binding
+from smallmind_engine.kernels.numba_backend.host_cpu import host_cpu
 
 _PREFIX: Final = "NUMBA_"
 _SETTINGS_FILE: Final = Path(".numba_config.yaml")  # where Numba looks for it
@@ -32,8 +32,7 @@ def numba_settings() -> tuple[str, ...]:
 
 def cpu_name() -> str:
     """LLVM's name of the CPU that is compiled for."""
-    name: str = os.environ.get("NUMBA_CPU_NAME") or binding.get_host_cpu_name()
-    return name
+    return os.environ.get("NUMBA_CPU_NAME") or host_cpu().name
 
 
 def target_features() -> str:
@@ -43,16 +42,11 @@ def target_features() -> str:
         return chosen
     if os.environ.get("NUMBA_CPU_NAME", "").lower() == "generic":
         return ""
-    try:
-        features = binding.get_host_cpu_features()
-    except RuntimeError:  # LLVM does not know this kind of machine
-        return ""
-    if not _uses_avx():
-        for name in features:
-            if name.startswith("avx"):
-                features[name] = False
-    listed: str = features.flatten()
-    return listed
+    off = () if _uses_avx() else ("avx",)
+    return ",".join(
+        f"{'+' if has and not name.startswith(off) else '-'}{name}"
+        for name, has in sorted(host_cpu().features.items())
+    )
 
 
 def _uses_avx() -> bool:
@@ -62,4 +56,4 @@ def _uses_avx() -> bool:
 
 def target_machine() -> tuple[str, str, str]:
     """Triple, CPU and features that machine code is made for."""
-    return binding.get_process_triple(), cpu_name(), target_features()
+    return host_cpu().triple, cpu_name(), target_features()
