@@ -12,9 +12,7 @@ from typing import Final
 from smallmind_engine.memory import rss_bytes
 
 FLAT: Final = 0.05
-"""Growth from one half of a run to the other, while engines work."""
-FLAT_AFTER_LIVES: Final = 0.02
-"""The same of what is left after each of them."""
+"""Growth from one half of a run to the other that is none."""
 LEAST_LIVES: Final = 12
 """With fewer, growth is shown but not judged: the process is still warming up."""
 _WARM_UP: Final = 0.2
@@ -49,12 +47,9 @@ class Memory:
             self.left.append(resident)
 
     @property
-    def rows(self) -> dict[str, tuple[float, float, float]]:
-        """By name: MiB in the first half and in the second, and how much they may grow."""
-        return {
-            "resident": (*_halves(self.working), FLAT),
-            "left after a life": (*_halves(self.left), FLAT_AFTER_LIVES),
-        }
+    def rows(self) -> dict[str, tuple[float, float]]:
+        """By name: MiB in the first half and in the second."""
+        return {"resident": _halves(self.working), "left after a life": _halves(self.left)}
 
     @property
     def faults(self) -> list[str]:
@@ -63,8 +58,8 @@ class Memory:
             return []
         return [
             f"memory grows: {name} {first:.1f} MiB, then {second:.1f} MiB"
-            for name, (first, second, most) in self.rows.items()
-            if second > first * (1.0 + most)
+            for name, (first, second) in self.rows.items()
+            if second > first * (1.0 + FLAT)
         ]
 
 

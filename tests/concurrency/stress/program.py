@@ -59,7 +59,7 @@ def show(settings: Settings, report: Report) -> None:
     """A table, what does not balance, and one line of JSON."""
     for name, count in sorted(report.counts.items()):
         print(f"{name:36}{count:>12,}")
-    for name, (first, second, _) in report.memory.rows.items():
+    for name, (first, second) in report.memory.rows.items():
         print(f"{f'{name}, MiB, by halves':36}{first:>12.1f}{second:>12.1f}")
     for fault in report.faults[:_SHOWN]:
         print(f"DOES NOT BALANCE  {fault}")
@@ -72,7 +72,7 @@ def show(settings: Settings, report: Report) -> None:
                 "seconds": round(report.seconds, 1),
                 "mib": {
                     name: [round(first, 1), round(second, 1)]
-                    for name, (first, second, _) in report.memory.rows.items()
+                    for name, (first, second) in report.memory.rows.items()
                 },
                 "counts": dict(report.counts),
             }
