@@ -1,0 +1,53 @@
+"""Many short strings at once, as vocabularies have them: all that is usual, and nothing else.
+
+A string follows its length, eight bytes with the lowest first. Of a short one seven of these are
+zero, which no text is: so beginnings are seen without going from string to string, which takes a
+Python loop a microsecond for each.
+"""
+
+from __future__ import annotations
+
+import mmap
+from typing import Final
+
+import numpy as np
+
+_LENGTH_BYTES: Final = 8
+_LIKELY_BYTES: Final = 32
+_SEPARATOR: Final = "\0" * _LENGTH_BYTES
+
+
+def short_strings(buffer: bytes | mmap.mmap, offset: int, count: int) -> tuple[list[str], int]:
+    """The first of ``count`` strings that begin at ``offset``.
+
+    Args:
+        buffer: with lengths in little-endian order.
+        offset: of the first length.
+        count: how many there are.
+
+    Returns:
+        As many as were found to be short, not empty, without zeros and in UTF-8, and the offset
+        behind them. What follows may be anything.
+    """
+    window = buffer[offset : offset + count * (_LENGTH_BYTES + _LIKELY_BYTES)]
+    data = np.frombuffer(window, np.uint8)
+    set_bytes = np.flatnonzero(data)
+    # A byte with seven zeros or more behind it is a length, if the one before leads to it.
+    begins = set_bytes[:-1][np.diff(set_bytes) >= _LENGTH_BYTES]
+    if not len(begins) or begins[0]:
+        return [], offset
+    ends = begins + _LENGTH_BYTES + data[begins]
+    whole = np.append(ends[:-1] == begins[1:], ends[-1] <= len(data))
+    found = min(count, len(whole) if whole.all() else int(np.argmin(whole)))
+    if not found:
+        return [], offset
+    end = int(ends[found - 1])
+    text = data[:end].copy()
+    text[begins[:found]] = 0
+    if np.count_nonzero(text) != end - found * _LENGTH_BYTES:
+        return [], offset
+    try:
+        _, *strings = text.tobytes().decode("utf-8").split(_SEPARATOR)
+    except UnicodeDecodeError:
+        return [], offset
+    return strings, offset + end
