@@ -40,8 +40,9 @@ def _numba_backend() -> Backend:
 
 
 def _numba_preparation() -> _Prepare:
-    from smallmind_engine.kernels.numba_backend.backend import prepare_kernels
+    from smallmind_engine.kernels.numba_backend.backend import prepare_kernels, require_packages
 
+    require_packages()
     return prepare_kernels
 
 

@@ -20,17 +20,20 @@ class ForkPause:
 
     def __init__(self) -> None:
         self.was_halted = False
+        self._held: list[threading.RLock] = []
         self.begin_in_child()
 
     def begin_in_child(self) -> None:
-        """Begin with a free lock, as in a forked child."""
+        """Begin with a free lock, as in a forked child; a round that forked ends with the old."""
         self._lock = threading.RLock()
         self._wanted = False
 
     def __enter__(self) -> None:
         while self._wanted:  # or the lock would be taken again before the other thread wakes up
             time.sleep(_YIELD_S)
-        self._lock.acquire()
+        lock = self._lock
+        lock.acquire()
+        self._held.append(lock)
 
     def __exit__(
         self,
@@ -38,13 +41,15 @@ class ForkPause:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._lock.release()
+        self._held.pop().release()
 
     def before_fork(self) -> None:
         """Wait for the end of a round. Threads that fork come one after the other."""
-        self._wanted = True
-        self.was_halted = self._lock.acquire(timeout=_TIMEOUT_S)
-        self._wanted = False
+        self.was_halted, self._wanted = False, True
+        try:  # a signal's handler may raise here
+            self.was_halted = self._lock.acquire(timeout=_TIMEOUT_S)
+        finally:
+            self._wanted = False
 
     def after_fork_in_parent(self) -> None:
         """Go on."""

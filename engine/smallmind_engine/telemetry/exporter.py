@@ -116,8 +116,8 @@ class Gathering(Protocol):
     that an event taken alone costs ten times what it costs among others. The bus puts events of
     the frequent kinds into ``backlog``; ``export`` and everything that shows numbers begin with
     what is there. An event waits for the next one, but no longer than a burst lasts; nothing is
-    lost, and whoever reads sees all. An exporter behind a queue gets these events beside it, and
-    tells in the answer to ``flush`` how many of all events it delivered.
+    lost, and whoever reads sees all. An exporter that is not inline gets these events beside its
+    queue, and tells in the answer to ``flush`` how many of all events it delivered.
 
     Attributes:
         backlog: where the bus appends events; None when they are to come one by one.

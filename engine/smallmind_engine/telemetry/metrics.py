@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -148,18 +149,28 @@ class MetricsExporter:
     def __init__(self, metrics: RuntimeMetrics, *, name: str = "metrics") -> None:
         self._metrics = metrics
         self._in_memory = metrics if isinstance(metrics, InMemoryRuntimeMetrics) else None
+        # Who overrides the method is told of each token.
+        self._counts_tokens_at_once = (
+            type(metrics).token_generated is InMemoryRuntimeMetrics.token_generated
+        )
         self._closed = False
         self.name = name
         self.inline = True
         self.interests = METRIC_KINDS
         self.backlog: deque[Event] | None = None
+        self._new_lock()
         if self._in_memory is not None:
             self.backlog = deque()
             self._in_memory.add_feeder(self._settle)
             renew_in_child(self)
 
+    def _new_lock(self) -> None:
+        # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
+        self._lock = threading.RLock()
+
     def begin_in_child(self) -> None:
         """Forget what waits, as in a forked child: it belongs to the parent."""
+        self._new_lock()
         if self.backlog is not None:
             self.backlog.clear()
 
@@ -175,14 +186,18 @@ class MetricsExporter:
             feed(event, self._metrics)
 
     def _settle(self) -> None:
-        intervals_s: list[float | None] = []
-        for event in taken_from(self.backlog or deque()):
-            if isinstance(event, TokenGenerated):
-                intervals_s.append(_interval_s(event))
-            else:
-                self._feed(event)
-        if self._in_memory is not None and not self._closed:
-            self._in_memory.tokens_generated(intervals_s)
+        at_once = self._in_memory if self._counts_tokens_at_once else None
+        with self._lock:  # or who reads would miss those that another thread has just taken
+            intervals_s: list[float | None] = []
+            try:
+                for event in taken_from(self.backlog or deque()):
+                    if at_once is not None and isinstance(event, TokenGenerated):
+                        intervals_s.append(_interval_s(event))
+                    else:
+                        self._feed(event)
+            finally:
+                if at_once is not None and intervals_s and not self._closed:
+                    at_once.tokens_generated(intervals_s)
 
     def flush(self, timeout_s: float) -> FlushResult:  # noqa: ARG002 - nothing is held back
         """What waits for others is told."""

@@ -21,7 +21,7 @@ from weakref import WeakSet
 from smallmind_engine.telemetry.clock import now_ns
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.events import Degraded, Event
-from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Gathering, Patient
+from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Patient
 from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
@@ -66,6 +66,10 @@ class QueuedExporter:
         on_error: told of each exception the exporter raises, and None at the next success.
         on_drop: told how many events were dropped, each time the queue is empty again.
 
+    Attributes:
+        is_passed_by: whether the exporter behind gets events beside the queue, too; what it says
+            of them counts then.
+
     Raises:
         ConfigError: the capacity is less than 1.
     """
@@ -87,7 +91,7 @@ class QueuedExporter:
             )
         self._exporter = exporter
         self._loss_aware = exporter if isinstance(exporter, LossAware) else None
-        self._gathers = isinstance(exporter, Gathering) and exporter.backlog is not None
+        self.is_passed_by = False
         self._capacity = capacity
         self._patient_kinds, self._linger_s, lingering = FREQUENT, LINGER_S, MOST_LINGERING
         if isinstance(exporter, Patient):
@@ -120,6 +124,7 @@ class QueuedExporter:
         self._ended = False
         self._queued = 0
         self._delivered = 0
+        self._told_delivered = 0
         self._failed = 0
         self._dropped = 0
         self._dropped_told = 0
@@ -300,8 +305,10 @@ class QueuedExporter:
             nonlocal behind
             behind = self._exporter.flush(remaining_s)
 
-        self._try(flush_exporter)
+        succeeded = self._try(flush_exporter)
         with self._lock:
+            if succeeded and self.is_passed_by:
+                self._told_delivered = max(self._told_delivered, behind.delivered)
             flush.answer.put(self._counts(flush.target, behind))
 
     @property
@@ -344,11 +351,9 @@ class QueuedExporter:
     ) -> FlushResult:
         """What became of the first ``target`` events; what the exporter holds is pending."""
         held = behind or FlushResult()
-        delivered = self._delivered - held.pending - held.failed - held.dropped
-        if self._gathers and behind is not None:
-            delivered = behind.delivered  # more than passed through here
+        own = self._delivered - held.pending - held.failed - held.dropped
         return FlushResult(
-            delivered=max(0, delivered),
+            delivered=max(0, own, self._told_delivered),
             failed=self._failed + held.failed,
             dropped=self._dropped + held.dropped,
             pending=max(0, target - self._done) + held.pending,

@@ -99,6 +99,8 @@ class Subscription:
         self._gathers = backlog is not None
         self.backlog: deque[Event] = deque() if backlog is None else backlog
         self.gathers_until_ns = 0
+        if self._queue is not None:
+            self._queue.is_passed_by |= self._gathers
         self._most_gathered = MOST_GATHERED if self._queue is None else MOST_BESIDE_A_QUEUE
         self._target = exporter
         if self._queue is not None:

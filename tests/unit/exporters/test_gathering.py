@@ -11,6 +11,7 @@ from smallmind_engine.telemetry import (
     InMemoryRuntimeMetrics,
     KVCacheUsage,
     MetricsExporter,
+    QueuedExporter,
     TokenGenerated,
 )
 from smallmind_engine.telemetry.subscription import BURST_NS, METERED_EVERY, MOST_GATHERED
@@ -144,3 +145,29 @@ def test_a_child_does_not_count_what_waited_in_its_parent(reader, emitter):
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 3
     assert reader.count() == 10
+
+
+def test_a_metrics_exporter_behind_a_queue_of_its_callers_is_not_passed_by():
+    metrics = InMemoryRuntimeMetrics()
+    queue = QueuedExporter(MetricsExporter(metrics))
+    bus = EventBus()
+    with bus.subscribe(queue):
+        publish_tokens(bus.emitter(IDS), 5)
+        assert queue.flush(10.0).delivered == 5
+    queue.close()
+    assert metrics.snapshot().tokens_generated == 5
+
+
+def test_whoever_overrides_the_count_of_tokens_is_told_of_each():
+    class Own(InMemoryRuntimeMetrics):
+        told = 0
+
+        def token_generated(self, interval_s: float | None) -> None:
+            self.told += 1
+            super().token_generated(interval_s)
+
+    own, bus = Own(), EventBus()
+    with bus.subscribe(MetricsExporter(own)):
+        publish_tokens(bus.emitter(IDS), 5)
+        assert own.snapshot().tokens_generated == 5
+    assert own.told == 5

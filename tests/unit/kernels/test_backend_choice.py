@@ -192,3 +192,16 @@ def test_without_numba_everything_runs_on_numpy(tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
     )
     assert ran.stdout.strip() == "numpy"
+
+
+def test_preparing_kernels_without_numba_names_the_extra_in_a_process_without_it() -> None:
+    program = (
+        "import sys; sys.modules['numba'] = sys.modules['llvmlite'] = None\n"
+        "from smallmind_engine.kernels import prepare_kernels\n"
+        "try: prepare_kernels('numba')\n"
+        "except Exception as error: print(type(error).__name__)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True
+    )
+    assert ran.stdout.strip() == "MissingExtraError"

@@ -18,11 +18,14 @@ def restless():
 
     def work() -> None:
         while not ending.is_set():
-            with pause:
-                inside[0] = True
-                next(rounds)
-                sum(range(5000))
-                inside[0] = False
+            try:
+                with pause:
+                    inside[0] = True
+                    next(rounds)
+                    sum(range(5000))
+                    inside[0] = False
+            except TypeError:  # the lock that a test has put there for a moment
+                continue
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -70,5 +73,32 @@ def test_a_round_without_end_is_not_waited_for_for_ever(monkeypatch):
     pause.after_fork_in_parent()
     ending.set()
     thread.join()
+    with pause:
+        pass
+
+
+def test_who_is_interrupted_while_it_waits_leaves_no_pause_behind(restless, monkeypatch):
+    class Interrupted:
+        def acquire(self, timeout: float) -> bool:
+            raise KeyboardInterrupt  # in the thread that forks; the other one gives no timeout
+
+    pause, _, rounds = restless
+    pause.before_fork()
+    pause.after_fork_in_parent()
+    lock = pause._lock
+    monkeypatch.setattr(pause, "_lock", Interrupted())
+    with pytest.raises(KeyboardInterrupt):
+        pause.before_fork()
+    monkeypatch.setattr(pause, "_lock", lock)
+    assert not pause.was_halted
+    before = next(rounds)
+    while next(rounds) < before + 3:
+        threading.Event().wait(0.001)
+
+
+def test_a_child_that_was_forked_in_a_round_ends_it_and_begins_another():
+    pause = ForkPause()
+    with pause:
+        pause.begin_in_child()
     with pause:
         pass

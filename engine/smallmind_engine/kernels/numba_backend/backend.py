@@ -51,6 +51,17 @@ from smallmind_engine.kernels.spec import TransformerSpec, WeightSource
 DEFAULT_KV_TYPE: Final = KVType.F16
 
 
+def require_packages() -> None:
+    """See that the packages of the extra are there, without importing them.
+
+    Raises:
+        ModuleNotFoundError: one is not installed.
+    """
+    for package in ("llvmlite", "numba"):
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(package, name=package)
+
+
 class NumbaBackend:
     """Keeps weights quantised; needs the extra ``fast``.
 
@@ -65,9 +76,7 @@ class NumbaBackend:
     kernels_bytes: Final = KERNELS_BYTES
 
     def __init__(self) -> None:
-        for package in ("llvmlite", "numba"):
-            if importlib.util.find_spec(package) is None:  # not imported unless it is needed
-                raise ModuleNotFoundError(package, name=package)
+        require_packages()
         self._tier = choose_tier()
         if not step_is_kept(self._tier):
             preload_compiler()

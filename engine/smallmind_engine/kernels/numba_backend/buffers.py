@@ -81,7 +81,8 @@ class SearchBuffers:
 
     ``best_logits`` and ``best_ids`` begin each thread's row of a token with the result (-1 for
     none). ``doubts`` has for each thread whether an output was further off than plausible or is
-    no number, and how many groups were computed in full.
+    no number, how many groups were computed in full, and how many of a token so far. ``terms`` is
+    what bounds are made of, see ``screening_ir.terms``.
 
     Args:
         spec: the model.
@@ -92,7 +93,7 @@ class SearchBuffers:
         tokens = MOST_BEST + SPARE_TOKENS
         blocks = -(-spec.width // _BLOCK)
         # Rows of threads are cache lines of their own.
-        self.bounds = aligned((tokens, -(-spec.vocab_size // 16)), np.float32)
+        self.bounds = aligned((MOST_BEST, -(-spec.vocab_size // 16)), np.float32)
         self.terms = aligned((threads, tokens, round_up(blocks * TERMS)), np.float32)
         self.reached = aligned((MOST_BEST, threads, 16), np.float32)
         self.scratch = aligned((threads, 2, 16), np.float32)

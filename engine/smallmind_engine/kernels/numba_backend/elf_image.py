@@ -230,4 +230,7 @@ def _address_of(symbol: str) -> int:
         found = getattr(ctypes.CDLL(None), symbol)
     except AttributeError:
         raise _OtherKindError from None
-    return ctypes.cast(found, ctypes.c_void_p).value or 0
+    address = ctypes.cast(found, ctypes.c_void_p).value
+    if address is None:  # pragma: no cover - ctypes finds no such symbol
+        raise _OtherKindError
+    return address

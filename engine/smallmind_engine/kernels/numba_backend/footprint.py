@@ -18,13 +18,14 @@ from smallmind_engine.kernels.numba_backend.records import (
     MOST_BEST,
     PAGE_TOKENS,
     SPARE_TOKENS,
+    TERMS,
     TOKEN_TILE,
 )
 from smallmind_engine.kernels.numba_backend.turns import turns_bytes
 from smallmind_engine.kernels.spec import TransformerSpec
 
 KERNELS_BYTES: Final = 4 << 20
-"""LLVM and the machine code of a model's kernels, which come from disk: measured."""
+"""The machine code of a model's kernels, and LLVM where it puts them into memory: measured."""
 
 _FLOAT_BYTES: Final = 4
 _BLOCK: Final = 32
@@ -39,9 +40,11 @@ def scratch_bytes(spec: TransformerSpec, request: ScratchRequest) -> int:
         _step_bytes(spec, capacity, request.threads) for capacity in step_capacities(MOST_TOKENS)
     )
     logits = request.sequences * round_up(spec.vocab_size) * _FLOAT_BYTES
-    bounds = (MOST_BEST + SPARE_TOKENS) * -(-spec.vocab_size // 16)
+    bounds = MOST_BEST * -(-spec.vocab_size // 16)
+    blocks = -(-spec.width // _BLOCK)
+    terms = request.threads * (MOST_BEST + SPARE_TOKENS) * round_up(blocks * TERMS)
     best = request.threads * (MOST_BEST + SPARE_TOKENS) * 16 * (BEST_GROUPS + 2)
-    search = (bounds + best) * _FLOAT_BYTES
+    search = (bounds + terms + best) * _FLOAT_BYTES
     return buffers + logits + search + turns_bytes(spec, request.context_length)
 
 

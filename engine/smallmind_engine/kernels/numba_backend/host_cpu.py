@@ -2,7 +2,7 @@
 
 Asking LLVM takes its library, which takes 45 MB and 60 ms, more than all else that a model whose
 kernels are on disk would need it for. What is remembered holds for the same processor, as the
-system describes it, and the same LLVM.
+system describes it, the same kind of process, and the same LLVM.
 """
 
 from __future__ import annotations
@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import platform
+import struct
+import sysconfig
 import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -23,7 +26,9 @@ from smallmind_engine.kernels.preloading import preload_compiler
 
 _FILE: Final = "host-cpu.json"
 _PROC: Final = Path("/proc/cpuinfo")
-_CHANGING: Final = ("processor", "cpu MHz", "bogomips", "initial apicid", "apicid", "core id")
+_CHANGING: Final = (
+    *("processor", "cpu MHz", "clock", "bogomips", "initial apicid", "apicid", "core id"),
+)
 """Lines of the system's description that say nothing of what a processor can do."""
 
 
@@ -87,7 +92,10 @@ def _description_key() -> str | None:
     lines = [line for line in first.splitlines() if not line.startswith(_CHANGING)]
     if not lines:
         return None
-    described = "\n".join([version("llvmlite"), *lines])
+    # What shares the folder may be a process of another kind on the same machine.
+    process = (platform.machine(), str(struct.calcsize("P")), sysconfig.get_platform())
+    soabi = str(sysconfig.get_config_var("SOABI"))
+    described = "\n".join([version("llvmlite"), *process, soabi, *lines])
     return hashlib.sha256(described.encode()).hexdigest()
 
 

@@ -37,7 +37,7 @@ class Job(IntEnum):
     FLOATS = 9  # float32 [tokens][columns]: inputs of matrices that take floats
     OUT = 10  # float32 [tokens][...]
     OUT_STRIDE = 11  # bytes from token to token
-    SCRATCH = 12  # 64 bytes for each of ``TOKEN_TILE`` tokens, of this thread
+    SCRATCH = 12  # 64 bytes for each of ``TOKEN_TILE`` tokens, of this thread (bounds take 128)
     FLOAT_STRIDE = 13  # bytes from token to token of FLOATS
     TERMS = 14  # float32 [tokens][blocks][TERMS], see ``screening``
     TERM_STRIDE = 15  # bytes from token to token of TERMS

@@ -3,8 +3,8 @@
 The output matrix is often the largest of a model, and a greedy choice needs one row of it. Reading
 the upper halves of its codes bounds every output (``screening_ir``). The likeliest group of each
 thread is computed in full; rows whose upper bound is below the best of those are out; the few
-others are computed in full, too. The first of these are a sample: if one is further off than the
-model of the error allows, the answer is dismissed, and the caller computes everything.
+others are computed in full, too. The first of each token are a sample: if one is further off than
+the model of the error allows, the answer is dismissed, and the caller computes everything.
 """
 
 from __future__ import annotations
@@ -31,8 +31,8 @@ from smallmind_engine.kernels.numba_backend.records import Function, Job, Matrix
 PLAUSIBLE: Final = 6.0
 """An output further off than this shows that the model of the error is wrong here."""
 
-_CHECKED: Final = 32
-"""Groups of a step that a thread checks the model of the error with."""
+_CHECKED: Final = 8
+"""Groups of a token that a thread checks the model of the error with, beside the likeliest."""
 
 _GROUPS_AT_ONCE: Final = 64
 _NONE: Final = np.float32(-np.inf)
@@ -48,7 +48,7 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     job[Job.GROUP_END] = group + 1
     job[Job.TOKEN_BEGIN] = token
     job[Job.TOKEN_END] = token + 1
-    checked = doubts[thread, 1] < _CHECKED
+    checked = doubts[thread, 2] < _CHECKED
     if checked:
         job[Job.OUT] = address_of(bounds)
         call_function(s.functions[Function.SCREEN], address_of(matrix), address_of(job))
@@ -56,6 +56,7 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     job[Job.OUT] = address_of(exact) - token * job[Job.OUT_STRIDE] - group * LANE_BYTES
     call_function(matrix[Matrix.KERNEL], address_of(matrix), address_of(job))
     doubts[thread, 1] += 1
+    doubts[thread, 2] += 1
     best, row = _NONE, np.int64(-1)
     for lane in range(min(LANES, matrix[Matrix.ROWS] - group * LANES)):
         value = exact[lane]
@@ -104,6 +105,7 @@ def _bound_all(s: Any, thread: int, job: Any, tile: int, counter: int) -> None:
         first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
     for token in range(n_wanted):
         reached[token, thread, 0] = _NONE
+        s.search[7][thread, 2] = 0
         if likeliest[token, 0] >= 0:
             best, _ = _best_of_group(s, thread, job, token, likeliest[token, 0])
             reached[token, thread, 0] = best
@@ -117,6 +119,7 @@ def _find_in_bounds(s: Any, thread: int, job: Any, token: int, counter: int) -> 
     for other in range(1, s.sizes[Size.THREADS]):
         bar = max(bar, reached[other, 0])
     best, best_row = _NONE, np.int64(-1)
+    s.search[7][thread, 2] = 0
     first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
     while first < last:
         for group in range(first, last):

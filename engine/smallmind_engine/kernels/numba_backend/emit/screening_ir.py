@@ -209,8 +209,7 @@ def screen_several(tier: IsaTier) -> Callable[[int, int], None]:
     """The same for several tokens, but for what ``screen`` writes to the scratch memory.
 
     The weights of a block stay where they are while tokens pass by, whose sums are kept in the
-    scratch memory, as in ``matmul``. It reads inputs of up to three tokens behind the last one,
-    and writes bounds for them.
+    scratch memory, as in ``matmul``. It reads inputs of up to three tokens behind the last one.
     """
 
     def emit(code: Code, matrix: Value, job: Value) -> None:
