@@ -150,9 +150,8 @@ class MetricsExporter:
         self._metrics = metrics
         self._in_memory = metrics if isinstance(metrics, InMemoryRuntimeMetrics) else None
         # Who overrides the method is told of each token.
-        self._counts_tokens_at_once = (
-            type(metrics).token_generated is InMemoryRuntimeMetrics.token_generated
-        )
+        plain = type(metrics).token_generated is InMemoryRuntimeMetrics.token_generated
+        self._at_once = self._in_memory if plain else None
         self._closed = False
         self.name = name
         self.inline = True
@@ -186,7 +185,7 @@ class MetricsExporter:
             feed(event, self._metrics)
 
     def _settle(self) -> None:
-        at_once = self._in_memory if self._counts_tokens_at_once else None
+        at_once = self._at_once
         with self._lock:  # or who reads would miss those that another thread has just taken
             intervals_s: list[float | None] = []
             try:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import platform
 import struct
 import sysconfig
-import uuid
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -22,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from smallmind_engine.kernels.numba_backend.cache_root import cache_root
+from smallmind_engine.kernels.numba_backend.whole_file import write_whole
 from smallmind_engine.kernels.preloading import preload_compiler
 
 _FILE: Final = "host-cpu.json"
@@ -59,7 +58,8 @@ def host_cpu() -> HostCpu:
                 return _from_json(kept)
     found = asked_of_llvm()
     if path is not None:
-        _keep(path, {"key": key, **asdict(found)})
+        with suppress(OSError):  # it is only asked again
+            write_whole(path, json.dumps({"key": key, **asdict(found)}).encode())
     return found
 
 
@@ -97,15 +97,3 @@ def _description_key() -> str | None:
     soabi = str(sysconfig.get_config_var("SOABI"))
     described = "\n".join([version("llvmlite"), *process, soabi, *lines])
     return hashlib.sha256(described.encode()).hexdigest()
-
-
-def _keep(path: Path, content: dict[str, object]) -> None:
-    """Write it down, best effort; readers see all or nothing."""
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.draft")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(content), encoding="utf-8")
-        os.replace(draft, path)  # noqa: PTH105 - atomic
-    except OSError:
-        with suppress(OSError):
-            draft.unlink()

@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import uuid
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from smallmind_engine.kernels.numba_backend.whole_file import write_whole
 
 _MAGIC: Final = b"smallmind-kernel-2\n"
 _HEADER_BYTES: Final = len(_MAGIC) + hashlib.sha256().digest_size
@@ -62,14 +62,9 @@ def write_kernel(path: Path, code: KernelCode) -> str | None:
     """Keep a kernel; answers what stood in the way."""
     head = json.dumps({"symbol": code.symbol, "needs": code.needs}).encode()
     payload = head + b"\n" + code.machine_code
-    draft = path.with_name(f"{path.name}.{uuid.uuid4().hex[:16]}.draft")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(_MAGIC + hashlib.sha256(payload).digest() + payload)
-        os.replace(draft, path)  # noqa: PTH105 - atomic; readers see all or nothing
+        write_whole(path, _MAGIC + hashlib.sha256(payload).digest() + payload)
     except OSError as error:
-        with suppress(OSError):
-            draft.unlink()
         return f"{path.parent} cannot be written: {error.strerror or error}"
     return None
 

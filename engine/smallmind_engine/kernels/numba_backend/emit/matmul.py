@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, Final
 
 from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
+    QUADS,
     Scales,
     codes,
     high_bytes,
@@ -97,10 +98,27 @@ class PackedBlocks:
     def ask_ahead(self, group: Value, index: Value) -> None:
         """Ask for the block that is ``BLOCKS_AHEAD`` further on; rows follow each other."""
         code = self._code
-        at = code.address(code.times(group, self.count), index, BLOCKS_AHEAD)
-        for plane, size in self._planes:
-            for line in range(0, size, LANE_BYTES):
-                code.prefetch(code.address(plane, code.times(at, size), line))
+        ask_ahead(code, self._planes, code.address(code.times(group, self.count), index))
+
+
+def ask_ahead(code: Code, planes: Sequence[tuple[Value, int]], at: Value) -> None:
+    """Ask for the block that is ``BLOCKS_AHEAD`` behind block ``at`` of some planes.
+
+    Args:
+        code: where instructions go.
+        planes: address of each, and bytes of a block in it.
+        at: the block that is at work.
+    """
+    later = code.address(at, BLOCKS_AHEAD)
+    for plane, size in planes:
+        for line in range(0, size, LANE_BYTES):
+            code.prefetch(code.address(plane, code.times(later, size), line))
+
+
+def quads_at(code: Code, job: Fields, place: Value) -> list[Value]:
+    """The codes of a token's block of inputs: 8 integers of four bytes."""
+    base = code.address(job[Job.CODES], code.times(place, _BLOCK))
+    return [code.load(I32, code.address(base, 4 * quad), 4) for quad in range(QUADS)]
 
 
 class _Product:
@@ -130,7 +148,7 @@ class _Product:
         code, layout = self.code, self.layout
         per_scale = layout.sub_size // 4
         places = [code.b.add(code.times(index, self.stride), token) for token in tokens]
-        quads = [self._quads(at) for at in places]
+        quads = [quads_at(code, self.job, at) for at in places]
         factors = [code.splat(FLOATS, self._float(Job.FACTORS, at)) for at in places]
         for half, scale in enumerate(block.scales):
             part = slice(half * per_scale, (half + 1) * per_scale)
@@ -151,11 +169,6 @@ class _Product:
                     twice = code.b.add(code.times(at, 2), number(half))
                     whole = self._float(Job.HALF_SUMS, twice)
                 sums[place] = code.fma(scale.offset, code.splat(FLOATS, whole), sums[place])
-
-    def _quads(self, at: Value) -> list[Value]:
-        code = self.code
-        base = code.address(self.job[Job.CODES], code.times(at, _BLOCK))
-        return [code.load(I32, code.address(base, 4 * quad), 4) for quad in range(8)]
 
     def _float(self, field: Job, at: Value) -> Value:
         code = self.code

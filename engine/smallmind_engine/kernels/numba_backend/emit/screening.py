@@ -60,6 +60,7 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     best, row = _NONE, np.int64(-1)
     for lane in range(min(LANES, matrix[Matrix.ROWS] - group * LANES)):
         value = exact[lane]
+        # What is not checked is still seen to be a number: of others the difference is none.
         off = abs(value - scratch[ESTIMATE, lane]) if checked else value - value
         if not off <= PLAUSIBLE * scratch[DEVIATION, lane]:
             doubts[thread, 0] = 1

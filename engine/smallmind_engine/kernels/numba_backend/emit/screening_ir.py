@@ -16,16 +16,18 @@ from typing import Any, Final
 from llvmlite import ir
 
 from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
-    QUADS,
     VECTOR_BYTES,
+    high_bytes,
     load_halves,
     moved_bits,
+    scale_bytes,
 )
 from smallmind_engine.kernels.numba_backend.emit.dot import dots
 from smallmind_engine.kernels.numba_backend.emit.matmul import (
-    BLOCKS_AHEAD,
     LANE_BYTES,
     TOKENS_AT_ONCE,
+    ask_ahead,
+    quads_at,
 )
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
@@ -60,8 +62,8 @@ _OFFSET: Final = 7.5 - SPLIT_Q8_0.zero
 _VARIANCE: Final = 255.0 / 12.0
 _HIGHEST_NIBBLE: Final = 15
 _ROUNDING: Final = 1e-5
-_HIGH_BYTES: Final = 4 * VECTOR_BYTES
-_SCALE_BYTES: Final = 2 * LANES
+_HIGH_BYTES: Final = high_bytes(SPLIT_Q8_0)
+_SCALE_BYTES: Final = scale_bytes(SPLIT_Q8_0)
 
 # What the function leaves in the job's scratch memory, 16 floats each.
 ESTIMATE, DEVIATION = 0, 1
@@ -122,11 +124,8 @@ class _Screen:
 
     def ask_ahead(self, at: Value) -> None:
         """Ask for the block that is some further on, as ``matmul`` does."""
-        code = self.code
-        later = code.address(at, number(BLOCKS_AHEAD))
-        for plane, size in ((self._high, _HIGH_BYTES), (self._scales, _SCALE_BYTES)):
-            for line in range(0, size, LANE_BYTES):
-                code.prefetch(code.address(plane, code.times(later, size), line))
+        planes = ((self._high, _HIGH_BYTES), (self._scales, _SCALE_BYTES))
+        ask_ahead(self.code, planes, at)
 
     def add(
         self,
@@ -138,11 +137,8 @@ class _Screen:
         """Estimates and variances of some tokens, with a block's share added."""
         code, b = self.code, self.code.b
         vectors, factor = weights
-        quads = []
-        for token in tokens:
-            place = b.add(code.times(index, self.job[Job.STRIDE]), token)
-            base = code.address(self.job[Job.CODES], code.times(place, BLOCK))
-            quads.append([code.load(I32, code.address(base, 4 * q), 4) for q in range(QUADS)])
+        places = [b.add(code.times(index, self.job[Job.STRIDE]), token) for token in tokens]
+        quads = [quads_at(code, self.job, place) for place in places]
         products = dots(code, self.tier, vectors, quads, _HIGHEST_NIBBLE)
         squared = b.fmul(factor, factor)
         added = []
