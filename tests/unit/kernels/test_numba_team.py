@@ -15,22 +15,23 @@ import pytest
 
 pytest.importorskip("numba")
 
-from numba import njit
+from numba import cfunc, njit, types
 
 from compiled_kernels import address, zeros
 from smallmind_engine.kernels.numba_backend.compile_cache import compile_kernels
+from smallmind_engine.kernels.numba_backend.emit.step_arrays import ints_1
 from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, wait_for_all
 from smallmind_engine.kernels.numba_backend.isa import choose_tier
-from smallmind_engine.kernels.numba_backend.kernel_names import SPIN
-from smallmind_engine.kernels.numba_backend.kernel_table import spin_source
-from smallmind_engine.kernels.numba_backend.records import BARRIER_WORDS
+from smallmind_engine.kernels.numba_backend.kernel_names import SERVE
+from smallmind_engine.kernels.numba_backend.kernel_table import serve_source
+from smallmind_engine.kernels.numba_backend.records import BARRIER_WORDS, LINE_WORDS, Mail
 from smallmind_engine.kernels.numba_backend.team import Team
 
 Words = npt.NDArray[np.int64]
 
 LINE = 8
 
-spin_until = compile_kernels([spin_source()], tier=choose_tier())[0][SPIN].call
+serve = compile_kernels([serve_source()], tier=choose_tier())[0][SERVE].call
 
 
 @njit(nogil=True)
@@ -58,8 +59,19 @@ def take_numbers(member: int, threads: int, barrier: int, counter: int, taken: A
     wait_for_all(barrier, threads)
 
 
+@cfunc(types.void(types.int64, types.int64))
+def work_of_a_group(member: int, record: int) -> None:
+    """Rounds on the arrays of a ``Group``."""
+    numbers = ints_1(record)
+    slots, unseen = ints_1(record + 16), ints_1(record + 32)
+    write_and_look(member, numbers[0], numbers[1], numbers[2], slots, unseen)
+
+
 class Group:
-    """Arrays that a team's work is done on."""
+    """Arrays that a team's work is done on, and that work."""
+
+    address = work_of_a_group.address
+    call = staticmethod(work_of_a_group.ctypes)
 
     def __init__(self, threads: int, rounds: int = 10) -> None:
         self.threads = threads
@@ -68,9 +80,23 @@ class Group:
         self.slots: Words = zeros(threads * LINE, np.int64)
         self.unseen: Words = zeros(threads, np.int64)
 
+        self._numbers: Words = np.array([threads, rounds, address(self.barrier)], np.int64)
+        arrays = (self._numbers, self.slots, self.unseen)
+        table = [word for array in arrays for word in (address(array), len(array))]
+        self._record: Words = np.array(table, np.int64)
+
+    @property
+    def record(self) -> int:
+        """What the compiled function finds them by."""
+        return address(self._record)
+
     def work(self, member: int) -> None:
-        where = address(self.barrier)
-        write_and_look(member, self.threads, self.rounds, where, self.slots, self.unseen)
+        self.call(member, self.record)
+
+    def done_by(self, team: Team) -> bool:
+        """Let a team do it; whether all members came."""
+        team.run(self, self.record)
+        return self.all_came()
 
     def all_came(self) -> bool:
         """Whether all members did their work and saw that of all others."""
@@ -85,12 +111,11 @@ def _compiled() -> None:
     group = Group(1)
     group.work(0)
     take_numbers(0, 1, address(group.barrier), address(zeros(1, np.int64)), zeros(1, np.int64))
-    spin_until(address(np.ones(1, np.int64)), 0)
 
 
 @pytest.fixture
 def team() -> Iterator[Team]:
-    made = Team(3, spin_until)
+    made = Team(3, serve)
     yield made
     made.close()
 
@@ -138,14 +163,29 @@ def test_a_counter_answers_with_what_it_was() -> None:
     assert counter[0] == 3
 
 
-def test_waiting_for_a_word_ends_at_once_when_it_is_larger() -> None:
-    word = np.array([4], np.int64)
-    assert spin_until(address(word), 3)
+def mailbox(calls: int, function: int, argument: int = 0) -> Words:
+    """Of a team of one."""
+    words: Words = zeros(Mail.SEEN + LINE_WORDS, np.int64)
+    words[Mail.CALLS], words[Mail.FUNCTION], words[Mail.ARGUMENT] = calls, function, argument
+    return words
 
 
-def test_waiting_for_a_word_is_given_up() -> None:
-    word = np.array([4], np.int64)
-    assert not spin_until(address(word), 4)
+def test_a_member_does_the_call_that_it_has_not_seen_and_gives_up_waiting_for_more() -> None:
+    group = Group(1)
+    words = mailbox(1, group.address, group.record)
+    assert serve(address(words), 0) == 1
+    assert words[Mail.SEEN] == 1
+    assert group.all_came()
+
+
+def test_a_member_does_nothing_without_a_new_call() -> None:
+    words = mailbox(4, Group.address, 0)
+    words[Mail.SEEN] = 4
+    assert serve(address(words), 0) == 1
+
+
+def test_a_member_ends_when_there_is_no_function() -> None:
+    assert serve(address(mailbox(1, 0)), 0) == 0
 
 
 # -- the team -----------------------------------------------------------------------------------
@@ -167,31 +207,28 @@ def wait_until_asleep(team: Team) -> None:
 
 def test_work_is_done_by_all_members_once(team: Team) -> None:
     group = Group(3)
-    team.run(group.work)
-    assert group.all_came()
+    assert group.done_by(team)
 
 
 def test_a_team_does_one_work_after_the_other(team: Team, started: Callable[[], set[str]]) -> None:
     group = Group(3)
     for _ in range(20):
-        team.run(group.work)
-        assert group.all_came()
+        assert group.done_by(team)
     assert len(started()) == 2
 
 
 def test_members_that_fell_asleep_are_woken(team: Team) -> None:
     group = Group(3)
     for _ in range(5):
-        team.run(group.work)
+        team.run(group, group.record)
         wait_until_asleep(team)
         assert group.all_came()
-    team.run(group.work)
-    assert group.all_came()
+    assert group.done_by(team)
 
 
 def test_a_team_of_one_is_the_caller(started: Callable[[], set[str]]) -> None:
-    team, group = Team(1, spin_until), Group(1)
-    team.run(group.work)
+    team, group = Team(1, serve), Group(1)
+    team.run(group, group.record)
     team.close()
     assert group.all_came()
     assert started() == set()
@@ -200,16 +237,16 @@ def test_a_team_of_one_is_the_caller(started: Callable[[], set[str]]) -> None:
 def test_threads_start_with_the_first_work_and_end_with_close(
     started: Callable[[], set[str]],
 ) -> None:
-    team, group = Team(3, spin_until), Group(3)
+    team, group = Team(3, serve), Group(3)
     assert started() == set()
-    team.run(group.work)
+    team.run(group, group.record)
     assert started() == {"smallmind-kernels-1", "smallmind-kernels-2"}
     team.close()
     assert started() == set()
 
 
 def test_sleeping_members_end_with_close_too(team: Team, started: Callable[[], set[str]]) -> None:
-    team.run(Group(3).work)
+    assert Group(3).done_by(team)
     wait_until_asleep(team)
     team.close()
     assert started() == set()
@@ -218,14 +255,13 @@ def test_sleeping_members_end_with_close_too(team: Team, started: Callable[[], s
 def test_a_closed_team_begins_anew(team: Team) -> None:
     group = Group(3)
     for _ in range(5):
-        team.run(group.work)
-        assert group.all_came()
+        assert group.done_by(team)
         team.close()
         team.close()
 
 
 def test_closing_a_team_that_never_worked_does_nothing() -> None:
-    Team(3, spin_until).close()
+    Team(3, serve).close()
 
 
 def test_callers_may_take_turns(team: Team) -> None:
@@ -235,7 +271,7 @@ def test_callers_may_take_turns(team: Team) -> None:
         group = Group(3)
         for _ in range(20):
             with turn:
-                team.run(group.work)
+                team.run(group, group.record)
             came.append(group.all_came())
 
     callers = [threading.Thread(target=call) for _ in range(3)]
@@ -247,11 +283,11 @@ def test_callers_may_take_turns(team: Team) -> None:
 
 
 def test_two_teams_work_at_the_same_time() -> None:
-    teams, groups = [Team(2, spin_until), Team(2, spin_until)], [Group(2), Group(2)]
+    teams, groups = [Team(2, serve), Team(2, serve)], [Group(2), Group(2)]
 
     def call(index: int) -> None:
         for _ in range(20):
-            teams[index].run(groups[index].work)
+            teams[index].run(groups[index], groups[index].record)
 
     callers = [threading.Thread(target=call, args=(index,)) for index in range(2)]
     for caller in callers:
@@ -266,7 +302,7 @@ def test_two_teams_work_at_the_same_time() -> None:
 def test_a_closed_team_lets_go_of_its_work(team: Team) -> None:
     """What a step refers to, such as weights, must not stay in memory for the threads' sake."""
     group = Group(3)
-    team.run(group.work)
+    team.run(group, group.record)
     seen = weakref.ref(group)
     wait_until_asleep(team)
     team.close()
@@ -278,18 +314,16 @@ def test_a_closed_team_lets_go_of_its_work(team: Team) -> None:
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_has_a_team_of_its_own(team: Team) -> None:
     group = Group(3)
-    team.run(group.work)
-    assert group.all_came()
+    assert group.done_by(team)
     child = os.fork()
     if child == 0:
         code = 1
         try:
-            team.run(group.work)
+            team.run(group, group.record)
             code = 0 if group.all_came() else 2
             team.close()
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
-    team.run(group.work)
-    assert group.all_came()
+    assert group.done_by(team)

@@ -8,7 +8,7 @@ from smallmind_engine.cache import KVType
 from smallmind_engine.kernels.packing import PackedLayout
 
 STEP: Final = "step"
-SPIN: Final = "spin"
+SERVE: Final = "serve"
 SCREEN: Final = "screen"
 SCREEN_SEVERAL: Final = "screen_several"
 

@@ -15,7 +15,7 @@ from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.kernel_names import (
     SCREEN,
     SCREEN_SEVERAL,
-    SPIN,
+    SERVE,
     STEP,
     attention_name,
     product_name,
@@ -44,12 +44,12 @@ def kernel_sources(
             make = partial(_attention, tier, kind, rows)
             sources.append(KernelSource(attention_name(kind, rows), make))
         sources.append(KernelSource(store_name(kind), partial(_store, tier, kind)))
-    return [*sources, spin_source(), _STEP]
+    return [*sources, serve_source(), _STEP]
 
 
-def spin_source() -> KernelSource:
-    """What waiting threads of a team run."""
-    return KernelSource(SPIN, _spin, returns=True)
+def serve_source() -> KernelSource:
+    """What the members of a team run."""
+    return KernelSource(SERVE, _serve, returns=True)
 
 
 def step_is_kept(tier: IsaTier) -> bool:
@@ -99,10 +99,10 @@ def _store(tier: IsaTier, kind: KVType) -> _Made:
     return store_row(tier, kind)
 
 
-def _spin() -> _Made:
-    from smallmind_engine.kernels.numba_backend.emit.sync_ir import spin_until
+def _serve() -> _Made:
+    from smallmind_engine.kernels.numba_backend.emit.sync_ir import serve
 
-    made: _Made = spin_until.py_func
+    made: _Made = serve.py_func
     return made
 
 

@@ -247,6 +247,16 @@ LINE_WORDS = 8
 BARRIER_WORDS = 2 * LINE_WORDS
 """Of a barrier, see ``sync_ir.wait_for_all``."""
 
+
+class Mail(IntEnum):
+    """Words by which the leader of a team tells its members what to do; see ``sync_ir.serve``."""
+
+    CALLS = 0  # so far
+    FUNCTION = 1  # address of what to call with the member's number and ARGUMENT; 0 to end
+    ARGUMENT = 2
+    SEEN = 8  # here begins, on a cache line of its own for each member, how many calls it has done
+
+
 ITEM_BYTES = {KVType.F32: 4, KVType.F16: 2, KVType.INT8: 1}
 """Of a stored key or value."""
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
@@ -105,9 +105,9 @@ class NumbaRunner:
         self._pages = page_layout(spec, kind)
         self._pages.write_offsets(model.layers)
         self._pool = PagePool(self._pages.page_bytes)
-        self._team = Team(threads, kernels[kernel_names.SPIN].call)
+        self._team = Team(threads, kernels[kernel_names.SERVE].call)
         self._turn = threading.Lock()
-        self._run_step: Any = kernels[kernel_names.STEP].call
+        self._run_step: Final = kernels[kernel_names.STEP]
         self._functions = np.zeros(FUNCTIONS, np.int64)
         for rows in range(1, MAX_QUERY_ROWS + 1):
             attend = kernels[kernel_names.attention_name(kind, rows)].address
@@ -303,11 +303,11 @@ class NumbaRunner:
             sizes[Size.LAYER_END] = min(begin + at_once, spec.n_layers)
             buffers.counters[:] = 0
             if timer is None:
-                self._team.run(lambda thread: run_step(thread, step))
+                self._team.run(run_step, step)
             else:
                 spans = tuple((part.length, len(part.ids)) for part in parts)
                 timer.run(
-                    lambda: self._team.run(lambda thread: run_step(thread, step)),
+                    lambda: self._team.run(run_step, step),
                     sizes,
                     buffers.times,
                     spans,

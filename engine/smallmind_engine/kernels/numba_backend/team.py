@@ -1,39 +1,56 @@
 """A team of threads that run compiled code together, one call at a time.
 
-Between calls the threads of the team wait in compiled code for a fraction of a millisecond, since
-the next token's step mostly comes soon and waking a sleeping thread takes long; then they sleep.
-Numba's own parallel loops are not used: its default threading layer aborts the process when two
-Python threads enter parallel regions at once.
+Members do one call after the other without coming back to Python, so that no step begins or ends
+with threads that wait for each other's hold on the GIL. Between calls they wait in compiled code
+for some milliseconds, since the next token's step mostly comes soon and waking a sleeping thread
+takes long; then they sleep. Numba's own parallel loops are not used: its default
+threading layer aborts the process when two Python threads enter parallel regions at once.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 
+from smallmind_engine.kernels.numba_backend.records import LINE_WORDS, Mail
 from smallmind_engine.telemetry.fork import renew_in_child
 
-Work = Callable[[int], None]
-"""Called with the number of the member. It lets go of the GIL, raises nothing, and ends with a
-barrier of all members: the caller goes on as soon as its own part returns."""
+_NOTHING: Final = 0
 
-SpinUntil = Callable[[int, int], bool]
-"""``(address of a word, value)`` -> whether the word became larger soon enough."""
+Serve = Callable[[int, int], int]
+"""``(address of the words, member)``, see ``sync_ir.serve``; lets go of the GIL."""
 
 _JOIN_TIMEOUT_S: Final = 5.0
+
+
+class Work(Protocol):
+    """A compiled function ``(member, argument)``.
+
+    It raises nothing, and ends with a barrier of all members: the caller goes on as soon as its
+    own part returns.
+    """
+
+    @property
+    def address(self) -> int:
+        """Where members call it."""
+        ...
+
+    @property
+    def call(self) -> Callable[[int, int], object]:
+        """How the caller does; lets go of the GIL."""
+        ...
 
 
 class _Member(threading.Thread):
     """A thread that takes part in each call once."""
 
-    def __init__(self, team: Team, number: int, seen: int) -> None:
+    def __init__(self, team: Team, number: int) -> None:
         super().__init__(name=f"smallmind-kernels-{number}", daemon=True)
         self._team = team
         self._number = number
-        self._seen = seen
         self._wake = threading.Lock()
         self._wake.acquire()
         self.asleep = False
@@ -44,17 +61,9 @@ class _Member(threading.Thread):
         self._wake.release()
 
     def run(self) -> None:
-        while True:
-            work = self._team.wait_for_call(self, self._seen)
-            if work is None:
-                return
-            self._seen += 1
-            work(self._number)
-            del work
-
-    def sleep(self) -> None:
-        """Wait for ``wake``."""
-        self._wake.acquire()
+        while self._team.serve(self._number):
+            if self._team.may_sleep(self, self._number):
+                self._wake.acquire()
 
 
 class Team:
@@ -62,49 +71,59 @@ class Team:
 
     Args:
         size: threads in all, the caller's included.
-        spin_until: compiled; waits without holding the GIL.
+        serve: compiled; what members do.
     """
 
-    def __init__(self, size: int, spin_until: SpinUntil) -> None:
+    def __init__(self, size: int, serve: Serve) -> None:
         self.size: Final = size
-        self._spin_until = spin_until
-        self._calls = np.zeros(1, np.int64)
-        self._address = self._calls.ctypes.data
+        self._serve = serve
+        words = np.zeros(Mail.SEEN + (size + 1) * LINE_WORDS, np.int64)
+        begin = -(words.ctypes.data // words.itemsize) % LINE_WORDS
+        self._words = words.data[begin:]
+        self._address = words.ctypes.data + begin * words.itemsize
         self._begin_anew()
         renew_in_child(self)
 
     def _begin_anew(self) -> None:
         self._members: list[_Member] = []
         self._lock = threading.Lock()
-        self._work: Work | None = None
+        self._post: tuple[int, int] | None = None
 
-    def run(self, work: Work) -> None:
-        """Call ``work(0)`` here and ``work(1)``, ... on the other threads."""
+    def run(self, work: Work, argument: int) -> None:
+        """Call ``work(0, argument)`` here and ``work(1, argument)``, ... on the other threads."""
         if self.size > 1:
-            self._announce(work)
-        work(0)
+            self._announce(work.address, argument)
+        work.call(0, argument)
 
-    def _announce(self, work: Work | None) -> None:
-        if not self._members and work is not None:
-            seen = int(self._calls[0])
-            self._members = [_Member(self, number, seen) for number in range(1, self.size)]
-            for member in self._members:
-                member.start()
+    def _announce(self, function: int, argument: int) -> None:
+        words = self._words
+        if self._post != (function, argument):
+            with self._lock:  # letting go of it, what is written is there before the call is
+                words[Mail.FUNCTION], words[Mail.ARGUMENT] = self._post = (function, argument)
+        if not self._members:
+            self._start()
         with self._lock:
-            self._work = work
-            self._calls[0] += 1
+            words[Mail.CALLS] += 1
             for member in self._members:
                 if member.asleep:
                     member.wake()
 
-    def wait_for_call(self, member: _Member, seen: int) -> Work | None:
-        """What the call after ``seen`` ones asks for; None to end."""
-        if not self._spin_until(self._address, seen):
-            with self._lock:
-                member.asleep = self._calls[0] == seen
-            if member.asleep:
-                member.sleep()
-        return self._work
+    def _start(self) -> None:
+        for number in range(1, self.size):
+            self._words[_seen(number)] = self._words[Mail.CALLS]
+            self._members.append(_Member(self, number))
+        for member in self._members:
+            member.start()
+
+    def serve(self, number: int) -> int:
+        """Do the calls that come; 0 when there will be none any more."""
+        return self._serve(self._address, number)
+
+    def may_sleep(self, member: _Member, number: int) -> bool:
+        """Whether a member has done all calls; from then on it has to be woken."""
+        with self._lock:
+            member.asleep = self._words[Mail.CALLS] == self._words[_seen(number)]
+            return member.asleep
 
     def begin_in_child(self) -> None:
         """A forked child has none of the threads; new ones start with the next work."""
@@ -114,7 +133,11 @@ class Team:
         """End the threads. The next work starts new ones."""
         members = self._members
         if members:
-            self._announce(None)
+            self._announce(_NOTHING, 0)
         for member in members:
             member.join(_JOIN_TIMEOUT_S)
         self._members = []
+
+
+def _seen(number: int) -> int:
+    return Mail.SEEN + number * LINE_WORDS

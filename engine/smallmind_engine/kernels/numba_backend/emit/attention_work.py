@@ -8,9 +8,8 @@ from typing import Any, Final
 
 import numpy as np
 
-from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
-from smallmind_engine.kernels.numba_backend.emit.products import call_function
 from smallmind_engine.kernels.numba_backend.emit.step_parts import FLOAT_BYTES
 from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add
 from smallmind_engine.kernels.numba_backend.records import (

@@ -12,10 +12,9 @@ import numpy as np
 from llvmlite import ir
 from numba.core import types
 
-from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.matmul import LANE_BYTES
-from smallmind_engine.kernels.numba_backend.emit.products import call_function
 from smallmind_engine.kernels.numba_backend.emit.step_parts import (
     FLOAT_BYTES,
     clear_doubts,

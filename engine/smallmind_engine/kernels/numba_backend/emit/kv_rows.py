@@ -8,9 +8,8 @@ from typing import Any, Final
 
 from numba.core import types
 
-from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner, inner_inlined
-from smallmind_engine.kernels.numba_backend.emit.products import call_function
 from smallmind_engine.kernels.numba_backend.emit.row_work import norm, rotate, scale_row
 from smallmind_engine.kernels.numba_backend.emit.step_parts import FLOAT_BYTES, vector
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (

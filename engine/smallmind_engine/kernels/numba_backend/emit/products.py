@@ -4,13 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from llvmlite import ir
-
-from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import activate, quantize, softcap
 from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add
-from smallmind_engine.kernels.numba_backend.emit.vector_ir import I64, Code, Value, ir_function
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
     TOKEN_TILE,
@@ -30,15 +27,6 @@ TOKEN_BEGIN, TOKEN_END = int(Job.TOKEN_BEGIN), int(Job.TOKEN_END)
 STRIDE, CODES, FACTORS = int(Job.STRIDE), int(Job.CODES), int(Job.FACTORS)
 SUMS, HALF_SUMS = int(Job.SUMS), int(Job.HALF_SUMS)
 OUT, OUT_STRIDE = int(Job.OUT), int(Job.OUT_STRIDE)
-
-
-def _call(code: Code, function: Value, first: Value, second: Value) -> None:
-    kind = ir.FunctionType(ir.VoidType(), [I64, I64])
-    code.b.call(code.b.inttoptr(function, kind.as_pointer()), [first, second])
-
-
-call_function: Any = ir_function(_call, 3)
-"""``(address of a function, first, second)``: call it with two 64-bit integers."""
 
 
 @inner

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.matmul import LANE_BYTES
-from smallmind_engine.kernels.numba_backend.emit.products import call_function
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK
 from smallmind_engine.kernels.numba_backend.emit.screening_ir import DEVIATION, ESTIMATE, terms
 from smallmind_engine.kernels.numba_backend.emit.step_parts import (

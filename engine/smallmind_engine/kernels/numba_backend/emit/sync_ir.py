@@ -12,6 +12,7 @@ from typing import Any, Final
 from llvmlite import ir
 from numba.core import types
 
+from smallmind_engine.kernels.numba_backend.emit.addresses import call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     I32,
@@ -21,13 +22,17 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     ir_function,
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier, choose_tier
-from smallmind_engine.kernels.numba_backend.records import LINE_WORDS
+from smallmind_engine.kernels.numba_backend.records import LINE_WORDS, Mail
 
 _SPINS: Final = 4096
 """Rounds of waiting before the rest of the time slice is given away."""
 
-_LONGEST_SPIN: Final = 20_000
-"""Rounds of waiting for the next step: some 0.3 ms."""
+_LONGEST_WAIT: Final = 100_000
+"""Rounds of waiting for the next call: some 2 ms, which the next token's step takes to come even
+where all that Python needs for it has left the caches meanwhile."""
+
+_WAITS_A_YIELD: Final = 1024
+"""So often others may have the core: some of them may prepare that call."""
 
 
 def _add(code: Code, address: Value, value: Value) -> Value:
@@ -96,18 +101,32 @@ def wait_for_all(barrier: int, threads: int) -> None:
 
 
 @inner
-def spin_until(word: int, value: int) -> int:
-    """Wait for a fraction of a millisecond until a word is larger than ``value``.
+def serve(mailbox: int, member: int) -> int:
+    """Do the calls of a team's leader as they come.
 
     Args:
-        word: its address.
-        value: to compare with.
+        mailbox: address of its words, see ``records.Mail``.
+        member: which of the team; how many calls it has done is in the mailbox, too.
 
     Returns:
-        1 when it is, else 0.
+        1 when none has come for some milliseconds, 0 when it is to end.
     """
-    for _ in range(_LONGEST_SPIN):
-        if _atomic_read(word) > value:
-            return 1
-        _pause_core()
-    return 0
+    seen = mailbox + 8 * (Mail.SEEN + member * LINE_WORDS)
+    done = _atomic_read(seen)
+    waits = 0
+    while waits < _LONGEST_WAIT:
+        if _atomic_read(mailbox + 8 * Mail.CALLS) > done:
+            function = _atomic_read(mailbox + 8 * Mail.FUNCTION)
+            if function == 0:
+                return 0
+            call_function(function, member, _atomic_read(mailbox + 8 * Mail.ARGUMENT))
+            done += 1
+            _atomic_write(seen, done)
+            waits = 0
+            continue
+        waits += 1
+        if waits % _WAITS_A_YIELD == 0:
+            _yield_core()
+        else:
+            _pause_core()
+    return 1

@@ -13,13 +13,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
+from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.attention_work import attend
 from smallmind_engine.kernels.numba_backend.emit.best_outputs import keep_best
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner, unchecked
 from smallmind_engine.kernels.numba_backend.emit.kv_rows import rotate_and_store
 from smallmind_engine.kernels.numba_backend.emit.products import (
-    call_function,
     gated_product,
     product,
 )
