@@ -141,15 +141,16 @@ class PagedKVCache:
     Attributes:
         length: tokens in the cache.
         addresses: int64, where each page begins; as many as there are pages.
+        table_address: where ``addresses`` begins.
     """
 
-    __slots__ = ("_pages", "_pool", "addresses", "length")
+    __slots__ = ("_pages", "_pool", "addresses", "length", "table_address")
 
     def __init__(self, pool: PagePool, capacity: int) -> None:
         self._pool = pool
         self._pages: list[Page] = []
-        self.addresses = np.empty(0, np.int64)
         self.length = 0
+        self._note_addresses()
         self.reserve(capacity)
 
     @property
@@ -187,6 +188,7 @@ class PagedKVCache:
 
     def _note_addresses(self) -> None:
         self.addresses = np.array([page.address for page in self._pages], np.int64)
+        self.table_address = int(self.addresses.ctypes.data)
 
     def share_block(self, index: int) -> SharedPage:
         """The page at ``index``, for others to use too."""
@@ -232,8 +234,8 @@ class PagedKVCache:
     def release(self) -> None:
         """Give all pages back; the cache is empty and without room then."""
         pages, self._pages = self._pages, []
-        self.addresses = np.empty(0, np.int64)
         self.length = 0
+        self._note_addresses()
         for page in pages:
             self._pool.give_back(page)
 

@@ -41,8 +41,7 @@ class LogitsWanted(StrEnum):
     HIDDEN = "hidden"  # no logits, but the states that they would be made of, of all tokens
 
 
-@dataclass(frozen=True, slots=True)
-class BestToken:
+class BestToken(NamedTuple):
     """The highest entry of a row of logits; the lowest id among equals."""
 
     token_id: int

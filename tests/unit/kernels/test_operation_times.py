@@ -186,7 +186,7 @@ def test_nothing_is_timed_after_a_timed_step(prepare: Prepare) -> None:
 
     runner = prepare("numba")
     step(runner, 5)
-    assert runner._sizes[Size.TIMED] == 0  # type: ignore[attr-defined]
+    assert runner._filler.sizes[Size.TIMED] == 0  # type: ignore[attr-defined]
 
 
 def test_types_of_joined_matrices_are_told_in_order(prepare: Prepare) -> None:

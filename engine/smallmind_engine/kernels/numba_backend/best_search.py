@@ -9,7 +9,12 @@ from typing import Final
 from smallmind_engine.kernels.backend import BestToken, Chunk, LogitsWanted, Output
 from smallmind_engine.kernels.numba_backend.buffers import SearchBuffers
 from smallmind_engine.kernels.numba_backend.cutting import MOST_TOKENS
-from smallmind_engine.kernels.numba_backend.records import MOST_BEST, BestOnly
+from smallmind_engine.kernels.numba_backend.records import (
+    LINE_FLOATS,
+    LINE_WORDS,
+    MOST_BEST,
+    BestOnly,
+)
 from smallmind_engine.kernels.spec import TransformerSpec
 
 _MOST_DOUBTS: Final = 8
@@ -23,6 +28,13 @@ so often the whole, and so often more for each token. By measurement."""
 
 _PAUSED_STEPS: Final = 4
 """Steps without a search after one that was not worth it."""
+
+# Reading a member of an enum takes as long as calling a function; these are read for each token.
+_NONE: Final = LogitsWanted.NONE
+_BEST: Final = LogitsWanted.BEST
+_ALL_LOGITS: Final = BestOnly.NO
+_BY_BOUNDS: Final = BestOnly.BY_BOUNDS
+_OF_ALL: Final = BestOnly.OF_ALL
 
 
 class BestSearch:
@@ -43,41 +55,47 @@ class BestSearch:
         self.buffers: Final = SearchBuffers(spec, threads)
         self.searches = 0
         self.doubts = 0
+        self._threads = threads
         self._cap = spec.logit_softcap
         self._has_bounds = has_bounds
         self._pause = 0
 
     def way(self, chunks: Sequence[Chunk]) -> BestOnly:
-        """How to answer what is wanted, by what is likely the fastest."""
-        n_tokens = sum(len(chunk.token_ids) for chunk in chunks)
-        wanted = [chunk.logits for chunk in chunks if chunk.logits is not LogitsWanted.NONE]
-        if set(wanted) != {LogitsWanted.BEST} or len(wanted) > MOST_BEST or n_tokens > MOST_TOKENS:
-            return BestOnly.NO
+        """How to answer what is wanted, by what is likely the fastest. Hot path."""
+        n_tokens = wanted = 0
+        for chunk in chunks:
+            n_tokens += len(chunk.token_ids)
+            if chunk.logits is _BEST:
+                wanted += 1
+            elif chunk.logits is not _NONE:
+                return _ALL_LOGITS
+        if not 0 < wanted <= MOST_BEST or n_tokens > MOST_TOKENS:
+            return _ALL_LOGITS
         if not self._has_bounds:
-            return BestOnly.OF_ALL
+            return _OF_ALL
         if self.doubts > _MOST_DOUBTS + self.searches // _SEARCHES_A_DOUBT:
-            return BestOnly.OF_ALL
+            return _OF_ALL
         if self._pause > 0:
             self._pause -= 1
-            return BestOnly.OF_ALL
-        return BestOnly.BY_BOUNDS
+            return _OF_ALL
+        return _BY_BOUNDS
 
     def answers(self, chunks: Sequence[Chunk], way: BestOnly) -> list[Output] | None:
         """What the last step found for each chunk; None when that is not to be trusted."""
-        found = self.buffers
-        if way is BestOnly.BY_BOUNDS:
-            wanted = sum(chunk.logits is not LogitsWanted.NONE for chunk in chunks)
+        doubts = self.buffers.doubt_words
+        if way is _BY_BOUNDS:
+            wanted = sum(chunk.logits is _BEST for chunk in chunks)
             self.searches += wanted
             worthwhile = _WORTHWHILE + _WORTHWHILE_OF_A_TOKEN * wanted
-            if found.doubts[:, 1].sum() > found.bounds.shape[1] * worthwhile:
+            if sum(doubts[1::LINE_WORDS]) > self.buffers.groups * worthwhile:
                 self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
-        if found.doubts[:, 0].any():
-            self.doubts += way is BestOnly.BY_BOUNDS
+        if any(doubts[::LINE_WORDS]):
+            self.doubts += way is _BY_BOUNDS
             return None
         answers: list[Output] = []
         row = 0
         for chunk in chunks:
-            if chunk.logits is LogitsWanted.NONE:
+            if chunk.logits is _NONE:
                 answers.append(None)
                 continue
             best = self._best(row)
@@ -89,15 +107,18 @@ class BestSearch:
 
     def _best(self, row: int) -> BestToken | None:
         """The best that any thread found for a row of logits; None when it is not finite."""
-        logits, ids = self.buffers.best_logits[:, row, 0], self.buffers.best_ids[:, row, 0]
-        found = [
-            (float(logit), -int(token_id))
-            for logit, token_id in zip(logits, ids, strict=True)
-            if token_id >= 0
-        ]
-        if not found:
+        logits, ids = self.buffers.logit_numbers, self.buffers.id_words
+        best_id, best = -1, 0.0
+        for thread in range(self._threads):
+            place = thread * MOST_BEST + row
+            token_id = ids[place * LINE_WORDS]
+            if token_id < 0:
+                continue
+            logit = logits[place * LINE_FLOATS]
+            if best_id < 0 or logit > best or (logit == best and token_id < best_id):
+                best_id, best = token_id, logit
+        if best_id < 0 or not math.isfinite(best):
             return None
-        logit, negative_id = max(found)
         if self._cap is not None:
-            logit = self._cap * math.tanh(logit / self._cap)
-        return BestToken(-negative_id, logit) if math.isfinite(logit) else None
+            best = self._cap * math.tanh(best / self._cap)
+        return BestToken(best_id, best)

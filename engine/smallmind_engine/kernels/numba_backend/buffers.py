@@ -16,6 +16,8 @@ from smallmind_engine.kernels.numba_backend.records import (
     BEST_GROUPS,
     COUNTER_WORDS,
     COUNTERS_PER_LAYER,
+    LINE_FLOATS,
+    LINE_WORDS,
     MAX_QUERY_ROWS,
     MOST_BEST,
     PAGE_TOKENS,
@@ -82,7 +84,8 @@ class SearchBuffers:
     ``best_logits`` and ``best_ids`` begin each thread's row of a token with the result (-1 for
     none). ``doubts`` has for each thread whether an output was further off than plausible or is
     no number, how many groups were computed in full, and how many of a token so far. ``terms`` is
-    what bounds are made of, see ``screening_ir.terms``.
+    what bounds are made of, see ``screening_ir.terms``. ``logit_numbers``, ``id_words`` and
+    ``doubt_words`` are views of arrays through which single numbers are read faster.
 
     Args:
         spec: the model.
@@ -93,21 +96,29 @@ class SearchBuffers:
         tokens = MOST_BEST + SPARE_TOKENS
         blocks = -(-spec.width // _BLOCK)
         # Rows of threads are cache lines of their own.
-        self.bounds = aligned((MOST_BEST, -(-spec.vocab_size // 16)), np.float32)
+        groups = -(-spec.vocab_size // 16)
+        self.bounds = aligned((MOST_BEST, groups), np.float32)
         self.terms = aligned((threads, tokens, round_up(blocks * TERMS)), np.float32)
         self.reached = aligned((MOST_BEST, threads, 16), np.float32)
         self.scratch = aligned((threads, 2, 16), np.float32)
         self.exact = aligned((threads, 16), np.float32)
-        self.best_logits = aligned((threads, MOST_BEST, 16), np.float32)
-        self.best_ids = aligned((threads, MOST_BEST, 8), np.int64)
-        self.doubts = aligned((threads, 8), np.int64)
+        self.best_logits = aligned((threads, MOST_BEST, LINE_FLOATS), np.float32)
+        self.best_ids = aligned((threads, MOST_BEST, LINE_WORDS), np.int64)
+        self.doubts = aligned((threads, LINE_WORDS), np.int64)
         outputs = (threads, tokens, 16 * BEST_GROUPS)
         self.outputs = aligned(outputs, np.float32)
         self.arrays: Final[tuple[npt.NDArray[Any], ...]] = tuple(vars(self).values())
+        self.groups: Final = groups
+        self.logit_numbers: Final = self.best_logits.reshape(-1).data
+        self.id_words: Final = self.best_ids.reshape(-1).data
+        self.doubt_words: Final = self.doubts.reshape(-1).data
 
 
 class StepBuffers:
     """Arrays for steps of up to ``capacity`` tokens.
+
+    ``sequence_words`` and ``id_words`` are views of ``sequences`` and ``ids`` through which single
+    numbers are written and read faster than through NumPy.
 
     Args:
         spec: the model.
@@ -136,6 +147,8 @@ class StepBuffers:
         self.sequences = aligned((capacity, len(Sequence)), np.int64)
         self.ids = aligned((capacity,), np.int64)
         self.wanted = aligned((capacity,), np.int64)
+        self.sequence_words: Final = self.sequences.reshape(-1).data
+        self.id_words: Final = self.ids.data
         self.jobs = aligned((threads, 2, round_up(len(Job))), np.int64)
         self.attends = aligned((threads, round_up(ATTEND_WORDS)), np.int64)
         self.puts = aligned((threads, round_up(PUT_WORDS)), np.int64)

@@ -17,6 +17,11 @@ from smallmind_engine.kernels.spec import FloatArray, IntArray
 MOST_TOKENS: Final = 512
 """Tokens of a step at most."""
 
+# Reading a member of an enum takes as long as calling a function; these are read for each token.
+_NONE: Final = LogitsWanted.NONE
+_LAST: Final = LogitsWanted.LAST
+_BEST: Final = LogitsWanted.BEST
+
 
 @dataclass(slots=True)
 class StepPart:
@@ -49,18 +54,26 @@ def cut_into_steps(chunks: Sequence[Chunk]) -> Iterator[list[tuple[int, StepPart
                 yield step
                 step, room = [], MOST_TOKENS
             end = min(begin + room, count)
-            wanted = {
-                LogitsWanted.NONE: 0,
-                LogitsWanted.LAST: int(end == count),
-                LogitsWanted.BEST: int(end == count),
-                LogitsWanted.ALL: end - begin,
-                LogitsWanted.HIDDEN: end - begin,
-            }[chunk.logits]
+            wanted = _rows_wanted(chunk.logits, end - begin, is_last=end == count)
             step.append((index, StepPart(ids[begin:end], cache, cache.length + begin, wanted)))
             room -= end - begin
             begin = end
     if step:
         yield step
+
+
+def _rows_wanted(logits: LogitsWanted, count: int, *, is_last: bool) -> int:
+    if logits is _NONE:
+        return 0
+    return int(is_last) if logits is _LAST or logits is _BEST else count
+
+
+def whole_part(chunk: Chunk) -> StepPart:
+    """A chunk of a step that holds all of its tokens. Hot path."""
+    cache = _paged(chunk.cache)
+    ids = chunk.token_ids
+    wanted = _rows_wanted(chunk.logits, len(ids), is_last=True)
+    return StepPart(ids, cache, cache.length, wanted)
 
 
 def steps_by_output(

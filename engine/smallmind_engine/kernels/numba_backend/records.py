@@ -244,6 +244,9 @@ class Pick(IntEnum):
 LINE_WORDS = 8
 """64-bit words of a cache line."""
 
+LINE_FLOATS = 16
+"""32-bit floats of a cache line."""
+
 BARRIER_WORDS = 2 * LINE_WORDS
 """Of a barrier, see ``sync_ir.wait_for_all``."""
 

@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
@@ -33,43 +32,45 @@ from smallmind_engine.kernels.numba_backend.cutting import (
     MOST_TOKENS,
     StepPart,
     answer_of,
-    cut_into_steps,
     steps_by_output,
+    whole_part,
 )
 from smallmind_engine.kernels.numba_backend.finite_search import find_non_finite
 from smallmind_engine.kernels.numba_backend.operation_costs import step_costs
 from smallmind_engine.kernels.numba_backend.operation_times import OperationTimer, TickRate
-from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, qkv_columns, round_up
+from smallmind_engine.kernels.numba_backend.packed_model import PackedModel, round_up
 from smallmind_engine.kernels.numba_backend.pages import page_layout
 from smallmind_engine.kernels.numba_backend.records import (
     FUNCTIONS,
-    ITEM_BYTES,
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
     BestOnly,
     Function,
     Size,
 )
-from smallmind_engine.kernels.numba_backend.records import Sequence as SequenceField
 from smallmind_engine.kernels.numba_backend.step import Step, StepTable
+from smallmind_engine.kernels.numba_backend.step_filling import StepFiller
 from smallmind_engine.kernels.numba_backend.team import Team
 from smallmind_engine.kernels.numba_backend.turns import Turns
 from smallmind_engine.kernels.packing import SPLIT_Q8_0
 from smallmind_engine.kernels.spec import (
-    Activation,
     FloatArray,
     IntArray,
-    NormKind,
     TransformerSpec,
     WeightSource,
 )
-from smallmind_engine.kernels.tensors import EMBEDDING, POSITIONS
 
 _LAYER_FLOPS_AT_ONCE: Final = 6e9
 """Work of one call for many tokens; between calls a step can be stopped."""
 
 _LEAST_CHUNK: Final = 32
 _WAIT_S: Final = 0.02
+_NO_LOGITS: Final = np.empty((0, 0), np.float32)
+
+# Reading a member of an enum takes as long as calling a function; these are read for each token.
+_ALL_LOGITS: Final = BestOnly.NO
+_LAYER_BEGIN: Final = int(Size.LAYER_BEGIN)
+_LAYER_END: Final = int(Size.LAYER_END)
 
 
 class NumbaRunner:
@@ -124,9 +125,8 @@ class NumbaRunner:
         self._capacities = step_capacities(MOST_TOKENS)
         self._tables: dict[int, StepTable] = {}
         self._turns = Turns(spec)
-        self._positions = source.floats(POSITIONS) if spec.learned_positions else None
         self._constants = constants_of(spec)
-        self._sizes = self._make_sizes(model)
+        self._filler = StepFiller(spec, source, model, self._pages, threads)
         self._costs = step_costs(spec, model, self._pages)
         self._tick_rate = TickRate()
         layer_flops = (
@@ -138,34 +138,6 @@ class NumbaRunner:
         fitting = int(_LAYER_FLOPS_AT_ONCE / max(layer_flops, 1.0))
         power = 1 << max(fitting.bit_length() - 1, 0)
         self.prefill_chunk: Final = min(max(power, _LEAST_CHUNK), MOST_TOKENS)
-
-    def _make_sizes(self, model: PackedModel) -> IntArray:
-        spec = self._spec
-        sizes = np.zeros(len(Size), np.int64)
-        keys_at, values_at, _ = qkv_columns(spec)
-        for field, value in (
-            (Size.LAYERS, spec.n_layers),
-            (Size.WIDTH, spec.width),
-            (Size.HEADS, spec.n_heads),
-            (Size.KV_HEADS, spec.n_kv_heads),
-            (Size.KEY, spec.head_dim),
-            (Size.VALUE, spec.value_dim),
-            (Size.VALUE_STORED, round_up(spec.value_dim)),
-            (Size.LAYER_NORM, spec.norm is NormKind.LAYER),
-            (Size.GELU, spec.activation is Activation.GELU_TANH),
-            (Size.THREADS, self._team.size),
-            (Size.KEYS_AT, keys_at),
-            (Size.VALUES_AT, values_at),
-            (Size.KEY_HEAD_BYTES, self._pages.key_head),
-            (Size.VALUE_HEAD_BYTES, self._pages.value_head),
-            (Size.ITEM_BYTES, ITEM_BYTES[self._pages.kind]),
-            (Size.OUTPUT, len(model.plans) - 1),
-            (Size.OUTPUT_NORM, model.output_norm),
-            (Size.OUTPUT_NORM_BIAS, model.output_norm_bias),
-            (Size.EMBED, model.plans[-1].tensor == EMBEDDING and self._positions is None),
-        ):
-            sizes[field] = value
-        return sizes
 
     @property
     def weight_bytes(self) -> int:
@@ -205,27 +177,36 @@ class NumbaRunner:
     ) -> list[Output]:
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
+        self._take_turn(limit)
+        try:
+            return self._find_best(chunks, limit, timer) or self._compute(chunks, limit, timer)
+        finally:
+            self._turn.release()
+
+    def _compute(
+        self, chunks: Sequence[Chunk], limit: WorkLimit, timer: OperationTimer | None
+    ) -> list[Output]:
+        """Everything that is wanted, in as many steps as that takes."""
         pieces: list[list[FloatArray]] = [[] for _ in chunks]
-        with self._own_turn(limit):
-            found = self._find_best(chunks, limit, timer)
-            if found is not None:
-                return found
-            for hidden, step in steps_by_output(chunks):
-                rows = self._run([part for _, part in step], limit, timer=timer, hidden=hidden)
-                begin = 0
-                for index, part in step:
-                    if part.wanted:
-                        pieces[index].append(rows[begin : begin + part.wanted])
-                    begin += part.wanted
-            for chunk in chunks:
-                chunk.cache.length += len(chunk.token_ids)
+        for hidden, step in steps_by_output(chunks):
+            rows = self._run([part for _, part in step], limit, timer=timer, hidden=hidden)
+            begin = 0
+            for index, part in step:
+                if part.wanted:
+                    pieces[index].append(rows[begin : begin + part.wanted])
+                begin += part.wanted
+        for chunk in chunks:
+            chunk.cache.length += len(chunk.token_ids)
         return [answer_of(chunk, found) for chunk, found in zip(chunks, pieces, strict=True)]
 
     def find_non_finite(self, token_ids: IntArray) -> str:
         """Where NaN or infinity first appears; see ``ModelRunner.find_non_finite``."""
-        with self._own_turn(NO_LIMIT):
+        self._take_turn(NO_LIMIT)
+        try:
             cache = self.new_cache(len(token_ids))
             return find_non_finite(token_ids, cache, self._source, self._run)
+        finally:
+            self._turn.release()
 
     def close(self) -> None:
         """Let go of the weights, once no step is under way any more."""
@@ -236,15 +217,12 @@ class NumbaRunner:
             self._tables.clear()
             self._pool.drop_idle()
 
-    @contextmanager
-    def _own_turn(self, limit: WorkLimit) -> Iterator[None]:
+    def _take_turn(self, limit: WorkLimit) -> None:
         """The team works for one caller at a time; who waits can still be stopped."""
+        if self._turn.acquire(blocking=False):
+            return
         while not self._turn.acquire(timeout=_WAIT_S):
             limit.check("waiting for a step of another request")
-        try:
-            yield
-        finally:
-            self._turn.release()
 
     def _find_best(
         self, chunks: Sequence[Chunk], limit: WorkLimit, timer: OperationTimer | None
@@ -252,10 +230,9 @@ class NumbaRunner:
         """A step that computes only the best logits; None when everything must be computed."""
         search = self._search
         way = search.way(chunks)
-        if way is BestOnly.NO:
+        if way is _ALL_LOGITS:
             return None
-        (step,) = cut_into_steps(chunks)
-        self._run([part for _, part in step], limit, way, timer)
+        self._run([whole_part(chunk) for chunk in chunks], limit, way, timer)
         answers = search.answers(chunks, way)
         if answers is not None:
             for chunk in chunks:
@@ -266,42 +243,37 @@ class NumbaRunner:
         self,
         parts: list[StepPart],
         limit: WorkLimit,
-        best: BestOnly = BestOnly.NO,
+        best: BestOnly = _ALL_LOGITS,
         timer: OperationTimer | None = None,
         *,
         watch: FiniteWatch | None = None,
         hidden: bool = False,
     ) -> FloatArray:
         """The wanted rows of logits, or of the hidden states that they would be made of."""
-        model, spec, sizes = self._model, self._spec, self._sizes
+        model, spec, sizes = self._model, self._spec, self._filler.sizes
         if model is None:
             raise RuntimeError
-        n_tokens = sum(len(part.ids) for part in parts)
+        n_tokens = n_positions = 0
+        for part in parts:
+            count = len(part.ids)
+            n_tokens += count
+            n_positions = max(n_positions, part.length + count)
         buffers = self._buffers_for(n_tokens)
-        n_wanted = self._fill(parts, buffers)
-        sizes[Size.TOKENS] = n_tokens
-        sizes[Size.STRIDE] = buffers.stride
-        sizes[Size.PRIVATE] = buffers.private
-        sizes[Size.SEQUENCES] = len(parts)
-        sizes[Size.WANTED] = n_wanted
-        sizes[Size.QUERY_ROWS] = self._query_rows(parts)
-        turns = self._turns.up_to(max(part.length + len(part.ids) for part in parts))
-        sizes[Size.BEST_ONLY] = best
-        # Without an output matrix a step ends behind the last norm. As an index, -1 is the same.
-        sizes[Size.OUTPUT] = -1 if hidden else len(model.plans) - 1
-        columns = round_up(spec.vocab_size)
-        logits = np.empty((0 if hidden or best else n_wanted, columns), np.float32)
+        self._filler.fill(parts, buffers, best, hidden=hidden)
         table = self._table_of(buffers, model)
-        table.put("turns", turns)
+        table.put("turns", self._turns.up_to(n_positions))
+        logits = _NO_LOGITS
+        if not (hidden or best):
+            rows = sum(part.wanted for part in parts)
+            logits = np.empty((rows, round_up(spec.vocab_size)), np.float32)
         table.put("logits", logits)
-        table.put("search", self._search.buffers.arrays)
         run_step, step = self._run_step, table.address
         at_once = self._layers_at_once(n_tokens) if watch is None else 1
         for begin in range(0, spec.n_layers, at_once):
             limit.check("a step of the model")
-            sizes[Size.LAYER_BEGIN] = begin
-            sizes[Size.LAYER_END] = min(begin + at_once, spec.n_layers)
-            buffers.counters[:] = 0
+            sizes[_LAYER_BEGIN] = begin
+            sizes[_LAYER_END] = min(begin + at_once, spec.n_layers)
+            buffers.counters.fill(0)
             if timer is None:
                 self._team.run(run_step, step)
             else:
@@ -315,7 +287,8 @@ class NumbaRunner:
             if watch is not None:  # what the layer gives; the next one adds it to the stream
                 watch.see_layer(begin, buffers.block_out[:n_tokens, : spec.width])
         if hidden:  # each private copy of the stream has all rows, the shared one too
-            return buffers.normed[0, :n_wanted, : spec.width].copy()
+            rows = sum(part.wanted for part in parts)
+            return buffers.normed[0, :rows, : spec.width].copy()
         return logits[:, : spec.vocab_size]
 
     def _table_of(self, buffers: StepBuffers, model: PackedModel) -> StepTable:
@@ -323,11 +296,11 @@ class NumbaRunner:
         table = self._tables.get(buffers.capacity)
         if table is None:
             step = Step(
-                self._sizes, self._constants, model.layers, model.matrices, model.vectors,
+                self._filler.sizes, self._constants, model.layers, model.matrices, model.vectors,
                 self._turns.up_to(0), buffers.sequences, buffers.tokens, buffers.ids,
                 buffers.wanted, self._functions, buffers.stream, buffers.normed, buffers.qkv,
                 buffers.attended, buffers.block_out, buffers.inner, buffers.input_planes,
-                buffers.inner_planes, np.empty((0, 0), np.float32), self._search.buffers.arrays,
+                buffers.inner_planes, _NO_LOGITS, self._search.buffers.arrays,
                 buffers.jobs, buffers.attends, buffers.puts, buffers.counters, buffers.barrier,
                 buffers.times,
             )  # fmt: skip
@@ -340,61 +313,11 @@ class NumbaRunner:
         return max(1, int(_LAYER_FLOPS_AT_ONCE / (self._layer_flops * n_tokens)))
 
     def _buffers_for(self, n_tokens: int) -> StepBuffers:
-        capacity = next(size for size in self._capacities if size >= n_tokens)
+        for capacity in self._capacities:
+            if capacity >= n_tokens:
+                break
         buffers = self._buffers.get(capacity)
         if buffers is None:
             buffers = StepBuffers(self._spec, capacity, self._team.size)
             self._buffers[capacity] = buffers
         return buffers
-
-    def _query_rows(self, parts: list[StepPart]) -> int:
-        """Query rows in a piece of attention: few when there would be too few pieces otherwise."""
-        spec = self._spec
-        group = spec.n_heads // spec.n_kv_heads
-        rows = [len(part.ids) * group for part in parts]
-        most = min(max(rows), MAX_QUERY_ROWS)
-        while most > 1:
-            pieces = sum(-(-count // most) for count in rows) * spec.n_kv_heads
-            if pieces >= self._team.size:
-                break
-            most = -(-most // 2)
-        return most
-
-    def _fill(self, parts: list[StepPart], buffers: StepBuffers) -> int:
-        """Put embeddings, rotations and the tables of a step in place; answers rows of logits."""
-        begin = wanted = 0
-        for index, part in enumerate(parts):
-            end = begin + len(part.ids)
-            buffers.tokens[begin:end] = index
-            row = buffers.sequences[index]
-            row[SequenceField.TOKEN_BEGIN] = begin
-            row[SequenceField.TOKEN_END] = end
-            row[SequenceField.LENGTH] = part.length
-            row[SequenceField.PAGES] = part.cache.addresses.ctypes.data
-            buffers.ids[begin:end] = part.ids
-            if part.wanted:
-                buffers.wanted[wanted : wanted + part.wanted] = range(end - part.wanted, end)
-                wanted += part.wanted
-            begin = end
-        if not self._sizes[Size.EMBED]:
-            self._embed(parts, buffers)
-        return wanted
-
-    def _embed(self, parts: list[StepPart], buffers: StepBuffers) -> None:
-        """Look embeddings up where a step cannot do it itself."""
-        spec = self._spec
-        count = sum(len(part.ids) for part in parts)
-        rows = buffers.stream[0, :count, : spec.width]
-        for index, token in enumerate(buffers.ids[:count].tolist()):
-            one = slice(token, token + 1)
-            rows[index] = self._source.floats(EMBEDDING, rows=one)[0]
-        if spec.embedding_scale != 1.0:
-            np.multiply(rows, np.float32(spec.embedding_scale), out=rows)
-        if self._positions is not None:
-            begin = 0
-            for part in parts:
-                end = begin + len(part.ids)
-                rows[begin:end] += self._positions[part.length : part.length + end - begin]
-                begin = end
-        for copy in buffers.stream[1:]:
-            copy[:count] = buffers.stream[0, :count]
