@@ -55,8 +55,7 @@ def best_of(logits: FloatArray) -> BestToken | FloatArray:
     return BestToken(token_id, highest) if math.isfinite(highest) else logits
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """New tokens of one sequence.
 
     Attributes:

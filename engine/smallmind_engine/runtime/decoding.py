@@ -147,7 +147,7 @@ class TokenMaker:
         )
         completion.stops = StopMatcher(options.stop)
 
-    def make(self, answer: Output) -> StreamChunk | None:
+    def make(self, answer: Output) -> str | None:
         """Draw a token and make its text; None at the end of the sequence. Hot path.
 
         Raises:
@@ -172,10 +172,9 @@ class TokenMaker:
         self._sampler.accept(token_id)
         index = len(completion.token_ids)
         completion.token_ids.append(token_id)
-        logprob = None
         if self._options.logprobs is not None and not isinstance(answer, BestToken):
-            logprob = token_logprob(answer, token_id, self._options.logprobs)
-            completion.logprobs.append(logprob)
+            found = token_logprob(answer, token_id, self._options.logprobs)
+            completion.logprobs.append(found)
         if self._quality is not None and not isinstance(answer, BestToken):
             self._measure(self._quality, index, answer, token_id)
         if structure is not None:
@@ -184,7 +183,7 @@ class TokenMaker:
         self._ledger.enter(_DETOKENIZING)
         text = completion.push(token_id)
         self._observer.token(index, token_id)
-        return StreamChunk(text, token_id, index, logprob)
+        return text
 
     def _measure(self, meter: QualityMeter, index: int, logits: FloatArray, token_id: int) -> None:
         self._ledger.enter(_TELEMETRY)
@@ -193,12 +192,20 @@ class TokenMaker:
         self._observer.spent(now_ns() - begin_ns)
         self._observer.quality(index, found, repetition)
 
+    def chunk(self, text: str) -> StreamChunk:
+        """The token just made, for who reads it."""
+        completion = self._completion
+        logprob = completion.logprobs[-1] if completion.logprobs else None
+        ids = completion.token_ids
+        return StreamChunk(text, ids[-1], len(ids) - 1, logprob)
+
     def verdict(self) -> StopReason | None:
         """Whether the token just made is the last."""
-        if self._completion.stop_sequence is not None:
+        completion = self._completion
+        if completion.stops is not None and completion.stops.stopped:
             return StopReason.STOP_SEQUENCE
         if self._structure is not None and self._structure.exhausted:
             return StopReason.COMPLETED
-        if len(self._completion.token_ids) >= self._options.max_tokens:
+        if len(completion.token_ids) >= self._options.max_tokens:
             return StopReason.MAX_TOKENS
         return None

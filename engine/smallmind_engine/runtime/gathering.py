@@ -23,15 +23,16 @@ class ReaderGathering:
 
     Attributes:
         step_s: what the last step took.
+        expected: requests that got a token, and whose readers have not come for the next.
     """
 
     def __init__(self) -> None:
         self.step_s = 0.0
-        self._expected: list[RequestWork] = []
+        self.expected: list[RequestWork] = []
 
     def expect(self, work: RequestWork) -> None:
         """A request got a token, and waits for its reader to come for the next."""
-        self._expected.append(work)
+        self.expected.append(work)
 
     def gather(
         self, live: Sequence[RequestWork], notes: Notes, receive: Callable[[RequestWork], None]
@@ -44,9 +45,9 @@ class ReaderGathering:
             notes: tell of readers that come back.
             receive: takes a note.
         """
-        if not self._expected or all(work.stage is PAUSED for work in live):
+        if not self.expected or all(work.stage is PAUSED for work in live):
             return
-        expected, self._expected = self._expected, []
+        expected, self.expected = self.expected, []
         until = time.perf_counter() + min(self.step_s * _STEP_SHARE, _MOST_S)
         while any(work.stage is PAUSED for work in expected):
             left = until - time.perf_counter()

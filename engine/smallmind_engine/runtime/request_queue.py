@@ -21,6 +21,9 @@ class RequestQueue:
     def __len__(self) -> int:
         return sum(len(line) for line in self._lines.values())
 
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
     def __iter__(self) -> Iterator[RequestWork]:
         for line in self._lines.values():
             yield from line

@@ -26,8 +26,7 @@ from smallmind_engine.runtime.step_plan import (
     Share,
     StepCounts,
     StepSpeed,
-    one_by_one,
-    together,
+    plan_of,
 )
 from smallmind_engine.runtime.work import DECODE, ENDED, PAUSED, PREFILL, RequestWork, Stage
 from smallmind_engine.telemetry import Phase, ReasonCode, StopReason, now_ns
@@ -61,9 +60,9 @@ class Scheduler:
         self._runner = runner
         self._store = store
         self._observer = observer
-        self._most_sequences = options.max_batch_size
         self._most_running = options.max_concurrent_requests
         self._speed = StepSpeed(options.prefill_budget, runner.prefill_chunk)
+        self._plan = plan_of(options, runner, self._speed)
         self._limit = StepLimit(self.attend_in_step)
         self.admission = Admission(options.max_concurrent_requests, options.max_queue_depth)
         self._at_work = ForkPause()
@@ -142,8 +141,10 @@ class Scheduler:
             try:
                 with self._at_work:
                     self._read_notes()
-                    self._readers.gather(self._live, self._notes, self._receive)
-                    self._admit()
+                    if self._readers.expected:
+                        self._readers.gather(self._live, self._notes, self._receive)
+                    if self._queue or self.admission.starved:
+                        self._admit()
                     if self._live and self._step():
                         continue
                 if not self._wait():
@@ -272,26 +273,25 @@ class Scheduler:
 
     def _step(self) -> bool:
         """Run a step, when any request is ready for one. Hot path."""
-        runner = self._runner
-        if not runner.batch_invariant:
-            shares = one_by_one(self._live, runner.prefill_chunk)
-        elif self._most_sequences == 1:
-            shares = one_by_one(self._live, self._speed.budget(self._live))
-        else:
-            shares = together(self._live, self._most_sequences, self._speed.budget(self._live))
+        shares = self._plan(self._live)
         if not shares:
             return False
         self._observer.begin()
         begin_ns = now_ns()
-        for work, _ in shares:
+        decode = prefill = 0
+        for work, count in shares:
             work.in_step = True
             work.stepped_ns = begin_ns
+            if work.stage is DECODE:
+                decode += 1
+            else:
+                prefill += count
         self._stepping = shares
         self._interrupt = False
         failure: Exception | None = None
         answers: list[Output] = []
         try:
-            answers = runner.forward(
+            answers = self._runner.forward(
                 [work.chunk(count) for work, count in shares],
                 limit=self._limit,
                 on_operations=self._observer.on_operations(shares),
@@ -304,16 +304,14 @@ class Scheduler:
                 work.in_step = False
         if failure is None:
             seconds = (now_ns() - begin_ns) / 1e9
-            self._note_step(shares, seconds)
+            self._note_step(shares, prefill, decode, seconds)
             for (work, count), answer in zip(shares, answers, strict=True):
                 self._advance(work, count, answer)
         else:
             self._recover(shares, failure)
         return True
 
-    def _note_step(self, shares: list[Share], seconds: float) -> None:
-        decode = sum(work.stage is DECODE for work, _ in shares)
-        prefill = sum(count for work, count in shares if work.stage is PREFILL)
+    def _note_step(self, shares: list[Share], prefill: int, decode: int, seconds: float) -> None:
         self.counts.note(prefill, decode)
         self._speed.note(prefill, decode, seconds)
         self._readers.step_s = seconds

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
+from smallmind_engine.kernels import ModelRunner
 from smallmind_engine.runtime.admission import STALL_NS
+from smallmind_engine.runtime.options import EngineOptions
 from smallmind_engine.runtime.work import DECODE, PAUSED, PREFILL, RequestWork
 from smallmind_engine.telemetry import now_ns
 
@@ -20,6 +23,12 @@ _MEMORY: Final = 0.8
 
 Share = tuple[RequestWork, int]
 """A request and its number of tokens."""
+
+Plan = Callable[[Sequence[RequestWork]], list[Share]]
+"""Who of the admitted requests takes part in the next step."""
+
+_Budget = Callable[[Sequence[RequestWork]], int]
+"""How many tokens of prompts a step may have, given the admitted requests."""
 
 
 @dataclass(slots=True)
@@ -93,13 +102,22 @@ def _smoothed(before: float, now: float) -> float:
     return now if not before else _MEMORY * before + (1.0 - _MEMORY) * now
 
 
-def together(live: Sequence[RequestWork], most_sequences: int, budget: int) -> list[Share]:
+def plan_of(options: EngineOptions, runner: ModelRunner, speed: StepSpeed) -> Plan:
+    """How the steps of an engine are planned."""
+    if not runner.batch_invariant:
+        return partial(one_by_one, budget=lambda _: runner.prefill_chunk)
+    if options.max_batch_size == 1:
+        return partial(one_by_one, budget=speed.budget)
+    return partial(together, most_sequences=options.max_batch_size, budget=speed.budget)
+
+
+def together(live: Sequence[RequestWork], *, most_sequences: int, budget: _Budget) -> list[Share]:
     """A step for several requests: all that decode, and as much of the prompts as is good.
 
     Args:
         live: admitted requests, the earliest first.
         most_sequences: in a step, at least 2.
-        budget: tokens of prompts.
+        budget: of the prompts' tokens.
     """
     decoding = [work for work in live if work.stage is DECODE]
     waiting = [work for work in live if work.stage is PREFILL]
@@ -108,29 +126,31 @@ def together(live: Sequence[RequestWork], most_sequences: int, budget: int) -> l
         decoding.sort(key=_last_step)
         del decoding[places:]
     shares = [(work, 1) for work in decoding]
-    if waiting:
-        # The first gets half at least, so that short prompts neither wait for it nor starve it.
-        others = sum(work.missing for work in waiting[1:])
-        kept = min(budget // 2, others)
-        count = min(budget - kept, waiting[0].missing)
-        shares.append((waiting[0], count))
-        budget -= count
+    if not waiting:
+        return shares
+    left = budget(live)
+    # The first gets half at least, so that short prompts neither wait for it nor starve it.
+    others = sum(work.missing for work in waiting[1:])
+    kept = min(left // 2, others)
+    count = min(left - kept, waiting[0].missing)
+    shares.append((waiting[0], count))
+    left -= count
     for work in waiting[1:]:
-        if budget <= 0 or len(shares) >= most_sequences:
+        if left <= 0 or len(shares) >= most_sequences:
             break
-        count = min(budget, work.missing)
+        count = min(left, work.missing)
         shares.append((work, count))
-        budget -= count
+        left -= count
     return shares
 
 
-def one_by_one(live: Sequence[RequestWork], most_tokens: int) -> list[Share]:
+def one_by_one(live: Sequence[RequestWork], *, budget: _Budget) -> list[Share]:
     """A step for the request that has waited longest; the pieces of its prompt are always alike."""
     ready = [work for work in live if work.stage in {DECODE, PREFILL}]
     if not ready:
         return []
     work = min(ready, key=_last_step)
-    return [(work, min(work.missing, most_tokens))]
+    return [(work, min(work.missing, budget(live)))]
 
 
 def _last_step(work: RequestWork) -> int:

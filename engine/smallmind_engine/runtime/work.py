@@ -256,24 +256,25 @@ class RequestWork:
         if maker is None:  # pragma: no cover - made when the prefill ended
             raise AssertionError
         try:
-            chunk = maker.make(answer)
+            text = maker.make(answer)
         except InferenceError as error:
             self.non_finite_at = locate_non_finite(error, self.model, held)
             if self.non_finite_at:
                 self.observer.non_finite(self.non_finite_at)
             raise
-        if chunk is None:
+        if text is None:
             return StopReason.COMPLETED
         self.sequence.append(self.completion.token_ids[-1])
-        outlet = self.outlet
-        overfull = self._is_overfull()
-        outlet.put(chunk)
         self._verdict = maker.verdict()
-        if self._verdict is None and overfull:
-            self._verdict = self._give_up()
-        if outlet.in_step or (self._waits and self._verdict is None and not outlet.has_room):
-            self._pause()
-            return None
+        outlet = self.outlet
+        if outlet.limit is not None:
+            overfull = self._is_overfull()
+            outlet.put(maker.chunk(text))
+            if self._verdict is None and overfull:
+                self._verdict = self._give_up()
+            if outlet.in_step or (self._waits and self._verdict is None and not outlet.has_room):
+                self._pause()
+                return None
         return self._go_on()
 
     def _end_prefill(self) -> None:

@@ -38,7 +38,7 @@ WORKS = st.lists(
 def test_a_step_keeps_its_bounds_and_forgets_nobody(
     live: list[SimpleNamespace], most: int, budget: int
 ) -> None:
-    shares = together(live, most, budget)  # type: ignore[arg-type]
+    shares = together(live, most_sequences=most, budget=lambda _: budget)  # type: ignore[arg-type]
     chosen = [id(each) for each, _ in shares]
     assert len(chosen) == len(set(chosen)) <= most
     assert all(1 <= count <= each.missing for each, count in shares if each.stage is PREFILL)
@@ -55,15 +55,15 @@ def test_a_step_keeps_its_bounds_and_forgets_nobody(
 
 def test_those_go_first_that_have_waited_longest() -> None:
     live = [work(DECODE, stepped_ns=moment) for moment in (3, 1, 2)]
-    shares = together(live, 2, 10)  # type: ignore[arg-type]
+    shares = together(live, most_sequences=2, budget=lambda _: 10)  # type: ignore[arg-type]
     assert [each.stepped_ns for each, _ in shares] == [1, 2]
-    (only,) = one_by_one(live, 10)  # type: ignore[arg-type]
+    (only,) = one_by_one(live, budget=lambda _: 10)  # type: ignore[arg-type]
     assert only[0].stepped_ns == 1
 
 
 def test_a_short_prompt_does_not_wait_for_a_long_one() -> None:
     long, short = work(PREFILL, missing=1000), work(PREFILL, missing=5)
-    shares = together([long, short], 4, 64)  # type: ignore[list-item]
+    shares = together([long, short], most_sequences=4, budget=lambda _: 64)  # type: ignore[list-item]
     assert [(each.missing, count) for each, count in shares] == [(1000, 59), (5, 5)]
 
 

@@ -267,13 +267,12 @@ class NumbaRunner:
             rows = sum(part.wanted for part in parts)
             logits = np.empty((rows, round_up(spec.vocab_size)), np.float32)
         table.put("logits", logits)
-        run_step, step = self._run_step, table.address
+        run_step, step, words = self._run_step, table.address, self._filler.words
         at_once = self._layers_at_once(n_tokens) if watch is None else 1
         for begin in range(0, spec.n_layers, at_once):
             limit.check("a step of the model")
-            sizes[_LAYER_BEGIN] = begin
-            sizes[_LAYER_END] = min(begin + at_once, spec.n_layers)
-            buffers.counters.fill(0)
+            words[_LAYER_BEGIN] = begin
+            words[_LAYER_END] = min(begin + at_once, spec.n_layers)
             if timer is None:
                 self._team.run(run_step, step)
             else:

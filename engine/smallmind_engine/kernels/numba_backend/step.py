@@ -37,7 +37,7 @@ class Step(NamedTuple):
         jobs: int64 (threads, 2, fields), records of each thread's own, see ``records.Job``.
         attends: int64 (threads, fields), see ``records.Attend``.
         puts: int64 (threads, fields), see ``records.Put``.
-        counters: int64, zeros: pieces of work that were taken.
+        counters: int64, pieces of work that were taken; zeros before and after each call.
         barrier: int64, see ``sync_ir.wait_for_all``.
         times: int64, receives the clock at the begin and after each operation.
     """

@@ -51,6 +51,7 @@ class StepFiller:
 
     Attributes:
         sizes: see ``records.Size``.
+        words: a view of them.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class StepFiller:
         self._embeds = model.plans[-1].tensor == EMBEDDING and self._positions is None
         self._shape: tuple[object, ...] = ()
         self.sizes: Final[IntArray] = self._make_sizes(model, pages)
+        self.words: Final = self.sizes.data
 
     def _make_sizes(self, model: PackedModel, pages: PageLayout) -> IntArray:
         spec = self._spec

@@ -40,6 +40,7 @@ from smallmind_engine.kernels.numba_backend.emit.step_parts import (
     writable,
 )
 from smallmind_engine.kernels.numba_backend.records import (
+    COUNTER_WORDS,
     COUNTERS_PER_LAYER,
     BestOnly,
     Constant,
@@ -71,6 +72,9 @@ def _run_step(thread: int, s: Any) -> None:
         _feed_forward(s, thread, index)
     if end == n_layers and n_wanted > 0:
         _logits(s, thread)
+    if thread == 0:  # all others are behind the last barrier, too, and take no piece any more
+        for place in range(0, len(s.counters), COUNTER_WORDS):
+            s.counters[place] = 0
 
 
 @inner
