@@ -225,7 +225,8 @@ class PagedKVCache:
         Raises:
             ContextOverflowError: with the numbers.
         """
-        refuse_overflow(self.length, self.capacity, tokens)
+        if self.length + tokens > len(self._pages) * BLOCK_TOKENS:  # asked for each token
+            refuse_overflow(self.length, self.capacity, tokens)
 
     def truncate(self, length: int) -> None:
         """Forget all tokens from position ``length`` on."""

@@ -59,12 +59,12 @@ class Chunk(NamedTuple):
     """New tokens of one sequence.
 
     Attributes:
-        token_ids: shape (T,), int64; they follow the tokens already in ``cache``.
+        token_ids: T of them; they follow the tokens already in ``cache``.
         cache: the sequence's KV cache, with room for T more tokens.
         logits: what to return of the logits.
     """
 
-    token_ids: IntArray
+    token_ids: Sequence[int] | IntArray
     cache: KVCache
     logits: LogitsWanted
 

@@ -103,6 +103,7 @@ class TokenMaker:
         "_ledger",
         "_observer",
         "_options",
+        "_penalizes",
         "_quality",
         "_sampler",
         "_structure",
@@ -125,6 +126,7 @@ class TokenMaker:
         self._options = options
         self._sampler = Sampler(options.sampling, model.spec.vocab_size, history=prompt_ids)
         self.seed = self._sampler.seed
+        self._penalizes = options.sampling.penalizes
         self._structure = completion.structure
         # A greedy choice needs no row of logits, which spares a backend part of the work.
         self.wanted = (
@@ -169,7 +171,8 @@ class TokenMaker:
             completion.ttft_s = self._observer.first_token()
         if token_id in self._end_ids:
             return None
-        self._sampler.accept(token_id)
+        if self._penalizes:
+            self._sampler.accept(token_id)
         index = len(completion.token_ids)
         completion.token_ids.append(token_id)
         if self._options.logprobs is not None and not isinstance(answer, BestToken):

@@ -12,9 +12,10 @@ _YIELD_S: Final = 0.0005
 
 
 class ForkPause:
-    """Held by a thread for each round of its work; a fork comes in between two rounds.
+    """Held by a thread for rounds of its work; a fork comes in between two rounds.
 
     Attributes:
+        wanted: whether a fork waits; between two rounds the thread lets go then.
         was_halted: whether the last fork did come in between; it does not wait for ever.
     """
 
@@ -26,10 +27,10 @@ class ForkPause:
     def begin_in_child(self) -> None:
         """Begin with a free lock, as in a forked child; a round that forked ends with the old."""
         self._lock = threading.RLock()
-        self._wanted = False
+        self.wanted = False
 
     def __enter__(self) -> None:
-        while self._wanted:  # or the lock would be taken again before the other thread wakes up
+        while self.wanted:  # or the lock would be taken again before the other thread wakes up
             time.sleep(_YIELD_S)
         lock = self._lock
         lock.acquire()
@@ -45,11 +46,11 @@ class ForkPause:
 
     def before_fork(self) -> None:
         """Wait for the end of a round. Threads that fork come one after the other."""
-        self.was_halted, self._wanted = False, True
+        self.was_halted, self.wanted = False, True
         try:  # a signal's handler may raise here
             self.was_halted = self._lock.acquire(timeout=_TIMEOUT_S)
         finally:
-            self._wanted = False
+            self.wanted = False
 
     def after_fork_in_parent(self) -> None:
         """Go on."""

@@ -140,12 +140,15 @@ class Scheduler:
         while True:
             try:
                 with self._at_work:
-                    self._read_notes()
-                    if self._readers.expected:
-                        self._readers.gather(self._live, self._notes, self._receive)
-                    if self._queue or self.admission.starved:
-                        self._admit()
-                    if self._live and self._step():
+                    while not self._at_work.wanted:
+                        self.attend_in_step()
+                        if self._readers.expected:
+                            self._readers.gather(self._live, self._notes, self._receive)
+                        if self._queue or self.admission.starved:
+                            self._admit()
+                        if not (self._live and self._step()):
+                            break
+                    else:
                         continue
                 if not self._wait():
                     return
@@ -312,7 +315,10 @@ class Scheduler:
         return True
 
     def _note_step(self, shares: list[Share], prefill: int, decode: int, seconds: float) -> None:
-        self.counts.note(prefill, decode)
+        counts = self.counts
+        counts.steps += 1
+        counts.prefill_tokens += prefill
+        counts.decode_tokens += decode
         self._speed.note(prefill, decode, seconds)
         self._readers.step_s = seconds
         self._observer.stepped(

@@ -45,12 +45,6 @@ class StepCounts:
     prefill_tokens: int = 0
     decode_tokens: int = 0
 
-    def note(self, prefill_tokens: int, decode_tokens: int) -> None:
-        """Count a step."""
-        self.steps += 1
-        self.prefill_tokens += prefill_tokens
-        self.decode_tokens += decode_tokens
-
 
 class StepSpeed:
     """How long steps take, as measured so far.

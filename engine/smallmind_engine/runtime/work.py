@@ -5,8 +5,6 @@ from __future__ import annotations
 from enum import Enum, auto
 from typing import Final
 
-import numpy as np
-
 from smallmind_engine.cache import KVCache
 from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.kernels import Chunk, LogitsWanted, Output
@@ -22,7 +20,7 @@ from smallmind_engine.runtime.outlet import Outlet
 from smallmind_engine.runtime.overflow import slid
 from smallmind_engine.runtime.quality import QualityMeter
 from smallmind_engine.runtime.request import GenerationRequest
-from smallmind_engine.runtime.results import GenerationResult
+from smallmind_engine.runtime.results import GenerationResult, StreamChunk
 from smallmind_engine.telemetry import DegradeReason, Phase, ReasonCode, StopReason
 from smallmind_engine.telemetry.errors import BackpressureError, InferenceError
 
@@ -83,6 +81,7 @@ class RequestWork:
     __slots__ = (
         "_maker",
         "_quality",
+        "_room",
         "_verdict",
         "_waits",
         "_wants_quality",
@@ -163,6 +162,7 @@ class RequestWork:
         self._quality: QualityMeter | None = None
         self._waits: Final = request.options.backpressure is BackpressurePolicy.BLOCK
         self._verdict: StopReason | None = None
+        self._room = 0
 
     # -- what it needs ------------------------------------------------------------------------
 
@@ -205,14 +205,13 @@ class RequestWork:
             raise AssertionError
         begin = len(self.slot.token_ids)
         end = begin + count
-        ids = np.array(self.sequence[begin:end], np.int64)
         if end < len(self.sequence):
             wanted = LogitsWanted.NONE
         elif self._maker is None:
             wanted = LogitsWanted.LAST
         else:
             wanted = self._maker.wanted
-        return Chunk(ids, self.cache, wanted)
+        return Chunk(self.sequence[begin:end], self.cache, wanted)
 
     # -- what happens to it -------------------------------------------------------------------
 
@@ -226,6 +225,7 @@ class RequestWork:
         self.ledger.enter(Phase.PREFILL)
         self.cache, self.cached_tokens = self.store.lend(plan, observer.emitter)
         self.lent = True
+        self._room = min(self.cache.capacity, self.model.context_length)
         self.stage = PREFILL
         if self.cache.capacity < self.capacity:
             observer.degraded(
@@ -266,15 +266,9 @@ class RequestWork:
             return StopReason.COMPLETED
         self.sequence.append(self.completion.token_ids[-1])
         self._verdict = maker.verdict()
-        outlet = self.outlet
-        if outlet.limit is not None:
-            overfull = self._is_overfull()
-            outlet.put(maker.chunk(text))
-            if self._verdict is None and overfull:
-                self._verdict = self._give_up()
-            if outlet.in_step or (self._waits and self._verdict is None and not outlet.has_room):
-                self._pause()
-                return None
+        if self.outlet.limit is not None and not self._pass_on(maker.chunk(text)):
+            self._pause()
+            return None
         return self._go_on()
 
     def _end_prefill(self) -> None:
@@ -302,8 +296,7 @@ class RequestWork:
         """After a token was passed on: end, slide, or ask for the next."""
         if self._verdict is not None:
             return self._verdict
-        cache = self.cache
-        room = 0 if cache is None else min(cache.capacity, self.model.context_length)
+        room = self._room
         if len(self.slot.token_ids) >= room:
             if self.request.options.context_overflow is not ContextOverflow.SLIDING or room < 2:
                 return (
@@ -333,14 +326,20 @@ class RequestWork:
         if plan is None:  # pragma: no cover - the slot was given back
             raise AssertionError
         self.cache, _ = store.lend(plan, emitter, told=False)
+        self._room = min(self.cache.capacity, self.model.context_length)
         self.lent = True
         self.stage = PREFILL
 
     # -- the reader ---------------------------------------------------------------------------
 
-    def _is_overfull(self) -> bool:
-        outlet = self.outlet
-        return bool(outlet.limit and not self._waits and outlet.depth >= outlet.limit)
+    def _pass_on(self, chunk: StreamChunk) -> bool:
+        """Let the reader have a chunk; whether the next may be made before it comes back."""
+        outlet, limit = self.outlet, self.outlet.limit
+        overfull = limit and not self._waits and outlet.depth >= limit
+        outlet.put(chunk)
+        if self._verdict is None and overfull:
+            self._verdict = self._give_up()
+        return bool(limit) and (not self._waits or self._verdict is not None or outlet.has_room)
 
     def _give_up(self) -> StopReason:
         """The reader is too far behind, and its policy is not to wait for it."""

@@ -28,13 +28,13 @@ class StepPart:
     """New tokens of a sequence within one step.
 
     Attributes:
-        ids: shape (T,).
+        ids: T of them.
         cache: of the sequence.
         length: tokens before these.
         wanted: how many of the last tokens' logits (or hidden states) are wanted.
     """
 
-    ids: IntArray
+    ids: Sequence[int] | IntArray
     cache: PagedKVCache
     length: int
     wanted: int
@@ -70,10 +70,10 @@ def _rows_wanted(logits: LogitsWanted, count: int, *, is_last: bool) -> int:
 
 def whole_part(chunk: Chunk) -> StepPart:
     """A chunk of a step that holds all of its tokens. Hot path."""
-    cache = _paged(chunk.cache)
-    ids = chunk.token_ids
-    wanted = _rows_wanted(chunk.logits, len(ids), is_last=True)
-    return StepPart(ids, cache, cache.length, wanted)
+    ids, cache, logits = chunk
+    if not isinstance(cache, PagedKVCache):
+        raise TypeError(cache)
+    return StepPart(ids, cache, cache.length, _rows_wanted(logits, len(ids), is_last=True))
 
 
 def steps_by_output(
