@@ -55,7 +55,8 @@ class BatchObserver:
 
     def begin(self) -> None:
         """A step is about to run."""
-        self._budget.check()
+        if self._budget.share is not None:
+            self._budget.check()
         if not self._bus.is_current(self._emitter):
             self._emitter = self._bus.emitter(self._emitter.correlation)
         if self._emitter.wants & _STALL:
@@ -107,6 +108,8 @@ class BatchObserver:
 
     def on_operations(self, shares: Sequence[Share]) -> OnOperations | None:
         """What a step is to tell its operations to; None while nobody wants them."""
+        if not self._kernel_mask:
+            return None
         if len(shares) == 1:
             return shares[0][0].observer.on_operations
         emitter = self._emitter

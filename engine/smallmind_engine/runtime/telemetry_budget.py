@@ -34,6 +34,7 @@ class TelemetryBudget:
 
     Attributes:
         level: the detail that is told now.
+        share: as given.
         ratio: share of the last window that telemetry took; 0 without a budget.
     """
 
@@ -43,18 +44,18 @@ class TelemetryBudget:
         "_calm",
         "_detail",
         "_patience",
-        "_share",
         "_since_restored",
         "_spent_ns",
         "level",
         "mask",
         "ratio",
+        "share",
     )
 
     def __init__(self, bus: EventBus, detail: Detail, share: float | None) -> None:
         self._bus = bus
         self._detail = detail
-        self._share = share
+        self.share = share
         self.level = detail
         self.mask = 0
         self.ratio = 0.0
@@ -77,7 +78,7 @@ class TelemetryBudget:
 
     def check(self) -> None:
         """Decide anew when a window has passed. Called before each step."""
-        share = self._share
+        share = self.share
         if share is None:
             return
         now = self._bus.clock()

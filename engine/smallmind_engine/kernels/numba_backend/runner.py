@@ -285,6 +285,8 @@ class NumbaRunner:
                 )
             if watch is not None:  # what the layer gives; the next one adds it to the stream
                 watch.see_layer(begin, buffers.block_out[:n_tokens, : spec.width])
+        if best:
+            return _NO_LOGITS
         if hidden:  # each private copy of the stream has all rows, the shared one too
             rows = sum(part.wanted for part in parts)
             return buffers.normed[0, :rows, : spec.width].copy()
