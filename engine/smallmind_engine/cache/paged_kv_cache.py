@@ -235,8 +235,9 @@ class PagedKVCache:
     def release(self) -> None:
         """Give all pages back; the cache is empty and without room then."""
         pages, self._pages = self._pages, []
+        self.addresses = np.empty(0, np.int64)
+        self.table_address = 0  # also when the interpreter ends, and nothing can be imported
         self.length = 0
-        self._note_addresses()
         for page in pages:
             self._pool.give_back(page)
 
