@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from smallmind_engine.control import NO_LIMIT, WorkLimit, run_or_leave
+from smallmind_engine.control import COLLECTOR_PAUSE, NO_LIMIT, WorkLimit, run_or_leave
 from smallmind_engine.gguf import GgufFile, QuantType
 from smallmind_engine.kernels import (
     Ceilings,
@@ -137,25 +137,28 @@ def _load(
     limit: WorkLimit,
     phases: LoadPhases,
 ) -> LoadedModel:
-    file = GgufFile.open(path, limit=limit, on_progress=phases.progress("read"))
+    with COLLECTOR_PAUSE:
+        file = GgufFile.open(path, limit=limit, on_progress=phases.progress("read"))
     held = Reservation(budget)
     try:
-        source = GgufWeights(file)
-        spec = transformer_spec(file.metadata, source, options.context_length)
-        usable_context(options, spec)
-        phases.ended("read")
-        run = _planned(file, spec, options, budget, emitter, limit, model)
-        held.take((share for share in run.plan.shares if share[0] not in _TAKEN_LATER), emitter)
-        phases.ended("plan")
-        tokenizer = TokenizerFactory.create(
-            file.metadata,
-            mode=options.tokenizer_mode,
-            strict=options.strict_tokenizer,
-            expected_vocab_size=spec.vocab_size,
-            limit=limit,
-        )
-        tell_tokenizer(emitter, model, tokenizer)
-        phases.ended("tokenizer")
+        with COLLECTOR_PAUSE:
+            source = GgufWeights(file)
+            spec = transformer_spec(file.metadata, source, options.context_length)
+            usable_context(options, spec)
+            phases.ended("read")
+            run = _planned(file, spec, options, budget, emitter, limit, model)
+            shares = (share for share in run.plan.shares if share[0] not in _TAKEN_LATER)
+            held.take(shares, emitter)
+            phases.ended("plan")
+            tokenizer = TokenizerFactory.create(
+                file.metadata,
+                mode=options.tokenizer_mode,
+                strict=options.strict_tokenizer,
+                expected_vocab_size=spec.vocab_size,
+                limit=limit,
+            )
+            tell_tokenizer(emitter, model, tokenizer)
+            phases.ended("tokenizer")
         fingerprint = file.fingerprint(limit=limit)
         runner = _prepared(run, spec, source, options, fingerprint, emitter, model, limit, phases)
         file.release_all()
