@@ -63,7 +63,7 @@ class Emitter:
         kind = event.kind
         for subscription in self.subscriptions:
             if subscription.interests & kind and subscription.active:
-                subscription.deliver(event)
+                subscription.deliver(subscription, event)
 
     def tell(self, event_type: type[Event], *fields: object) -> None:
         """Build an event of a frequent kind, of all its own fields in order, and publish it.
@@ -82,7 +82,7 @@ class Emitter:
                 ):
                     subscription.backlog.append(event)
                 else:
-                    subscription.deliver(event)
+                    subscription.deliver(subscription, event)
 
 
 class EventBus:

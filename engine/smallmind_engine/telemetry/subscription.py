@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final, Self
 
@@ -49,6 +48,7 @@ class Subscription:
     Attributes:
         exporter: as it was subscribed.
         interests: mask of the kinds it receives.
+        deliver: ``(subscription, event)``: how to hand an event over; what goes wrong stays here.
         active: whether it still receives events.
         backlog: where events of frequent kinds wait, for an exporter that gathers them.
         gathers_until_ns: when the burst that is under way ends.
@@ -74,6 +74,7 @@ class Subscription:
         "_unmetered",
         "active",
         "backlog",
+        "deliver",
         "exporter",
         "gathers_until_ns",
         "interests",
@@ -108,6 +109,12 @@ class Subscription:
             self._queue.on_error = self._queue.on_error or self.failed
             self._queue.on_drop = self._queue.on_drop or self._dropped
         self._alone: Path = (self._target,)
+        # A function, not a method of this object: it would keep itself alive.
+        self.deliver = Subscription.deliver_inline
+        if self._gathers:
+            self.deliver = Subscription.deliver_gathered
+        elif self._queue is not None:
+            self.deliver = Subscription.deliver_queued
         self.begin_in_child()
         renew_in_child(self)
 
@@ -116,34 +123,68 @@ class Subscription:
         # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
         self._lock = threading.RLock()
 
-    def deliver(self, event: Event) -> None:
-        """Hand one event over; whatever goes wrong stays here."""
-        # All in one function: where a step has left the caches cold, a call costs microseconds.
-        count, frequent = 1, event.kind & FREQUENT
-        take: Callable[[Event], None] | None = None
-        if frequent and self._gathers:
+    # Each way is one function: where a step has left the caches cold, a call costs microseconds.
+
+    def deliver_inline(self, event: Event) -> None:
+        """To an exporter that takes events in the thread that publishes them. Hot path."""
+        local = here
+        if local.path:
+            self._deliver_inside(event, local.path)
+            return  # measured as part of the exporter that caused it
+        count, measured = 1, True
+        if event.kind & FREQUENT:
+            self._unmetered = count = self._unmetered % METERED_EVERY + 1
+            measured = count == METERED_EVERY
+        begin_ns = self._clock() if measured else 0
+        try:
+            local.path = self._alone
+            try:
+                self.exporter.export(event)
+            finally:
+                local.path = ()
+        except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
+            self.failed(error)
+        else:
+            if self._consecutive:
+                self.failed(None)
+        if local.deferred:
+            deliver_deferred()
+        if measured:
+            self.publish_ns += (self._clock() - begin_ns) * count
+
+    def deliver_gathered(self, event: Event) -> None:
+        """To an exporter that gathers the frequent kinds in bursts. Hot path."""
+        if event.kind & FREQUENT:
             waiting = len(self.backlog)
             if event.time_ns <= self.gathers_until_ns and waiting < self._most_gathered:
-                take, count = self.backlog.append, METERED_EVERY
                 if waiting % METERED_EVERY:
-                    take(event)
+                    self.backlog.append(event)
                     return
-            else:  # it takes along those that wait, and is measured with all of them
-                self.gathers_until_ns = event.time_ns + BURST_NS
-        if take is None:
-            path = here.path
-            if path:
-                self._deliver_inside(event, path)
-                return  # measured as part of the exporter that caused it
-            take = self._export_outermost
-            if frequent and not self._gathers:
-                self._unmetered = count = self._unmetered + 1
-                if count < METERED_EVERY:
-                    take(event)
-                    return
-                self._unmetered = 0
+                begin_ns = self._clock()
+                self.backlog.append(event)
+                self.publish_ns += (self._clock() - begin_ns) * METERED_EVERY
+                return
+            # It takes along those that wait, and is measured with all of them.
+            self.gathers_until_ns = event.time_ns + BURST_NS
+        self.deliver_queued(event)
+
+    def deliver_queued(self, event: Event) -> None:
+        """To a queue, or at the end of a burst."""
+        local = here
+        path = local.path
+        if path:
+            self._deliver_inside(event, path)
+            return
+        count = 1
+        if event.kind & FREQUENT and not self._gathers:
+            self._unmetered = count = self._unmetered % METERED_EVERY + 1
+            if count < METERED_EVERY:
+                self._export(event, path)
+                return
         begin_ns = self._clock()
-        take(event)
+        self._export(event, path)
+        if local.deferred:
+            deliver_deferred()
         self.publish_ns += (self._clock() - begin_ns) * count
 
     def _deliver_inside(self, event: Event, path: Path) -> None:
@@ -155,26 +196,6 @@ class Subscription:
             defer(lambda: self._export(event, path) if self.active else None)
             return
         self._export(event, path)
-
-    def _export_outermost(self, event: Event) -> None:
-        """As ``_export`` where the thread is inside of no exporter. Hot path."""
-        local = here
-        try:
-            if self._queue is not None:
-                self._queue.export(event)
-            else:
-                local.path = self._alone
-                try:
-                    self.exporter.export(event)
-                finally:
-                    local.path = ()
-        except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
-            self.failed(error)
-        else:
-            if self._consecutive and self._queue is None:
-                self.failed(None)
-        if local.deferred:
-            deliver_deferred()
 
     def _export(self, event: Event, path: Path) -> None:
         before = here.path
