@@ -34,6 +34,9 @@ class BatchObserver:
         detail: how much is told.
         budget: may tell less.
         watch: finds steps that are late.
+
+    Attributes:
+        tells_operations: whether anybody may be told of the operations of a step.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class BatchObserver:
         self._backend = backend
         self._kernel_mask = int(EventKind.KERNEL_EXECUTED) if detail is Detail.KERNEL else 0
         self._emitter = bus.emitter(new_correlation())
+        self.tells_operations: Final = detail is Detail.KERNEL
 
     def begin(self) -> None:
         """A step is about to run."""
@@ -108,8 +112,6 @@ class BatchObserver:
 
     def on_operations(self, shares: Sequence[Share]) -> OnOperations | None:
         """What a step is to tell its operations to; None while nobody wants them."""
-        if not self._kernel_mask:
-            return None
         if len(shares) == 1:
             return shares[0][0].observer.on_operations
         emitter = self._emitter

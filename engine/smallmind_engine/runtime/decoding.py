@@ -58,7 +58,9 @@ class Completion:
         """Take a token; answers the text that may be shown now."""
         if self.detokenizer is None or self.stops is None:
             return ""
-        text = self.stops.push(self.detokenizer.push(token_id))
+        text = self.detokenizer.push(token_id)
+        if self.stops.has_stops:
+            text = self.stops.push(text)
         self.parts.append(text)
         return text
 

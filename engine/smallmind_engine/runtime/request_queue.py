@@ -13,28 +13,29 @@ AGING_NS: Final = 1_000_000_000
 
 
 class RequestQueue:
-    """First come, first served within a priority. Belongs to the scheduler's thread."""
+    """First come, first served within a priority. Belongs to the scheduler's thread.
+
+    Attributes:
+        lines: by priority; there is none that nobody stands in.
+    """
 
     def __init__(self) -> None:
-        self._lines: dict[int, deque[RequestWork]] = {}
+        self.lines: dict[int, deque[RequestWork]] = {}
 
     def __len__(self) -> int:
-        return sum(len(line) for line in self._lines.values())
-
-    def __bool__(self) -> bool:
-        return bool(self._lines)
+        return sum(len(line) for line in self.lines.values())
 
     def __iter__(self) -> Iterator[RequestWork]:
-        for line in self._lines.values():
+        for line in self.lines.values():
             yield from line
 
     def add(self, work: RequestWork) -> None:
         """Stand at the end of the line of its priority."""
-        self._lines.setdefault(work.request.options.priority, deque()).append(work)
+        self.lines.setdefault(work.request.options.priority, deque()).append(work)
 
     def first(self) -> RequestWork | None:
         """Who is next. All age alike, so that only the times of arrival count, not the time now."""
-        heads = [line[0] for line in self._lines.values() if line]
+        heads = [line[0] for line in self.lines.values() if line]
         if not heads:
             return None
         return min(heads, key=_rank)
@@ -42,10 +43,10 @@ class RequestQueue:
     def remove(self, work: RequestWork) -> None:
         """Leave the queue."""
         priority = work.request.options.priority
-        line = self._lines[priority]
+        line = self.lines[priority]
         line.remove(work)
         if not line:
-            del self._lines[priority]
+            del self.lines[priority]
 
 
 def _rank(work: RequestWork) -> tuple[int, int]:

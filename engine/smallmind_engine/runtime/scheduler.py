@@ -144,7 +144,7 @@ class Scheduler:
                         self.attend_in_step()
                         if self._readers.expected:
                             self._readers.gather(self._live, self._notes, self._receive)
-                        if self._queue or self.admission.starved:
+                        if self._queue.lines or self.admission.starved:
                             self._admit()
                         if not (self._live and self._step()):
                             break
@@ -279,7 +279,8 @@ class Scheduler:
         shares = self._plan(self._live)
         if not shares:
             return False
-        self._observer.begin()
+        observer = self._observer
+        observer.begin()
         begin_ns = now_ns()
         decode = prefill = 0
         for work, count in shares:
@@ -297,7 +298,7 @@ class Scheduler:
             answers = self._runner.forward(
                 [work.chunk(count) for work, count in shares],
                 limit=self._limit,
-                on_operations=self._observer.on_operations(shares),
+                on_operations=observer.on_operations(shares) if observer.tells_operations else None,
             )
         except Exception as error:  # noqa: BLE001 - told to the request whose fault it is
             failure = error

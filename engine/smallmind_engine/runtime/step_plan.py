@@ -63,10 +63,13 @@ class StepSpeed:
     def note(self, prefill_tokens: int, decode_tokens: int, seconds: float) -> None:
         """A step took so long."""
         if not prefill_tokens:
-            self._decode_s = _smoothed(self._decode_s, seconds)
+            before = self._decode_s or seconds
+            self._decode_s = _MEMORY * before + (1.0 - _MEMORY) * seconds
             return
         rest = max(seconds - (self._decode_s if decode_tokens else 0.0), 0.0)
-        self._token_s = _smoothed(self._token_s, rest / prefill_tokens)
+        token_s = rest / prefill_tokens
+        before = self._token_s or token_s
+        self._token_s = _MEMORY * before + (1.0 - _MEMORY) * token_s
 
     def budget(self, live: Sequence[RequestWork]) -> int:
         """Tokens of prompts in the next step: few while somebody decodes, or is about to.
@@ -92,10 +95,6 @@ class StepSpeed:
         return min(max(fitting, _LEAST_BUDGET), self._most)
 
 
-def _smoothed(before: float, now: float) -> float:
-    return now if not before else _MEMORY * before + (1.0 - _MEMORY) * now
-
-
 def plan_of(options: EngineOptions, runner: ModelRunner, speed: StepSpeed) -> Plan:
     """How the steps of an engine are planned."""
     if not runner.batch_invariant:
@@ -113,13 +112,17 @@ def together(live: Sequence[RequestWork], *, most_sequences: int, budget: _Budge
         most_sequences: in a step, at least 2.
         budget: of the prompts' tokens.
     """
-    decoding = [work for work in live if work.stage is DECODE]
-    waiting = [work for work in live if work.stage is PREFILL]
+    shares: list[Share] = []
+    waiting = []
+    for work in live:
+        if work.stage is DECODE:
+            shares.append((work, 1))
+        elif work.stage is PREFILL:
+            waiting.append(work)
     places = most_sequences - bool(waiting)
-    if len(decoding) > places:
-        decoding.sort(key=_last_step)
-        del decoding[places:]
-    shares = [(work, 1) for work in decoding]
+    if len(shares) > places:
+        shares.sort(key=_last_step_of)
+        del shares[places:]
     if not waiting:
         return shares
     left = budget(live)
@@ -149,3 +152,7 @@ def one_by_one(live: Sequence[RequestWork], *, budget: _Budget) -> list[Share]:
 
 def _last_step(work: RequestWork) -> int:
     return work.stepped_ns
+
+
+def _last_step_of(share: Share) -> int:
+    return share[0].stepped_ns

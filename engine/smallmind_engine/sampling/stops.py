@@ -26,6 +26,7 @@ class StopMatcher:
     Attributes:
         stopped: whether a stop was found.
         matched: the stop that was found.
+        has_stops: whether there is any stop string.
 
     Raises:
         ConfigError: a stop is empty or no string, or ``stops`` is itself a string.
@@ -39,6 +40,7 @@ class StopMatcher:
         self.stopped = False
         self.matched: str | None = None
         self._trackers = [_PrefixTracker(stop) for stop in _checked(stops)]
+        self.has_stops = bool(self._trackers)
         self._withheld = ""
 
     def push(self, text: str) -> str:

@@ -125,7 +125,8 @@ class VocabularyTokenizer(ABC):
 
     def token_bytes(self, token_id: int, *, skip_special: bool = False) -> bytes:
         """See ``Tokenizer.token_bytes``."""
-        token_id = self._checked(token_id)
+        if type(token_id) is not int or not 0 <= token_id < self.vocab_size:  # asked for each token
+            token_id = self._checked(token_id)
         if skip_special and self._types[token_id] in _HIDDEN:
             return b""
         piece = self._pieces[token_id]

@@ -59,6 +59,7 @@ class BestSearch:
         self._cap = spec.logit_softcap
         self._has_bounds = has_bounds
         self._pause = 0
+        self._wanted = 0
 
     def way(self, chunks: Sequence[Chunk]) -> BestOnly:
         """How to answer what is wanted, by what is likely the fastest. Hot path."""
@@ -69,6 +70,7 @@ class BestSearch:
                 wanted += 1
             elif chunk.logits is not _NONE:
                 return _ALL_LOGITS
+        self._wanted = wanted
         if not 0 < wanted <= MOST_BEST or n_tokens > MOST_TOKENS:
             return _ALL_LOGITS
         if not self._has_bounds:
@@ -84,9 +86,8 @@ class BestSearch:
         """What the last step found for each chunk; None when that is not to be trusted."""
         doubts = self.buffers.doubt_words
         if way is _BY_BOUNDS:
-            wanted = sum(chunk.logits is _BEST for chunk in chunks)
-            self.searches += wanted
-            worthwhile = _WORTHWHILE + _WORTHWHILE_OF_A_TOKEN * wanted
+            self.searches += self._wanted
+            worthwhile = _WORTHWHILE + _WORTHWHILE_OF_A_TOKEN * self._wanted
             if sum(doubts[1::LINE_WORDS]) > self.buffers.groups * worthwhile:
                 self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
         if any(doubts[::LINE_WORDS]):

@@ -68,12 +68,14 @@ def _rows_wanted(logits: LogitsWanted, count: int, *, is_last: bool) -> int:
     return int(is_last) if logits is _LAST or logits is _BEST else count
 
 
-def whole_part(chunk: Chunk) -> StepPart:
-    """A chunk of a step that holds all of its tokens. Hot path."""
-    ids, cache, logits = chunk
-    if not isinstance(cache, PagedKVCache):
-        raise TypeError(cache)
-    return StepPart(ids, cache, cache.length, _rows_wanted(logits, len(ids), is_last=True))
+def whole_parts(chunks: Sequence[Chunk]) -> list[StepPart]:
+    """The parts of a step that holds all chunks whole, of which at most the best is wanted."""
+    parts = []
+    for ids, cache, logits in chunks:
+        if not isinstance(cache, PagedKVCache):
+            raise TypeError(cache)
+        parts.append(StepPart(ids, cache, cache.length, int(logits is _BEST)))
+    return parts
 
 
 def steps_by_output(

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -33,7 +34,7 @@ from smallmind_engine.kernels.numba_backend.cutting import (
     StepPart,
     answer_of,
     steps_by_output,
-    whole_part,
+    whole_parts,
 )
 from smallmind_engine.kernels.numba_backend.finite_search import find_non_finite
 from smallmind_engine.kernels.numba_backend.operation_costs import step_costs
@@ -124,7 +125,10 @@ class NumbaRunner:
         self._buffers: dict[int, StepBuffers] = {}
         self._capacities = step_capacities(MOST_TOKENS)
         self._tables: dict[int, StepTable] = {}
+        self._places: dict[int, tuple[StepBuffers, StepTable]] = {}
         self._turns = Turns(spec)
+        self._n_positions = 0
+        self._n_layers: Final = spec.n_layers
         self._constants = constants_of(spec)
         self._filler = StepFiller(spec, source, model, self._pages, threads)
         self._costs = step_costs(spec, model, self._pages)
@@ -165,23 +169,20 @@ class NumbaRunner:
         on_operations: OnOperations | None = None,
     ) -> list[Output]:
         """Run one step; see ``ModelRunner.forward``."""
-        if on_operations is None:
-            return self._forward(chunks, limit)
-        timer = OperationTimer(self._costs, self._tick_rate, self._team.size)
-        outputs = self._forward(chunks, limit, timer)
-        on_operations(timer.operations)
-        return outputs
-
-    def _forward(
-        self, chunks: Sequence[Chunk], limit: WorkLimit, timer: OperationTimer | None = None
-    ) -> list[Output]:
+        timer = None
+        if on_operations is not None:
+            timer = OperationTimer(self._costs, self._tick_rate, self._team.size)
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
-        self._take_turn(limit)
+        if not self._turn.acquire(blocking=False):
+            self._wait_for_turn(limit)
         try:
-            return self._find_best(chunks, limit, timer) or self._compute(chunks, limit, timer)
+            outputs = self._find_best(chunks, limit, timer) or self._compute(chunks, limit, timer)
         finally:
             self._turn.release()
+        if timer is not None and on_operations is not None:
+            on_operations(timer.operations)
+        return outputs
 
     def _compute(
         self, chunks: Sequence[Chunk], limit: WorkLimit, timer: OperationTimer | None
@@ -201,7 +202,7 @@ class NumbaRunner:
 
     def find_non_finite(self, token_ids: IntArray) -> str:
         """Where NaN or infinity first appears; see ``ModelRunner.find_non_finite``."""
-        self._take_turn(NO_LIMIT)
+        self._wait_for_turn(NO_LIMIT)
         try:
             cache = self.new_cache(len(token_ids))
             return find_non_finite(token_ids, cache, self._source, self._run)
@@ -215,12 +216,11 @@ class NumbaRunner:
             self._team.close()  # first: a thread may still look at a barrier, which is in a buffer
             self._buffers.clear()
             self._tables.clear()
+            self._places.clear()
             self._pool.drop_idle()
 
-    def _take_turn(self, limit: WorkLimit) -> None:
+    def _wait_for_turn(self, limit: WorkLimit) -> None:
         """The team works for one caller at a time; who waits can still be stopped."""
-        if self._turn.acquire(blocking=False):
-            return
         while not self._turn.acquire(timeout=_WAIT_S):
             limit.check("waiting for a step of another request")
 
@@ -232,7 +232,7 @@ class NumbaRunner:
         way = search.way(chunks)
         if way is _ALL_LOGITS:
             return None
-        self._run([whole_part(chunk) for chunk in chunks], limit, way, timer)
+        self._run(whole_parts(chunks), limit, way, timer)
         answers = search.answers(chunks, way)
         if answers is not None:
             for chunk in chunks:
@@ -250,7 +250,7 @@ class NumbaRunner:
         hidden: bool = False,
     ) -> FloatArray:
         """The wanted rows of logits, or of the hidden states that they would be made of."""
-        model, spec, sizes = self._model, self._spec, self._filler.sizes
+        model, spec = self._model, self._spec
         if model is None:
             raise RuntimeError
         n_tokens = n_positions = 0
@@ -258,44 +258,61 @@ class NumbaRunner:
             count = len(part.ids)
             n_tokens += count
             n_positions = max(n_positions, part.length + count)
-        buffers = self._buffers_for(n_tokens)
+        buffers, table = self._places.get(n_tokens) or self._make_place(n_tokens, model)
         self._filler.fill(parts, buffers, best, hidden=hidden)
-        table = self._table_of(buffers, model)
-        table.put("turns", self._turns.up_to(n_positions))
+        if n_positions > self._n_positions:
+            self._turn_up_to(n_positions)
         logits = _NO_LOGITS
         if not (hidden or best):
             rows = sum(part.wanted for part in parts)
             logits = np.empty((rows, round_up(spec.vocab_size)), np.float32)
-        table.put("logits", logits)
+            table.put("logits", logits)
         run_step, step, words = self._run_step, table.address, self._filler.words
+        n_layers = self._n_layers
         at_once = self._layers_at_once(n_tokens) if watch is None else 1
-        for begin in range(0, spec.n_layers, at_once):
+        for begin in range(0, n_layers, at_once):
             limit.check("a step of the model")
             words[_LAYER_BEGIN] = begin
-            words[_LAYER_END] = min(begin + at_once, spec.n_layers)
+            words[_LAYER_END] = min(begin + at_once, n_layers)
             if timer is None:
                 self._team.run(run_step, step)
             else:
-                spans = tuple((part.length, len(part.ids)) for part in parts)
-                timer.run(
-                    lambda: self._team.run(run_step, step),
-                    sizes,
-                    buffers.times,
-                    spans,
-                )
+                self._run_timed(timer, parts, buffers, step)
             if watch is not None:  # what the layer gives; the next one adds it to the stream
                 watch.see_layer(begin, buffers.block_out[:n_tokens, : spec.width])
         if best:
-            return _NO_LOGITS
+            return logits
+        table.put("logits", _NO_LOGITS)  # so that it does not keep them
         if hidden:  # each private copy of the stream has all rows, the shared one too
             rows = sum(part.wanted for part in parts)
             return buffers.normed[0, :rows, : spec.width].copy()
         return logits[:, : spec.vocab_size]
 
-    def _table_of(self, buffers: StepBuffers, model: PackedModel) -> StepTable:
-        """The table of a step in ``buffers``; made once, since that takes longer than a layer."""
-        table = self._tables.get(buffers.capacity)
-        if table is None:
+    def _run_timed(
+        self, timer: OperationTimer, parts: list[StepPart], buffers: StepBuffers, step: int
+    ) -> None:
+        spans = tuple((part.length, len(part.ids)) for part in parts)
+        run = partial(self._team.run, self._run_step, step)
+        timer.run(run, self._filler.sizes, buffers.times, spans)
+
+    def _layers_at_once(self, n_tokens: int) -> int:
+        if n_tokens <= PRIVATE_TOKENS:
+            return self._n_layers
+        return max(1, int(_LAYER_FLOPS_AT_ONCE / (self._layer_flops * n_tokens)))
+
+    def _turn_up_to(self, n_positions: int) -> None:
+        """Have the rotations of so many positions ready for all steps."""
+        turns = self._turns.up_to(n_positions)
+        for table in self._tables.values():
+            table.put("turns", turns)
+        self._n_positions = max(n_positions, turns.shape[2])
+
+    def _make_place(self, n_tokens: int, model: PackedModel) -> tuple[StepBuffers, StepTable]:
+        """Where a step of so many tokens works; kept, since making it takes longer than a layer."""
+        capacity = next(size for size in self._capacities if size >= n_tokens)
+        buffers = self._buffers.get(capacity)
+        if buffers is None:
+            buffers = self._buffers[capacity] = StepBuffers(self._spec, capacity, self._team.size)
             step = Step(
                 self._filler.sizes, self._constants, model.layers, model.matrices, model.vectors,
                 self._turns.up_to(0), buffers.sequences, buffers.tokens, buffers.ids,
@@ -305,20 +322,6 @@ class NumbaRunner:
                 buffers.jobs, buffers.attends, buffers.puts, buffers.counters, buffers.barrier,
                 buffers.times,
             )  # fmt: skip
-            table = self._tables[buffers.capacity] = StepTable(step)
-        return table
-
-    def _layers_at_once(self, n_tokens: int) -> int:
-        if n_tokens <= PRIVATE_TOKENS:
-            return self._spec.n_layers
-        return max(1, int(_LAYER_FLOPS_AT_ONCE / (self._layer_flops * n_tokens)))
-
-    def _buffers_for(self, n_tokens: int) -> StepBuffers:
-        for capacity in self._capacities:
-            if capacity >= n_tokens:
-                break
-        buffers = self._buffers.get(capacity)
-        if buffers is None:
-            buffers = StepBuffers(self._spec, capacity, self._team.size)
-            self._buffers[capacity] = buffers
-        return buffers
+            self._tables[capacity] = StepTable(step)
+        place = self._places[n_tokens] = (buffers, self._tables[capacity])
+        return place
