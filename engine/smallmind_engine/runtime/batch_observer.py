@@ -64,7 +64,9 @@ class BatchObserver:
         if not self._bus.is_current(self._emitter):
             self._emitter = self._bus.emitter(self._emitter.correlation)
         if self._emitter.wants & _STALL:
-            self._watch.begin()
+            watch = self._watch
+            if watch.waited or watch.pauses.count != watch.gc_count:
+                watch.begin()
         elif self._watch.watching:
             self._watch.stop()
 

@@ -37,8 +37,12 @@ class TimeLedger:
 
     def enter_and_read(self, phase: Phase, account: Phase) -> tuple[Phase, int, int]:
         """As ``enter``; answers ``elapsed_ns`` and what is booked on ``account``, too."""
-        left = self.enter(phase)
-        return left, self._mark_ns - self.begin_ns, self._accounts[account]
+        now = self._clock()
+        accounts, left = self._accounts, self._phase
+        accounts[left] += now - self._mark_ns
+        self._mark_ns = now
+        self._phase = phase
+        return left, now - self.begin_ns, accounts[account]
 
     def enter_at(self, phase: Phase, moment_ns: int) -> None:
         """Go to ``phase`` as of a moment in the past that another thread noted."""

@@ -138,34 +138,40 @@ class StallWatch:
     Args:
         pauses: of the collector.
         usage: reads what the system counted.
+
+    Attributes:
+        watching: whether it does.
+        waited: whether there was nothing to do since the last step.
+        pauses: as given.
+        gc_count: how many of them it has looked at.
     """
 
     def __init__(
         self, pauses: GcPauses | None = None, usage: Callable[[], Usage] = read_usage
     ) -> None:
-        self._pauses = pauses or GcPauses()
+        self.pauses = pauses or GcPauses()
         self._usage = usage
         self._usual: defaultdict[int, _Usual] = defaultdict(_Usual)
         self._seen = Usage(0, 0, 0)
         self._until_look = LOOK_EVERY
         self._gc_seen: tuple[int, ...] = _NO_PAUSES
-        self._gc_count = 0
-        self._waited = True
+        self.gc_count = 0
+        self.waited = True
         self._before_ns = 0
         self.watching = False
 
     def begin(self) -> None:
-        """A step begins. Hot path while it is wanted."""
+        """A step begins. Needed only when ``waited``, or when the collector ran since the last."""
         if not self.watching:
-            self.watching = self._waited = True
-            self._pauses.listen()
-        if self._waited:  # what happened while there was nothing to do delayed nobody
-            self._waited = False
+            self.watching = self.waited = True
+            self.pauses.listen()
+        if self.waited:  # what happened while there was nothing to do delayed nobody
+            self.waited = False
             self._look_at_pauses()
             self._seen = self._usage()
             self._until_look = LOOK_EVERY
-        collected = self._pauses.count != self._gc_count
-        self._before_ns = sum(self._pauses.ns) - sum(self._gc_seen) if collected else 0
+        collected = self.pauses.count != self.gc_count
+        self._before_ns = sum(self.pauses.ns) - sum(self._gc_seen) if collected else 0
 
     def end(self, step_ns: int, sequences: int) -> Stall | None:
         """A step ended; tells of it when it was late. Hot path while it is wanted.
@@ -179,7 +185,10 @@ class StallWatch:
             return None
         # Nothing is called here unless there is something to tell: where a step has left the caches
         # cold, a call costs microseconds.
-        duration_ns = step_ns + self._before_ns
+        duration_ns = step_ns
+        if self._before_ns:
+            duration_ns += self._before_ns
+            self._before_ns = 0
         typical_ns, late = 0, False
         if sequences:
             usual = self._usual[sequences]
@@ -189,13 +198,13 @@ class StallWatch:
             if not usual.until_median:
                 usual.renew()
         self._until_look -= 1
-        if late or not self._until_look or self._pauses.count != self._gc_count:
+        if late or not self._until_look or self.pauses.count != self.gc_count:
             return self._look(duration_ns, typical_ns, late=late)
         return None
 
     def _look(self, duration_ns: int, typical_ns: int, *, late: bool) -> Stall | None:
         """Find out what the collector and the system did in a step, and whether it is told."""
-        collected = self._pauses.count != self._gc_count
+        collected = self.pauses.count != self.gc_count
         paused = self._look_at_pauses() if collected else _NO_PAUSES
         stalled = late or sum(paused) >= PAUSE_NS
         if not stalled and self._until_look > 0:
@@ -212,20 +221,21 @@ class StallWatch:
 
     def _look_at_pauses(self) -> tuple[int, ...]:
         """Nanoseconds by generation since the last look."""
-        self._gc_count = self._pauses.count
-        before, self._gc_seen = self._gc_seen, tuple(self._pauses.ns)
+        self.gc_count = self.pauses.count
+        before, self._gc_seen = self._gc_seen, tuple(self.pauses.ns)
         return tuple(now - then for now, then in zip(self._gc_seen, before, strict=True))
 
     def rest(self, *, idle: bool) -> None:
         """Nothing can be computed now; without any request there is nothing to watch either."""
-        self._waited = True
+        self.waited = True
         if idle and self.watching:
             self.stop()
 
     def stop(self) -> None:
         """Take the callback off the collector."""
         self.watching = False
-        self._pauses.stop()
+        self.waited = True
+        self.pauses.stop()
 
 
 def _cause(paused_ns: int, delay_ns: int, counted: Usage) -> StallCause:

@@ -115,7 +115,7 @@ def test_the_collector_is_listened_to_only_while_a_request_runs_and_someone_want
     recorder = Recorder()
     seen = []
     with tiny_engine(tmp_path) as engine:
-        told = engine._core.scheduler._observer._watch._pauses.told
+        told = engine._core.scheduler._observer._watch.pauses.told
         engine.generate("the", max_tokens=3, on_token=lambda _: seen.append(told in gc.callbacks))
         assert set(seen) == {False}
         engine.bus.subscribe(recorder)
