@@ -89,7 +89,11 @@ def plan_run(
     ways = tuple(_ways(options, able_backend(backend, spec), spec))
     source = GgufWeights(file)
     tokenizer = tokenizer_bytes(file.metadata)
-    demands = tuple(_demand(way, spec, source, options, tokenizer) for way in ways)
+    by_weights = {(way.backend.name, way.mode): way for way in ways}
+    sizes = {key: _weight_sizes(way, spec, source) for key, way in by_weights.items()}
+    demands = tuple(
+        _demand(way, spec, sizes[way.backend.name, way.mode], options, tokenizer) for way in ways
+    )
     plan = choose_plan(
         MemoryRequest(
             ways=demands,
@@ -160,19 +164,33 @@ def _kv_types(options: LoadOptions, backend: Backend, spec: TransformerSpec) -> 
     return (first, *(kind for kind in others if kind is _CLOSEST_KV_TYPE))
 
 
+@dataclass(frozen=True, slots=True)
+class _WeightSizes:
+    """Bytes of all weights, and name and bytes of the largest tensor."""
+
+    n_bytes: int
+    largest: str
+    largest_bytes: int
+
+
+def _weight_sizes(way: _Way, spec: TransformerSpec, source: GgufWeights) -> _WeightSizes:
+    backend, mode = way.backend, way.mode
+    return _WeightSizes(
+        backend.weight_bytes(spec, source, mode), *backend.largest_tensor(spec, source, mode)
+    )
+
+
 def _demand(
-    way: _Way, spec: TransformerSpec, source: GgufWeights, options: LoadOptions, tokenizer: int
+    way: _Way, spec: TransformerSpec, sizes: _WeightSizes, options: LoadOptions, tokenizer: int
 ) -> MemoryDemand:
     backend = way.backend
-    weights = backend.weight_bytes(spec, source, way.mode)
     kv_bytes = backend.kv_bytes_per_token(spec, way.kv_type)
     context = usable_context(options, spec)
-    tensor, tensor_bytes = backend.largest_tensor(spec, source, way.mode)
     return MemoryDemand(
         backend=backend.name,
         weights=way.mode.value,
         kv_cache_type=way.kv_type.value,
-        weight_bytes=weights,
+        weight_bytes=sizes.n_bytes,
         tokenizer_bytes=tokenizer,
         scratch_bytes=backend.scratch_bytes(
             spec,
@@ -186,8 +204,8 @@ def _demand(
         kernels_bytes=backend.kernels_bytes,
         prefix_store_bytes=options.prefix_tokens(context, kv_bytes) * kv_bytes,
         kv_bytes_per_token=kv_bytes,
-        largest_tensor=tensor,
-        largest_tensor_bytes=tensor_bytes,
+        largest_tensor=sizes.largest,
+        largest_tensor_bytes=sizes.largest_bytes,
     )
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Final
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,7 @@ from smallmind_engine.kernels.tensors import EMBEDDING, OUTPUT, require
 ALIGNMENT: Final = 64
 
 
-@dataclass(frozen=True, slots=True)
-class MatrixPlan:
+class MatrixPlan(NamedTuple):
     """A matrix before it is packed.
 
     Attributes:
@@ -50,8 +49,7 @@ class MatrixPlan:
     n_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(NamedTuple):
     """Rows of a tensor that become a matrix."""
 
     tensor: str
@@ -159,23 +157,30 @@ def _joined(
 
 def _rotated(spec: TransformerSpec, index: int, part: _Part) -> _Part:
     """Query and key heads of the NORMAL layout are reordered so that halves rotate."""
-    order = head_order(spec, index)
-    if order is None or part.place is Layer.VALUE:
+    pairs = rotated_pairs(spec, index)
+    if pairs is None or part.place is Layer.VALUE:
         return part
-    first = np.arange(0, part.rows, spec.head_dim)[:, None]
-    return _Part(
-        part.tensor,
-        part.first_row,
-        part.rows,
-        part.columns,
-        part.place,
-        (first + order[None, :]).ravel().astype(np.int64),
-    )
+    return part._replace(order=_row_order(part.rows, spec.head_dim, pairs))
+
+
+@lru_cache(maxsize=16)
+def _row_order(rows: int, head_dim: int, pairs: int) -> npt.NDArray[np.int64]:
+    """The same for all layers; not to be written to."""
+    first = np.arange(0, rows, head_dim)[:, None]
+    order = (first + halves_order(head_dim, pairs)[None, :]).ravel().astype(np.int64)
+    order.setflags(write=False)
+    return order
+
+
+def rotated_pairs(spec: TransformerSpec, index: int) -> int | None:
+    """Pairs of a query or key head whose dimensions change places; None when none do."""
+    rope = spec.layers[index].rope
+    if rope is None or spec.rope_layout is not RopeLayout.NORMAL:
+        return None
+    return len(rope.inverse_frequencies)
 
 
 def head_order(spec: TransformerSpec, index: int) -> npt.NDArray[np.intp] | None:
     """Where the dimensions of a query or key head come from; None for the same order."""
-    rope = spec.layers[index].rope
-    if rope is None or spec.rope_layout is not RopeLayout.NORMAL:
-        return None
-    return halves_order(spec.head_dim, len(rope.inverse_frequencies))
+    pairs = rotated_pairs(spec, index)
+    return None if pairs is None else halves_order(spec.head_dim, pairs)
