@@ -107,13 +107,15 @@ def word_pattern(vocabulary: Vocabulary, limit: WorkLimit = NO_LIMIT) -> re.Patt
     """
     before_mark = re.compile(f"([^{SPACE_MARK}]){SPACE_MARK}")
     crossing: set[str] = set()
-    of_its_own = False
     for piece in pieces(vocabulary.tokens, limit):
         joined = _NONCHARACTER.join(piece)
-        crossing.update(before_mark.findall(joined))
-        of_its_own = of_its_own or joined.count(_NONCHARACTER) != len(piece) - 1
-    if not of_its_own:
-        crossing.discard(_NONCHARACTER)
+        if joined.count(_NONCHARACTER) != len(piece) - 1:  # some token has it, too
+            for token in piece:
+                crossing.update(before_mark.findall(token))
+            continue
+        # Most tokens begin with a space, and only those within one matter.
+        within = joined.replace(_NONCHARACTER + SPACE_MARK, _NONCHARACTER).split(SPACE_MARK)
+        crossing.update({part[-1] for part in within[:-1] if part} - {_NONCHARACTER})
     held = "".join(sorted(crossing))
     more = f"|(?<=[{re.escape(held)}]){SPACE_MARK}+" if held else ""
     return re.compile(f"{SPACE_MARK}*(?:[^{SPACE_MARK}]+{more})+|{SPACE_MARK}+")

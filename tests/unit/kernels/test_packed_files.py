@@ -8,7 +8,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -119,7 +118,7 @@ def test_whatever_changes_in_a_plan_changes_the_name(
     plans: tuple[MatrixPlan, ...], tmp_path: Path, change: dict[str, Any]
 ) -> None:
     assert plans[0].order is not None
-    changed = (replace(plans[0], **change), *plans[1:])
+    changed = (plans[0]._replace(**change), *plans[1:])
     assert packed_file(changed, FINGERPRINT, tmp_path) != packed_file(plans, FINGERPRINT, tmp_path)
 
 
@@ -127,7 +126,7 @@ def test_another_order_of_rows_is_another_name(
     plans: tuple[MatrixPlan, ...], tmp_path: Path
 ) -> None:
     assert plans[0].order is not None
-    changed = (replace(plans[0], order=plans[0].order[::-1]), *plans[1:])
+    changed = (plans[0]._replace(order=plans[0].order[::-1]), *plans[1:])
     assert packed_file(changed, FINGERPRINT, tmp_path) != packed_file(plans, FINGERPRINT, tmp_path)
 
 
