@@ -31,10 +31,11 @@ class CollectorPause:
 
     def __enter__(self) -> None:
         with self._lock:
+            # In this order: wherever a signal's handler raises, the collector comes back.
             if not self._inside:
                 self._resumes = gc.isenabled()
-                gc.disable()
             self._inside += 1
+            gc.disable()
 
     def __exit__(
         self,
@@ -43,9 +44,9 @@ class CollectorPause:
         traceback: TracebackType | None,
     ) -> None:
         with self._lock:
-            self._inside = max(self._inside - 1, 0)
-            if not self._inside and self._resumes:
+            if self._inside <= 1 and self._resumes:
                 gc.enable()
+            self._inside = max(self._inside - 1, 0)
 
     def begin_in_child(self) -> None:
         """A forked child has none of the threads that were inside, but perhaps this one."""

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -26,12 +29,14 @@ from smallmind_engine.kernels.numba_backend.kernel_names import SERVE
 from smallmind_engine.kernels.numba_backend.kernel_table import serve_source
 from smallmind_engine.kernels.numba_backend.records import BARRIER_WORDS, LINE_WORDS, Mail
 from smallmind_engine.kernels.numba_backend.team import Team
+from tiny_models import write_tiny_model
 
 Words = npt.NDArray[np.int64]
 
 LINE = 8
 
-serve = compile_kernels([serve_source()], tier=choose_tier())[0][SERVE].call
+kernel = compile_kernels([serve_source()], tier=choose_tier())[0][SERVE]
+serve = kernel.call
 
 
 @njit(nogil=True)
@@ -115,7 +120,7 @@ def _compiled() -> None:
 
 @pytest.fixture
 def team() -> Iterator[Team]:
-    made = Team(3, serve)
+    made = Team(3, kernel)
     yield made
     made.close()
 
@@ -227,7 +232,7 @@ def test_members_that_fell_asleep_are_woken(team: Team) -> None:
 
 
 def test_a_team_of_one_is_the_caller(started: Callable[[], set[str]]) -> None:
-    team, group = Team(1, serve), Group(1)
+    team, group = Team(1, kernel), Group(1)
     team.run(group, group.record)
     team.close()
     assert group.all_came()
@@ -237,7 +242,7 @@ def test_a_team_of_one_is_the_caller(started: Callable[[], set[str]]) -> None:
 def test_threads_start_with_the_first_work_and_end_with_close(
     started: Callable[[], set[str]],
 ) -> None:
-    team, group = Team(3, serve), Group(3)
+    team, group = Team(3, kernel), Group(3)
     assert started() == set()
     team.run(group, group.record)
     assert started() == {"smallmind-kernels-1", "smallmind-kernels-2"}
@@ -261,7 +266,7 @@ def test_a_closed_team_begins_anew(team: Team) -> None:
 
 
 def test_closing_a_team_that_never_worked_does_nothing() -> None:
-    Team(3, serve).close()
+    Team(3, kernel).close()
 
 
 def test_callers_may_take_turns(team: Team) -> None:
@@ -283,7 +288,7 @@ def test_callers_may_take_turns(team: Team) -> None:
 
 
 def test_two_teams_work_at_the_same_time() -> None:
-    teams, groups = [Team(2, serve), Team(2, serve)], [Group(2), Group(2)]
+    teams, groups = [Team(2, kernel), Team(2, kernel)], [Group(2), Group(2)]
 
     def call(index: int) -> None:
         for _ in range(20):
@@ -327,3 +332,25 @@ def test_a_forked_child_has_a_team_of_its_own(team: Team) -> None:
     _, status = os.waitpid(child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert group.done_by(team)
+
+
+_LEFT_WAITING = """
+import os
+import smallmind
+
+engine = smallmind.load({model!r}, backend="numba", threads=2, exporters=())
+os.sched_setaffinity(0, {{min(os.sched_getaffinity(0))}})  # so that members wait for long
+engine.embed(["a cat"])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs cores to choose from")
+def test_a_process_may_exit_while_members_wait_for_the_next_call(tmp_path: Path) -> None:
+    """Their code is in memory that Python lets go of at the end, unless they hold on to it."""
+    model = write_tiny_model(tmp_path / "tiny.gguf")
+    program = _LEFT_WAITING.format(model=str(model))
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr

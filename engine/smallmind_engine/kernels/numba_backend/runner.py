@@ -107,7 +107,7 @@ class NumbaRunner:
         self._pages = page_layout(spec, kind)
         self._pages.write_offsets(model.layers)
         self._pool = PagePool(self._pages.page_bytes)
-        self._team = Team(threads, kernels[kernel_names.SERVE].call)
+        self._team = Team(threads, kernels[kernel_names.SERVE])
         self._turn = threading.Lock()
         self._run_step: Final = kernels[kernel_names.STEP]
         self._functions = np.zeros(FUNCTIONS, np.int64)
@@ -217,6 +217,7 @@ class NumbaRunner:
             self._buffers.clear()
             self._tables.clear()
             self._places.clear()
+            self._filler.forget()
             self._pool.drop_idle()
 
     def _wait_for_turn(self, limit: WorkLimit) -> None:
@@ -312,7 +313,7 @@ class NumbaRunner:
         capacity = next(size for size in self._capacities if size >= n_tokens)
         buffers = self._buffers.get(capacity)
         if buffers is None:
-            buffers = self._buffers[capacity] = StepBuffers(self._spec, capacity, self._team.size)
+            buffers = StepBuffers(self._spec, capacity, self._team.size)
             step = Step(
                 self._filler.sizes, self._constants, model.layers, model.matrices, model.vectors,
                 self._turns.up_to(0), buffers.sequences, buffers.tokens, buffers.ids,
@@ -323,5 +324,8 @@ class NumbaRunner:
                 buffers.times,
             )  # fmt: skip
             self._tables[capacity] = StepTable(step)
+            self._buffers[capacity] = (
+                buffers  # last, so that there is no such thing without a table
+            )
         place = self._places[n_tokens] = (buffers, self._tables[capacity])
         return place

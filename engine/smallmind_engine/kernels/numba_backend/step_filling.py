@@ -130,6 +130,10 @@ class StepFiller:
         if not self._embeds:
             self._embed(parts, buffers)
 
+    def forget(self) -> None:
+        """Let go of the buffers of the last step."""
+        self._shape = ()
+
     def _set_shape(
         self, parts: list[StepPart], buffers: StepBuffers, best: BestOnly, *, hidden: bool
     ) -> None:

@@ -20,10 +20,16 @@ from smallmind_engine.telemetry.fork import renew_in_child
 
 _NOTHING: Final = 0
 
-Serve = Callable[[int, int], int]
-"""``(address of the words, member)``, see ``sync_ir.serve``; lets go of the GIL."""
-
 _JOIN_TIMEOUT_S: Final = 5.0
+
+
+class Serve(Protocol):
+    """The compiled ``sync_ir.serve``."""
+
+    @property
+    def call(self) -> Callable[[int, int], int]:
+        """``(address of the words, member)``; lets go of the GIL."""
+        ...
 
 
 class Work(Protocol):
@@ -71,7 +77,7 @@ class Team:
 
     Args:
         size: threads in all, the caller's included.
-        serve: compiled; what members do.
+        serve: what members do; kept as it is, since its code must outlive them.
     """
 
     def __init__(self, size: int, serve: Serve) -> None:
@@ -97,8 +103,8 @@ class Team:
 
     def _announce(self, function: int, argument: int) -> None:
         words = self._words
-        if self._post != (function, argument):
-            with self._lock:  # letting go of it, what is written is there before the call is
+        with self._lock:  # letting go of it, all that was written is there before the call is
+            if self._post != (function, argument):
                 words[Mail.FUNCTION], words[Mail.ARGUMENT] = self._post = (function, argument)
         if not self._members:
             self._start()
@@ -117,7 +123,7 @@ class Team:
 
     def serve(self, number: int) -> int:
         """Do the calls that come; 0 when there will be none any more."""
-        return self._serve(self._address, number)
+        return self._serve.call(self._address, number)
 
     def may_sleep(self, member: _Member, number: int) -> bool:
         """Whether a member has done all calls; from then on it has to be woken."""
