@@ -195,7 +195,7 @@ def test_types_of_joined_matrices_are_told_in_order(prepare: Prepare) -> None:
     from smallmind_engine.kernels.packing import LAYOUTS, SPLIT_Q8_0
 
     model = prepare("numba")._model  # type: ignore[attr-defined]
-    q4, q6 = (replace(model.plans[0], layout=LAYOUTS[name]) for name in ("Q4_K", "Q6_K"))
+    q4, q6 = (model.plans[0]._replace(layout=LAYOUTS[name]) for name in ("Q4_K", "Q6_K"))
     cost = operation_costs._product_cost("qkv", 0, [q4, q6, q4])
     assert cost.quantization == "Q4_K+Q6_K"
     assert cost.token_bytes == WIDTH // 32 * 48
