@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -199,7 +198,7 @@ def test_types_of_joined_matrices_are_told_in_order(prepare: Prepare) -> None:
     cost = operation_costs._product_cost("qkv", 0, [q4, q6, q4])
     assert cost.quantization == "Q4_K+Q6_K"
     assert cost.token_bytes == WIDTH // 32 * 48
-    output = replace(model.plans[-1], layout=SPLIT_Q8_0, rows=20)
+    output = model.plans[-1]._replace(layout=SPLIT_Q8_0, rows=20)
     search = operation_costs._search_cost(output)
     assert (search.op, search.quantization) == ("output_search", "Q8_0")
     assert search.weight_bytes == 32 * (WIDTH // 32) * (16 + 2)
