@@ -11,6 +11,7 @@ import mmap
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 _LENGTH_BYTES: Final = 8
 _LIKELY_BYTES: Final = 32
@@ -31,9 +32,8 @@ def short_strings(buffer: bytes | mmap.mmap, offset: int, count: int) -> tuple[l
     """
     window = buffer[offset : offset + count * (_LENGTH_BYTES + _LIKELY_BYTES)]
     data = np.frombuffer(window, np.uint8)
-    set_bytes = np.flatnonzero(data)
     # A byte with seven zeros or more behind it is a length, if the one before leads to it.
-    begins = set_bytes[:-1][np.diff(set_bytes) >= _LENGTH_BYTES]
+    begins = np.flatnonzero((data[: -_LENGTH_BYTES + 1] != 0) & _zeros_behind(data))
     if not len(begins) or begins[0]:
         return [], offset
     ends = begins + _LENGTH_BYTES + data[begins]
@@ -51,3 +51,12 @@ def short_strings(buffer: bytes | mmap.mmap, offset: int, count: int) -> tuple[l
     except UnicodeDecodeError:
         return [], offset
     return strings, offset + end
+
+
+def _zeros_behind(data: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Where seven zeros follow; seven places shorter than ``data``."""
+    one = data[1:] == 0
+    two = one[:-1] & one[1:]
+    four = two[:-2] & two[2:]
+    seven: npt.NDArray[np.bool_] = four[:-3] & four[3:]
+    return seven
