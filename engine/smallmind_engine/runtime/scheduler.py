@@ -63,7 +63,7 @@ class Scheduler:
         self._most_running = options.max_concurrent_requests
         self._speed = StepSpeed(options.prefill_budget, runner.prefill_chunk)
         self._plan = plan_of(options, runner, self._speed)
-        self._limit = StepLimit(self.attend_in_step)
+        self._limit = StepLimit(self.attend)
         self.admission = Admission(options.max_concurrent_requests, options.max_queue_depth)
         self._at_work = ForkPause()
         self._begin_anew()
@@ -141,7 +141,7 @@ class Scheduler:
             try:
                 with self._at_work:
                     while not self._at_work.wanted:
-                        self.attend_in_step()
+                        self.attend()
                         if self._readers.expected:
                             self._readers.gather(self._live, self._notes, self._receive)
                         if self._queue.lines or self.admission.starved:
@@ -213,8 +213,8 @@ class Scheduler:
                 if reason is not None:
                     self._end(work, reason)
 
-    def attend_in_step(self) -> bool:
-        """Called between layers: whether the step is to be given up. Hot path."""
+    def attend(self) -> bool:
+        """Called between steps and layers: whether the step under way is to be given up."""
         if not self._notes.empty() or self._next_deadline is not None:
             self._read_notes()
         return self._interrupt

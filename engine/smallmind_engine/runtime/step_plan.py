@@ -63,13 +63,10 @@ class StepSpeed:
     def note(self, prefill_tokens: int, decode_tokens: int, seconds: float) -> None:
         """A step took so long."""
         if not prefill_tokens:
-            before = self._decode_s or seconds
-            self._decode_s = _MEMORY * before + (1.0 - _MEMORY) * seconds
+            self._decode_s = _smoothed(self._decode_s, seconds)
             return
         rest = max(seconds - (self._decode_s if decode_tokens else 0.0), 0.0)
-        token_s = rest / prefill_tokens
-        before = self._token_s or token_s
-        self._token_s = _MEMORY * before + (1.0 - _MEMORY) * token_s
+        self._token_s = _smoothed(self._token_s, rest / prefill_tokens)
 
     def budget(self, live: Sequence[RequestWork]) -> int:
         """Tokens of prompts in the next step: few while somebody decodes, or is about to.
@@ -93,6 +90,10 @@ class StepSpeed:
             return min(_FIRST_BUDGET, self._most)
         fitting = int((TARGET_STEP_S - self._decode_s) / self._token_s)
         return min(max(fitting, _LEAST_BUDGET), self._most)
+
+
+def _smoothed(before: float, now: float) -> float:
+    return now if not before else _MEMORY * before + (1.0 - _MEMORY) * now
 
 
 def plan_of(options: EngineOptions, runner: ModelRunner, speed: StepSpeed) -> Plan:

@@ -70,12 +70,10 @@ def _rows_wanted(logits: LogitsWanted, count: int, *, is_last: bool) -> int:
 
 def whole_parts(chunks: Sequence[Chunk]) -> list[StepPart]:
     """The parts of a step that holds all chunks whole, of which at most the best is wanted."""
-    parts = []
-    for ids, cache, logits in chunks:
-        if not isinstance(cache, PagedKVCache):
-            raise TypeError(cache)
-        parts.append(StepPart(ids, cache, cache.length, int(logits is _BEST)))
-    return parts
+    return [
+        StepPart(ids, _paged(cache), cache.length, int(logits is _BEST))
+        for ids, cache, logits in chunks
+    ]
 
 
 def steps_by_output(

@@ -157,7 +157,7 @@ def _joined(
 
 def _rotated(spec: TransformerSpec, index: int, part: _Part) -> _Part:
     """Query and key heads of the NORMAL layout are reordered so that halves rotate."""
-    pairs = rotated_pairs(spec, index)
+    pairs = _rotated_pairs(spec, index)
     if pairs is None or part.place is Layer.VALUE:
         return part
     return part._replace(order=_row_order(part.rows, spec.head_dim, pairs))
@@ -172,7 +172,7 @@ def _row_order(rows: int, head_dim: int, pairs: int) -> npt.NDArray[np.int64]:
     return order
 
 
-def rotated_pairs(spec: TransformerSpec, index: int) -> int | None:
+def _rotated_pairs(spec: TransformerSpec, index: int) -> int | None:
     """Pairs of a query or key head whose dimensions change places; None when none do."""
     rope = spec.layers[index].rope
     if rope is None or spec.rope_layout is not RopeLayout.NORMAL:
@@ -182,5 +182,5 @@ def rotated_pairs(spec: TransformerSpec, index: int) -> int | None:
 
 def head_order(spec: TransformerSpec, index: int) -> npt.NDArray[np.intp] | None:
     """Where the dimensions of a query or key head come from; None for the same order."""
-    pairs = rotated_pairs(spec, index)
+    pairs = _rotated_pairs(spec, index)
     return None if pairs is None else halves_order(spec.head_dim, pairs)

@@ -68,6 +68,9 @@ _LEAST_CHUNK: Final = 32
 _WAIT_S: Final = 0.02
 _NO_LOGITS: Final = np.empty((0, 0), np.float32)
 
+_Place = tuple[StepBuffers, StepTable]
+"""Where a step works: its memory, and the table by which compiled code finds it."""
+
 # Reading a member of an enum takes as long as calling a function; these are read for each token.
 _ALL_LOGITS: Final = BestOnly.NO
 _LAYER_BEGIN: Final = int(Size.LAYER_BEGIN)
@@ -122,10 +125,9 @@ class NumbaRunner:
         self._search = BestSearch(spec, threads, has_bounds=output is SPLIT_Q8_0)
         self._functions[Function.EMBED] = kernels[kernel_names.row_name(output)].address
         self._kernels = kernels  # keeps the code alive
-        self._buffers: dict[int, StepBuffers] = {}
         self._capacities = step_capacities(MOST_TOKENS)
-        self._tables: dict[int, StepTable] = {}
-        self._places: dict[int, tuple[StepBuffers, StepTable]] = {}
+        self._by_capacity: dict[int, _Place] = {}
+        self._places: dict[int, _Place] = {}  # the same by the exact number of tokens
         self._turns = Turns(spec)
         self._n_positions = 0
         self._n_layers: Final = spec.n_layers
@@ -151,7 +153,7 @@ class NumbaRunner:
     @property
     def scratch_bytes(self) -> int:
         """Memory that the activation buffers take now."""
-        return sum(buffers.nbytes for buffers in tuple(self._buffers.values()))
+        return sum(buffers.nbytes for buffers, _ in tuple(self._by_capacity.values()))
 
     @property
     def kv_bytes_per_token(self) -> int:
@@ -214,8 +216,7 @@ class NumbaRunner:
         with self._turn:
             self._model = None
             self._team.close()  # first: a thread may still look at a barrier, which is in a buffer
-            self._buffers.clear()
-            self._tables.clear()
+            self._by_capacity.clear()
             self._places.clear()
             self._filler.forget()
             self._pool.drop_idle()
@@ -304,15 +305,15 @@ class NumbaRunner:
     def _turn_up_to(self, n_positions: int) -> None:
         """Have the rotations of so many positions ready for all steps."""
         turns = self._turns.up_to(n_positions)
-        for table in self._tables.values():
+        for _, table in self._by_capacity.values():
             table.put("turns", turns)
         self._n_positions = max(n_positions, turns.shape[2])
 
-    def _make_place(self, n_tokens: int, model: PackedModel) -> tuple[StepBuffers, StepTable]:
+    def _make_place(self, n_tokens: int, model: PackedModel) -> _Place:
         """Where a step of so many tokens works; kept, since making it takes longer than a layer."""
         capacity = next(size for size in self._capacities if size >= n_tokens)
-        buffers = self._buffers.get(capacity)
-        if buffers is None:
+        place = self._by_capacity.get(capacity)
+        if place is None:
             buffers = StepBuffers(self._spec, capacity, self._team.size)
             step = Step(
                 self._filler.sizes, self._constants, model.layers, model.matrices, model.vectors,
@@ -323,9 +324,6 @@ class NumbaRunner:
                 buffers.jobs, buffers.attends, buffers.puts, buffers.counters, buffers.barrier,
                 buffers.times,
             )  # fmt: skip
-            self._tables[capacity] = StepTable(step)
-            self._buffers[capacity] = (
-                buffers  # last, so that there is no such thing without a table
-            )
-        place = self._places[n_tokens] = (buffers, self._tables[capacity])
+            place = self._by_capacity[capacity] = (buffers, StepTable(step))
+        self._places[n_tokens] = place
         return place

@@ -56,7 +56,7 @@ class _Member(threading.Thread):
     def __init__(self, team: Team, number: int) -> None:
         super().__init__(name=f"smallmind-kernels-{number}", daemon=True)
         self._team = team
-        self._number = number
+        self.number = number
         self._wake = threading.Lock()
         self._wake.acquire()
         self.asleep = False
@@ -67,8 +67,8 @@ class _Member(threading.Thread):
         self._wake.release()
 
     def run(self) -> None:
-        while self._team.serve(self._number):
-            if self._team.may_sleep(self, self._number):
+        while self._team.serve(self.number):
+            if self._team.may_sleep(self):
                 self._wake.acquire()
 
 
@@ -125,10 +125,10 @@ class Team:
         """Do the calls that come; 0 when there will be none any more."""
         return self._serve.call(self._address, number)
 
-    def may_sleep(self, member: _Member, number: int) -> bool:
+    def may_sleep(self, member: _Member) -> bool:
         """Whether a member has done all calls; from then on it has to be woken."""
         with self._lock:
-            member.asleep = self._words[Mail.CALLS] == self._words[_seen(number)]
+            member.asleep = self._words[Mail.CALLS] == self._words[_seen(member.number)]
             return member.asleep
 
     def begin_in_child(self) -> None:
