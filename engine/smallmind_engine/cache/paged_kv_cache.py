@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
-import numpy.typing as npt
 
 from smallmind_engine.cache.kv_cache import (
     BLOCK_TOKENS,
@@ -20,13 +19,15 @@ from smallmind_engine.cache.kv_cache import (
     refuse_overflow,
     round_up_to_block,
 )
+from smallmind_engine.cache.page_memory import PageMemory, PagePlace
 from smallmind_engine.telemetry.fork import renew_in_child
-
-_ALIGNMENT: Final = 64
 
 
 class Page:
     """Memory of 64 positions, and how many use it.
+
+    Args:
+        place: where the memory is from.
 
     Attributes:
         memory: aligned to 64 bytes.
@@ -34,12 +35,11 @@ class Page:
         users: sequences and shared blocks that use it; it goes back to its pool with the last.
     """
 
-    __slots__ = ("address", "memory", "users")
+    __slots__ = ("address", "memory", "place", "users")
 
-    def __init__(self, n_bytes: int) -> None:
-        memory: npt.NDArray[np.uint8] = np.zeros(n_bytes + _ALIGNMENT, np.uint8)
-        begin = -memory.ctypes.data % _ALIGNMENT
-        self.memory = memory[begin : begin + n_bytes]
+    def __init__(self, place: PagePlace) -> None:
+        self.place = place
+        self.memory = place.memory
         self.address = int(self.memory.ctypes.data)
         self.users = 0
 
@@ -56,6 +56,7 @@ class PagePool:
         self.page_bytes: Final = page_bytes
         self._most_idle = most_idle
         self._idle: list[Page] = []
+        self._memory = PageMemory(page_bytes)
         self._lent = 0
         self._high_water = 0
         self.begin_in_child()
@@ -69,12 +70,10 @@ class PagePool:
     def rent(self) -> Page:
         """A page of zeros, or one with what another sequence left in it, with one user."""
         with self._lock:
+            page = self._idle.pop() if self._idle else Page(self._memory.take())
+            page.users = 1
             self._lent += 1
             self._high_water = max(self._high_water, self._lent)
-            page = self._idle.pop() if self._idle else None
-        if page is None:
-            page = Page(self.page_bytes)
-        page.users = 1
         return page
 
     def join(self, page: Page) -> Page:
@@ -92,6 +91,8 @@ class PagePool:
             self._lent -= 1
             if len(self._idle) < self._most_idle:
                 self._idle.append(page)
+            else:
+                self._memory.give_back(page.place)
 
     @property
     def lent(self) -> int:
@@ -114,7 +115,8 @@ class PagePool:
     def drop_idle(self) -> None:
         """Free the pages that nobody uses."""
         with self._lock:
-            self._idle.clear()
+            while self._idle:
+                self._memory.give_back(self._idle.pop().place)
 
 
 class SharedPage:

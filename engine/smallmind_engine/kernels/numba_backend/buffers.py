@@ -37,6 +37,8 @@ PRIVATE_TOKENS: Final = 4
 
 _BLOCK: Final = 32
 _ALIGNMENT: Final = 64
+_BLOCK_WEIGHTS: Final = 512
+_MOST_AHEAD: Final = 8192
 OUTPUT_COUNTERS: Final = 2 + MOST_BEST
 """For the output projection, and for a search: for its bounds, and for each token."""
 
@@ -47,6 +49,18 @@ def step_capacities(most_tokens: int) -> tuple[int, ...]:
     while capacities[-1] < most_tokens:
         capacities.append(min(4 * capacities[-1], most_tokens))
     return tuple(capacities)
+
+
+def ahead_entries(spec: TransformerSpec, capacity: int, threads: int) -> int:
+    """Places that a thread may ask for ahead in a layer, see ``kv_ahead``.
+
+    One for each block of its weights, but no more than the second cache has room for.
+    """
+    if not PRIVATE_TOKENS < capacity < 4 * MOST_BEST:
+        return 0
+    mixed = spec.n_heads * spec.value_dim
+    columns = qkv_columns(spec)[2] + mixed + 3 * spec.ffn_width
+    return min(columns * spec.width // _BLOCK_WEIGHTS // threads, _MOST_AHEAD)
 
 
 def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
@@ -157,6 +171,7 @@ class StepBuffers:
         )
         self.barrier = aligned((BARRIER_WORDS,), np.int64)
         self.times = aligned((spec.n_layers * len(Operation) + 2,), np.int64)
+        self.ahead = aligned((threads, ahead_entries(spec, capacity, threads)), np.int64)
         tile = aligned((threads, TOKEN_TILE + SPARE_TOKENS, 16), np.float32)
         stored = round_up(spec.value_dim)
         attention = aligned((threads, MAX_QUERY_ROWS * (PAGE_TOKENS + stored)), np.float32)

@@ -8,7 +8,11 @@ from collections.abc import Sequence
 from typing import Final
 
 from smallmind_engine.kernels.backend import ScratchRequest
-from smallmind_engine.kernels.numba_backend.buffers import PRIVATE_TOKENS, step_capacities
+from smallmind_engine.kernels.numba_backend.buffers import (
+    PRIVATE_TOKENS,
+    ahead_entries,
+    step_capacities,
+)
 from smallmind_engine.kernels.numba_backend.cutting import MOST_TOKENS
 from smallmind_engine.kernels.numba_backend.matrix_plan import MatrixPlan
 from smallmind_engine.kernels.numba_backend.packed_model import qkv_columns, round_up
@@ -32,6 +36,7 @@ _BLOCK: Final = 32
 _BLOCK_INPUT_BYTES: Final = 48  # 32 codes, a factor, a sum and two half sums
 _BY_TOKEN_BYTES: Final = 64  # ids and the like
 _COUNTERS_BY_LAYER_BYTES: Final = 1024
+_ENTRY_BYTES: Final = 8
 
 
 def scratch_bytes(spec: TransformerSpec, request: ScratchRequest) -> int:
@@ -63,6 +68,7 @@ def _step_bytes(spec: TransformerSpec, capacity: int, threads: int) -> int:
         + blocks * stride * _BLOCK_INPUT_BYTES
         + capacity * _BY_TOKEN_BYTES
         + spec.n_layers * _COUNTERS_BY_LAYER_BYTES
+        + threads * ahead_entries(spec, capacity, threads) * _ENTRY_BYTES
     )
 
 

@@ -28,8 +28,9 @@ from smallmind_engine.control import WorkLimit
 from smallmind_engine.kernels.backend import Progress
 from smallmind_engine.kernels.numba_backend.cache_root import cache_root
 from smallmind_engine.kernels.numba_backend.matrix_plan import MatrixPlan, arena_bytes
-from smallmind_engine.kernels.numba_backend.packed_model import allocate_arena, pack_model
+from smallmind_engine.kernels.numba_backend.packed_model import pack_model
 from smallmind_engine.kernels.spec import WeightSource
+from smallmind_engine.memory.huge_pages import HugeMemory
 
 Arena = npt.NDArray[np.uint8]
 
@@ -128,7 +129,7 @@ def load_or_pack(
             if on_progress is not None:
                 on_progress(size, size)
             return mapped, PackedOrigin(is_mapped=True, path=path)
-    arena = allocate_arena(size)
+    arena = HugeMemory(size).array
     pack_model(plans, source, arena, limit, on_progress)
     if path is None:
         return arena, PackedOrigin(is_mapped=False)

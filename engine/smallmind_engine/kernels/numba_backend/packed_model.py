@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -27,7 +26,6 @@ from smallmind_engine.kernels.tensors import OUTPUT_NORM, OUTPUT_NORM_BIAS, requ
 Words = npt.NDArray[np.int64]
 
 _LANES: Final = 16
-_HUGE_PAGE: Final = 1 << 21
 _RELEASE_BYTES: Final = 1 << 23
 
 
@@ -63,22 +61,6 @@ class PackedModel:
         """Memory of all."""
         parts = (self.arena, self.matrices, self.layers, self.vectors)
         return sum(part.nbytes for part in parts)
-
-
-def allocate_arena(n_bytes: int) -> npt.NDArray[np.uint8]:
-    """Zeroed memory that begins at a huge page, and asks for such pages where there are any."""
-    # Private memory gets huge pages where shared memory, Python's default, mostly does not.
-    if hasattr(mmap, "MAP_PRIVATE"):
-        flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
-        memory = mmap.mmap(-1, n_bytes + _HUGE_PAGE, flags=flags)
-    else:
-        memory = mmap.mmap(-1, n_bytes + _HUGE_PAGE)
-    advice = getattr(mmap, "MADV_HUGEPAGE", None)
-    if advice is not None:
-        memory.madvise(advice)
-    whole = np.frombuffer(memory, np.uint8)
-    begin = -whole.ctypes.data % _HUGE_PAGE
-    return whole[begin : begin + n_bytes]
 
 
 def pack_model(

@@ -41,6 +41,9 @@ class Job(IntEnum):
     FLOAT_STRIDE = 13  # bytes from token to token of FLOATS
     TERMS = 14  # float32 [tokens][blocks][TERMS], see ``screening``
     TERM_STRIDE = 15  # bytes from token to token of TERMS
+    AHEAD = 16  # address of the next of a list of addresses to be asked for; 0 for none
+    AHEAD_END = 17  # address of the last, which is asked for again and again
+    AHEAD_OFFSET = 18  # what to add to each
 
 
 TERMS = 3

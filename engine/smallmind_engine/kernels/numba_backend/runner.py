@@ -322,7 +322,7 @@ class NumbaRunner:
                 buffers.attended, buffers.block_out, buffers.inner, buffers.input_planes,
                 buffers.inner_planes, _NO_LOGITS, self._search.buffers.arrays,
                 buffers.jobs, buffers.attends, buffers.puts, buffers.counters, buffers.barrier,
-                buffers.times,
+                buffers.times, buffers.ahead,
             )  # fmt: skip
             place = self._by_capacity[capacity] = (buffers, StepTable(step))
         self._places[n_tokens] = place

@@ -40,6 +40,7 @@ class Step(NamedTuple):
         counters: int64, pieces of work that were taken; zeros before and after each call.
         barrier: int64, see ``sync_ir.wait_for_all``.
         times: int64, receives the clock at the begin and after each operation.
+        ahead: int64 (threads, entries), see ``kv_ahead``.
     """
 
     sizes: Any
@@ -69,6 +70,7 @@ class Step(NamedTuple):
     counters: Any
     barrier: Any
     times: Any
+    ahead: Any
 
 
 DIMENSIONS: Final = Step(
@@ -99,6 +101,7 @@ DIMENSIONS: Final = Step(
     counters=1,
     barrier=1,
     times=1,
+    ahead=2,
 )
 """How many dimensions each array has."""
 

@@ -38,7 +38,7 @@ def _read(code: Code, address: Value) -> Value:
     return code.load(I64, address, 8)
 
 
-_read_word: Any = ir_function(_read, 1, types.int64)
+word_at: Any = ir_function(_read, 1, types.int64)
 
 
 @inner
@@ -98,7 +98,7 @@ def _position(s: Any, token: int) -> Any:
 def _page(s: Any, token: int) -> Any:
     """Address of the page that a token belongs to."""
     pages = s.sequences[s.tokens[token], Sequence.PAGES]
-    return _read_word(pages + _position(s, token) // PAGE_TOKENS * 8)
+    return word_at(pages + _position(s, token) // PAGE_TOKENS * 8)
 
 
 @inner

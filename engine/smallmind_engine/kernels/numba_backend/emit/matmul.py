@@ -29,6 +29,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
     I32,
+    I64,
     Code,
     Fields,
     Value,
@@ -195,6 +196,7 @@ class _Product:
         """For up to a tile of tokens: a block's weights stay in registers, the sums in L1."""
         code = self.code
         slot = partial(kept_sums, code, self.job)
+        ahead = _Ahead(code, self.job)
         with code.loop(self.job[Job.GROUP_BEGIN], self.job[Job.GROUP_END]) as group:
             with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
                 for index in range(TOKENS_AT_ONCE):
@@ -202,8 +204,11 @@ class _Product:
                     code.store(zeros(FLOATS), place, LANE_BYTES)
             with code.loop(0, self.blocks.count) as index:
                 self.blocks.ask_ahead(group, index)
+                chunk = ahead.next_chunk()
                 block = self.blocks.at(group, index)
                 with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
+                    line = code.times(code.b.sub(token, self.begin), LANE_BYTES // TOKENS_AT_ONCE)
+                    code.prefetch(code.address(chunk, line), near=2)
                     tokens = [code.b.add(token, number(i)) for i in range(TOKENS_AT_ONCE)]
                     base = slot(token)
                     places = [code.address(base, LANE_BYTES * i) for i in range(TOKENS_AT_ONCE)]
@@ -215,6 +220,40 @@ class _Product:
                 put_outputs(
                     code, self.job, group, token, code.load(FLOATS, slot(token), LANE_BYTES)
                 )
+        ahead.leave()
+
+
+class _Ahead:
+    """Walks along the list of what a job asks for besides: a chunk with each block of weights.
+
+    Args:
+        code: where instructions go.
+        job: the job.
+    """
+
+    def __init__(self, code: Code, job: Fields) -> None:
+        self._code, self._job = code, job
+        given = job[Job.AHEAD]
+        self._is_given = code.b.icmp_signed("!=", given, number(0))
+        # Without a list, the job's own memory is asked for: there is no way around for that.
+        begin = code.b.select(self._is_given, given, job.address(Job.SCRATCH))
+        self._end = code.b.select(self._is_given, job[Job.AHEAD_END], number(0))
+        self._offset = code.b.select(self._is_given, job[Job.AHEAD_OFFSET], number(0))
+        self._at = code.variable(begin)
+
+    def next_chunk(self) -> Value:
+        """Where the next chunk begins."""
+        code = self._code
+        at = code.b.load(self._at)
+        more = code.b.icmp_signed("<", at, self._end)
+        code.b.store(code.b.select(more, code.address(at, 8), at), self._at)
+        return code.address(code.load(I64, at, 8), self._offset)
+
+    def leave(self) -> None:
+        """Write down how far it came."""
+        code = self._code
+        with code.b.if_then(self._is_given):
+            code.store(code.b.load(self._at), self._job.address(Job.AHEAD), 8)
 
 
 def kept_sums(code: Code, job: Fields, token: Value) -> Value:

@@ -7,7 +7,7 @@ from typing import Any, Final
 from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import activate, quantize, softcap
-from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, atomic_read
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
     TOKEN_TILE,
@@ -16,8 +16,12 @@ from smallmind_engine.kernels.numba_backend.records import (
 )
 
 _PIECES_PER_THREAD: Final = 6
-_MOST_GROUPS: Final = 16
-"""Row groups of a piece when there are many tokens, so that its weights stay in L2."""
+_MOST_UNITS: Final = 16
+"""Row groups, or pairs of them, of a piece when there are several tiles of tokens, so that its
+weights stay in L2."""
+
+_PIECES_OF_THE_REST: Final = 2
+"""A thread takes such a share of its share of what is left."""
 
 _GROUP: Final = 16
 
@@ -30,9 +34,28 @@ OUT, OUT_STRIDE = int(Job.OUT), int(Job.OUT_STRIDE)
 
 
 @inner
-def _piece_size(groups: int, n_tokens: int, threads: int) -> int:
-    size = max(1, groups // (threads * _PIECES_PER_THREAD))
-    return min(size, _MOST_GROUPS) if n_tokens > TOKEN_TILE else size
+def _take(taken: int, units: int, tiles: int, threads: int) -> tuple[int, int, int]:
+    """Take the next piece: its first unit, the one behind its last, and its tile of tokens.
+
+    Nothing is left when the first unit is the last one's end. Without tiles the pieces are the
+    smaller the less is left, so that all threads are done at about the same time (guided
+    self-scheduling, Polychronopoulos & Kuck 1987, IEEE Transactions on Computers C-36).
+
+    Args:
+        taken: address of the counter.
+        units: in all.
+        tiles: of tokens.
+        threads: in the team.
+    """
+    if tiles == 1:
+        left = units - atomic_read(taken)
+        size = max(1, left // (threads * _PIECES_OF_THE_REST))
+        begin = atomic_add(taken, size)
+        return min(begin, units), min(begin + size, units), 0
+    size = min(max(1, units // (threads * _PIECES_PER_THREAD)), _MOST_UNITS)
+    piece = atomic_add(taken, 1)
+    begin = piece // tiles * size
+    return min(begin, units), min(begin + size, units), piece % tiles
 
 
 @inner
@@ -72,18 +95,14 @@ def product(
     for place in range(3):
         if which[place] >= 0:
             groups += matrices[which[place], GROUPS]
-    size = _piece_size(groups, n_tokens, threads)
     tiles = (n_tokens + TOKEN_TILE - 1) // TOKEN_TILE
-    pieces = (groups + size - 1) // size * tiles
     taken = address_of(counters[counter * COUNTER_WORDS :])
     while True:
-        piece = atomic_add(taken, 1)
-        if piece >= pieces:
+        begin, end, tile = _take(taken, groups, tiles, threads)
+        if begin == end:
             return
-        job[TOKEN_BEGIN] = piece % tiles * TOKEN_TILE
+        job[TOKEN_BEGIN] = tile * TOKEN_TILE
         job[TOKEN_END] = min(n_tokens, job[TOKEN_BEGIN] + TOKEN_TILE)
-        begin = piece // tiles * size
-        end = min(groups, begin + size)
         first = 0
         for place in range(3):
             if which[place] < 0:
@@ -135,20 +154,17 @@ def gated_product(
     gate, up, inner = buffers
     groups = matrices[which[1], GROUPS]
     pairs = (groups + 1) // 2  # a quantised block has two groups of outputs
-    size = _piece_size(pairs, n_tokens, threads)
     tiles = (n_tokens + TOKEN_TILE - 1) // TOKEN_TILE
-    pieces = (pairs + size - 1) // size * tiles
     taken = address_of(counters[counter * COUNTER_WORDS :])
     while True:
-        piece = atomic_add(taken, 1)
-        if piece >= pieces:
+        first_pair, last_pair, tile = _take(taken, pairs, tiles, threads)
+        if first_pair == last_pair:
             return
-        begin_token = piece % tiles * TOKEN_TILE
+        begin_token = tile * TOKEN_TILE
         end_token = min(n_tokens, begin_token + TOKEN_TILE)
         job[TOKEN_BEGIN] = begin_token
         job[TOKEN_END] = end_token
-        begin = piece // tiles * size * 2
-        end = min(groups, begin + size * 2)
+        begin, end = first_pair * 2, min(groups, last_pair * 2)
         if which[0] >= 0:
             _multiply(matrices, which[0], job, address_of(gate), begin, end)
         _multiply(matrices, which[1], job, address_of(up), begin, end)

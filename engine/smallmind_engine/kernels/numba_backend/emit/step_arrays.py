@@ -101,4 +101,5 @@ def step_at(t: int) -> Any:
         ints_1(t + 8 * _AT.counters),
         ints_1(t + 8 * _AT.barrier),
         ints_1(t + 8 * _AT.times),
+        _ints_2(t + 8 * _AT.ahead),
     )

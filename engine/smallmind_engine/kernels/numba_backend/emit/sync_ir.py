@@ -69,7 +69,7 @@ def _yield(code: Code) -> None:
 atomic_add: Any = ir_function(_add, 2, types.int64)
 """``(address, value)`` -> the value before."""
 
-_atomic_read: Any = ir_function(_read, 1, types.int64)
+atomic_read: Any = ir_function(_read, 1, types.int64)
 _atomic_write: Any = ir_function(_write, 2)
 _pause_core: Any = ir_function(_pause, 0)
 _yield_core: Any = ir_function(_yield, 0)
@@ -86,13 +86,13 @@ def wait_for_all(barrier: int, threads: int) -> None:
     if threads == 1:
         return
     rounds = barrier + 8 * LINE_WORDS
-    current = _atomic_read(rounds)
+    current = atomic_read(rounds)
     if atomic_add(barrier, 1) == threads - 1:
         _atomic_write(barrier, 0)
         _atomic_write(rounds, current + 1)
         return
     spins = 0
-    while _atomic_read(rounds) == current:
+    while atomic_read(rounds) == current:
         spins += 1
         if spins < _SPINS:
             _pause_core()
@@ -112,14 +112,14 @@ def serve(mailbox: int, member: int) -> int:
         1 when none has come for some milliseconds, 0 when it is to end.
     """
     seen = mailbox + 8 * (Mail.SEEN + member * LINE_WORDS)
-    done = _atomic_read(seen)
+    done = atomic_read(seen)
     waits = 0
     while waits < _LONGEST_WAIT:
-        if _atomic_read(mailbox + 8 * Mail.CALLS) > done:
-            function = _atomic_read(mailbox + 8 * Mail.FUNCTION)
+        if atomic_read(mailbox + 8 * Mail.CALLS) > done:
+            function = atomic_read(mailbox + 8 * Mail.FUNCTION)
             if function == 0:
                 return 0
-            call_function(function, member, _atomic_read(mailbox + 8 * Mail.ARGUMENT))
+            call_function(function, member, atomic_read(mailbox + 8 * Mail.ARGUMENT))
             done += 1
             _atomic_write(seen, done)
             waits = 0

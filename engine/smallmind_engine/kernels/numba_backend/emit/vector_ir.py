@@ -81,11 +81,11 @@ class Code:
         stored = self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()))
         stored.align = align
 
-    def prefetch(self, address: Value) -> None:
-        """Ask for a cache line ahead of its use."""
+    def prefetch(self, address: Value, near: int = 3) -> None:
+        """Ask for a cache line ahead of its use: into the first cache, or (2) the second only."""
         pointer = I8.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
-        read, keep, data = (ir.Constant(I32, value) for value in (0, 3, 1))
+        read, keep, data = (ir.Constant(I32, value) for value in (0, near, 1))
         self.external(kind, "llvm.prefetch.p0", self.b.inttoptr(address, pointer), read, keep, data)
 
     # -- vectors --------------------------------------------------------------------------------
@@ -197,4 +197,8 @@ class Fields:
         self._address = address
 
     def __getitem__(self, place: int) -> Value:
-        return self._code.load(I64, self._code.address(self._address, 8 * place), 8)
+        return self._code.load(I64, self.address(place), 8)
+
+    def address(self, place: int) -> Value:
+        """Where a field is."""
+        return self._code.address(self._address, 8 * place)

@@ -17,6 +17,11 @@ from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, ca
 from smallmind_engine.kernels.numba_backend.emit.attention_work import attend
 from smallmind_engine.kernels.numba_backend.emit.best_outputs import keep_best
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner, unchecked
+from smallmind_engine.kernels.numba_backend.emit.kv_ahead import (
+    ask_for_layer,
+    go_on_asking,
+    list_pages,
+)
 from smallmind_engine.kernels.numba_backend.emit.kv_rows import rotate_and_store
 from smallmind_engine.kernels.numba_backend.emit.products import (
     gated_product,
@@ -67,6 +72,8 @@ def _run_step(thread: int, s: Any) -> None:
         s.times[0] = clock()
     if begin == 0 and sizes[Size.EMBED]:
         _embed(s, thread)
+    list_pages(s, thread)
+    ask_for_layer(s, thread, begin)
     for index in range(begin, end):
         _attention(s, thread, index)
         _feed_forward(s, thread, index)
@@ -179,6 +186,7 @@ def _attention(s: Any, thread: int, index: int) -> None:
     attend(s, thread, layer, counter + 1)
     meet(s)
     mark(s, thread, index, Operation.ATTENTION)
+    ask_for_layer(s, thread, index + 1)
     set_inputs(job, s.input_planes[copy], s.attended, sizes[Size.STRIDE])
     if takes_codes(s.matrices, layer[Layer.ATTENTION_OUTPUT]):
         columns = sizes[Size.HEADS] * sizes[Size.VALUE]
@@ -233,7 +241,9 @@ def _feed_forward(s: Any, thread: int, index: int) -> None:
     )  # fmt: skip
     meet(s)
     mark(s, thread, index, Operation.UP)
+    go_on_asking(job, down_job)
     _project(s, down_job, layer[Layer.DOWN], counter + 1)
+    go_on_asking(down_job, job)
     mark(s, thread, index, Operation.DOWN)
 
 

@@ -1,0 +1,54 @@
+"""Memory of huge pages, where the platform has them: what is read at every token misses less."""
+
+from __future__ import annotations
+
+import mmap
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+HUGE_PAGE: Final = 2 << 20
+"""Bytes of a huge page of x86 and of most ARM systems."""
+
+_ADVICE: Final[int | None] = getattr(mmap, "MADV_HUGEPAGE", None)
+_NOT_NEEDED: Final[int | None] = getattr(mmap, "MADV_DONTNEED", None)
+
+CAN_GIVE_BACK: Final = _ADVICE is not None and _NOT_NEEDED is not None
+"""Whether there are huge pages, parts of which can be given back."""
+
+
+class HugeMemory:
+    """Zeroed memory that begins at a huge page, and asks for such pages where there are any.
+
+    Args:
+        n_bytes: of ``array``.
+
+    Attributes:
+        array: uint8 (n_bytes,); keeps the memory alive.
+    """
+
+    __slots__ = ("_begin", "_memory", "array")
+
+    def __init__(self, n_bytes: int) -> None:
+        # Private memory gets huge pages where shared memory, Python's default, mostly does not.
+        if hasattr(mmap, "MAP_PRIVATE"):
+            flags = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+            self._memory = mmap.mmap(-1, n_bytes + HUGE_PAGE, flags=flags)
+        else:
+            self._memory = mmap.mmap(-1, n_bytes + HUGE_PAGE)
+        if _ADVICE is not None:
+            self._memory.madvise(_ADVICE)
+        whole = np.frombuffer(self._memory, np.uint8)
+        self._begin = -whole.ctypes.data % HUGE_PAGE
+        self.array: Final[npt.NDArray[np.uint8]] = whole[self._begin : self._begin + n_bytes]
+
+    def give_back(self, begin: int, size: int) -> None:
+        """Give a part back to the system until it is used again, as zeros then.
+
+        Args:
+            begin: bytes from the array's begin, a multiple of the system's page size.
+            size: bytes.
+        """
+        if _NOT_NEEDED is not None:
+            self._memory.madvise(_NOT_NEEDED, self._begin + begin, size)
