@@ -22,13 +22,14 @@ def merged_options(kind: type[_O], options: _O | None, changes: Mapping[str, obj
     Raises:
         ConfigError: an unknown name, or a value that cannot be used.
     """
-    names = tuple(field.name for field in dataclasses.fields(kind))
-    unknown = sorted(set(changes) - set(names))
+    unknown = sorted(changes.keys() - kind.__dataclass_fields__.keys())
     if unknown:
+        names = (field.name for field in dataclasses.fields(kind))
         raise ConfigError(
             ReasonCode.OPTION_INVALID,
             f"unknown option {unknown[0]!r}; known: {', '.join(names)}",
             option=unknown[0],
         )
-    base = options if options is not None else kind()
-    return dataclasses.replace(base, **changes) if changes else base  # type: ignore[arg-type]  # __post_init__ checks the values
+    if options is None:
+        return kind(**changes)  # type: ignore[arg-type]  # __post_init__ checks the values
+    return dataclasses.replace(options, **changes) if changes else options  # type: ignore[arg-type]  # as above

@@ -154,7 +154,7 @@ def main() -> None:
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--repeat", type=int, default=9)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--tokens", type=int, default=64)
+    parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     with load(arguments.model, exporters=()) as engine:

@@ -126,9 +126,10 @@ class TokenMaker:
         self._quality = quality
         self._end_ids = frozenset() if options.ignore_eos else model.tokenizer.eog_ids
         self._options = options
-        self._sampler = Sampler(options.sampling, model.spec.vocab_size, history=prompt_ids)
+        sampling = options.sampling
+        self._sampler = Sampler(sampling, model.spec.vocab_size, history=prompt_ids)
         self.seed = self._sampler.seed
-        self._penalizes = options.sampling.penalizes
+        self._penalizes = sampling.penalizes
         self._structure = completion.structure
         # A greedy choice needs no row of logits, which spares a backend part of the work.
         self.wanted = (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from smallmind_engine.cache import (
     BLOCK_TOKENS,
@@ -31,6 +32,9 @@ from smallmind_engine.runtime.kv_slot import (
 from smallmind_engine.runtime.prefix_sharing import LEAST_COPIED, PrefixSharing
 from smallmind_engine.runtime.prefix_store import PrefixStore
 from smallmind_engine.telemetry import Emitter
+
+_LEAST_AWAITED: Final = 16
+"""Tokens that another is just computing for which a prompt waits."""
 
 
 class KVStore:
@@ -150,17 +154,20 @@ class KVStore:
         return LendingPlan(slot, token_ids, match, reused, max(wanted, 0), least)
 
     def would_share(self, token_ids: Sequence[int], others: Sequence[int]) -> bool:
-        """Whether a prompt could use a block that a request with the tokens ``others`` computes."""
+        """Whether a prompt is to wait for what a request with the tokens ``others`` computes.
+
+        For less than some tokens, the wait for a step takes longer than to compute them.
+        """
         if not self._sharing:
             return False
         common = min(common_prefix(token_ids, others), len(token_ids) - 1)
         rest = common % BLOCK_TOKENS
         if rest < LEAST_COPIED or 2 * common < len(others):  # not worth the wait for the whole
             common -= rest
-        if not common:
+        if common < _LEAST_AWAITED:
             return False
         with self._lock:
-            return self._tree.find(token_ids, common).tokens < common
+            return self._tree.find(token_ids, common).tokens <= common - _LEAST_AWAITED
 
     def lend(
         self, plan: LendingPlan, emitter: Emitter, *, told: bool = True

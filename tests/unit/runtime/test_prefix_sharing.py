@@ -190,6 +190,19 @@ def test_prompts_that_come_together_compute_their_beginning_once(
     assert set(cached[1:]) == {len(SYSTEM)}
 
 
+@pytest.mark.parametrize(("computed", "waits"), [(3, False), (15, False), (16, True), (40, True)])
+def test_a_prompt_waits_for_another_only_where_that_spares_it_some_tokens(
+    tmp_path: Path, *, computed: int, waits: bool
+) -> None:
+    pytest.importorskip("numba")
+    with tiny_engine(tmp_path, backend="numba") as engine:
+        kept = [*SYSTEM[:BLOCK], *[7] * 20]
+        engine.generate(kept, **GREEDY)
+        beginning = [*kept, *[8] * computed]
+        store = engine._core.kv_store
+        assert store.would_share([*beginning, 5, 6], [*beginning, 9, 6]) is waits
+
+
 def test_blocks_do_not_fragment(tmp_path: Path) -> None:
     """After any mixture of long and short requests, one may take all the memory there is."""
     pytest.importorskip("numba")

@@ -39,8 +39,8 @@ _BLOCK: Final = 32
 _ALIGNMENT: Final = 64
 _BLOCK_WEIGHTS: Final = 512
 _MOST_AHEAD: Final = 8192
-OUTPUT_COUNTERS: Final = 2 + MOST_BEST
-"""For the output projection, and for a search: for its bounds, and for each token."""
+OUTPUT_COUNTERS: Final = 3
+"""For the output projection, and for a search: for its bounds, and for what may be the best."""
 
 
 def step_capacities(most_tokens: int) -> tuple[int, ...]:
@@ -97,9 +97,10 @@ class SearchBuffers:
 
     ``best_logits`` and ``best_ids`` begin each thread's row of a token with the result (-1 for
     none). ``doubts`` has for each thread whether an output was further off than plausible or is
-    no number, how many groups were computed in full, and how many of a token so far. ``terms`` is
-    what bounds are made of, see ``screening_ir.terms``. ``logit_numbers``, ``id_words`` and
-    ``doubt_words`` are views of arrays through which single numbers are read faster.
+    no number, and how many groups were computed in full; the second number of a row of
+    ``best_ids`` is how many of its token. ``terms`` is what bounds are made of, see
+    ``screening_ir.terms``. ``logit_numbers``, ``id_words`` and ``doubt_words`` are views of arrays
+    through which single numbers are read faster.
 
     Args:
         spec: the model.

@@ -34,6 +34,7 @@ _CHECKED: Final = 8
 """Groups of a token that a thread checks the model of the error with, beside the likeliest."""
 
 _GROUPS_AT_ONCE: Final = 64
+_GROUPS_IN_CACHE: Final = 16
 _NONE: Final = np.float32(-np.inf)
 
 
@@ -47,7 +48,7 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     job[Job.GROUP_END] = group + 1
     job[Job.TOKEN_BEGIN] = token
     job[Job.TOKEN_END] = token + 1
-    checked = doubts[thread, 2] < _CHECKED
+    checked = s.search[6][thread, token, 1] < _CHECKED
     if checked:
         job[Job.OUT] = address_of(bounds)
         call_function(s.functions[Function.SCREEN], address_of(matrix), address_of(job))
@@ -55,7 +56,7 @@ def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tup
     job[Job.OUT] = address_of(exact) - token * job[Job.OUT_STRIDE] - group * LANE_BYTES
     call_function(matrix[Matrix.KERNEL], address_of(matrix), address_of(job))
     doubts[thread, 1] += 1
-    doubts[thread, 2] += 1
+    s.search[6][thread, token, 1] += 1
     best, row = _NONE, np.int64(-1)
     for lane in range(min(LANES, matrix[Matrix.ROWS] - group * LANES)):
         value = exact[lane]
@@ -105,31 +106,40 @@ def _bound_all(s: Any, thread: int, job: Any, tile: int, counter: int) -> None:
         first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
     for token in range(n_wanted):
         reached[token, thread, 0] = _NONE
-        s.search[7][thread, 2] = 0
+        likeliest[token, 1] = 0
         if likeliest[token, 0] >= 0:
             best, _ = _best_of_group(s, thread, job, token, likeliest[token, 0])
             reached[token, thread, 0] = best
 
 
 @inner
-def _find_in_bounds(s: Any, thread: int, job: Any, token: int, counter: int) -> None:
-    """Compute the groups in full that may hold the best output of a token."""
-    bounds, reached = s.search[0][token], s.search[2][token]
-    bar = reached[0, 0]
-    for other in range(1, s.sizes[Size.THREADS]):
-        bar = max(bar, reached[other, 0])
-    best, best_row = _NONE, np.int64(-1)
-    s.search[7][thread, 2] = 0
-    first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
+def _find_in_bounds(s: Any, thread: int, job: Any, counter: int) -> None:
+    """Compute the groups in full that may hold the best output of a token.
+
+    A few groups are gone through for one token after the other: where many may hold the best of
+    several, their weights come from memory once.
+    """
+    n_wanted, best, best_row = s.sizes[Size.WANTED], s.search[5][thread], s.search[6][thread]
+    for token in range(n_wanted):
+        best[token, 0] = _NONE
+        best_row[token, 0] = -1
+        best_row[token, 1] = 0
+    first, last = next_groups(s, counter, _GROUPS_IN_CACHE)
     while first < last:
-        for group in range(first, last):
-            if bounds[group] >= bar:
-                value, row = _best_of_group(s, thread, job, token, group)
-                if value > best or (value == best and row < best_row):
-                    best, best_row = value, row
-        first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
-    s.search[5][thread, token, 0] = best
-    s.search[6][thread, token, 0] = best_row
+        for token in range(n_wanted):
+            bounds, reached = s.search[0][token], s.search[2][token]
+            bar = reached[0, 0]
+            for other in range(1, s.sizes[Size.THREADS]):
+                bar = max(bar, reached[other, 0])
+            for group in range(first, last):
+                if bounds[group] >= bar:
+                    value, row = _best_of_group(s, thread, job, token, group)
+                    if value > best[token, 0] or (
+                        value == best[token, 0] and row < best_row[token, 0]
+                    ):
+                        best[token, 0] = value
+                        best_row[token, 0] = row
+        first, last = next_groups(s, counter, _GROUPS_IN_CACHE)
 
 
 @inner
@@ -140,7 +150,7 @@ def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
         s: the step; ``s.search`` receives the results, see ``buffers.SearchBuffers``.
         thread: which one, from 0.
         job: the thread's record, with the inputs filled in.
-        counter: the first of one for the bounds, and one for each token.
+        counter: the first of one for the bounds, and one for the search among them.
     """
     n_wanted, threads = s.sizes[Size.WANTED], s.sizes[Size.THREADS]
     tile, own_terms = job[Job.SCRATCH], s.search[1][thread]
@@ -157,7 +167,6 @@ def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
         )  # fmt: skip
     _bound_all(s, thread, job, tile, counter)
     wait_for_all(address_of(s.barrier), threads)
-    for token in range(n_wanted):
-        _find_in_bounds(s, thread, job, token, counter + 1 + token)
+    _find_in_bounds(s, thread, job, counter + 1)
     job[Job.SCRATCH] = tile
     wait_for_all(address_of(s.barrier), threads)
