@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -84,6 +85,24 @@ class DurationSamples:
                 for value in self._values:
                     self._buckets[_bucket(value)] += 1
                 self._values = None
+
+    def add_all(self, durations: Sequence[float]) -> None:
+        """Add several, for a fraction of what as many calls of ``add`` take."""
+        if self._values is None or len(self._values) + len(durations) > EXACT_SAMPLES:
+            for seconds in durations:
+                self.add(seconds)
+            return
+        if not durations:
+            return
+        count, least, most = len(durations), min(durations), max(durations)
+        nanoseconds = sum([round(seconds * _NS_PER_S) for seconds in durations])
+        self._count += count  # as in ``add``, there is no call here
+        self._sum_ns += nanoseconds
+        if least < self._min_s:  # noqa: PLR1730 - min() is a call
+            self._min_s = least
+        if most > self._max_s:  # noqa: PLR1730 - max() is a call
+            self._max_s = most
+        self._values.extend(durations)
 
     def copy(self) -> DurationSamples:
         """The same, independent of later additions."""

@@ -231,11 +231,12 @@ class InMemoryRuntimeMetrics:
     def tokens_generated(self, intervals_s: Sequence[float | None]) -> None:
         """Count several, and keep the interval before each."""
         count = len(intervals_s)
+        known = [interval_s for interval_s in intervals_s if interval_s is not None]
+        valid = [interval_s for interval_s in known if 0.0 <= interval_s < math.inf]
         with self._lock:
             self._tally.tokens_generated += count
-            for interval_s in intervals_s:
-                if interval_s is not None:
-                    self._tally.add_duration(self._tally.inter_token_interval, interval_s)
+            self._tally.invalid_values += len(known) - len(valid)
+            self._tally.inter_token_interval.add_all(valid)
 
     def inference_stopped(
         self, status: RequestStatus, reason: StopReason, duration_s: float

@@ -2,7 +2,7 @@
 
 What adds up is read from the metric store when the provider collects; only histograms are touched
 as events come, because no instrument takes a histogram that is ready made. (``ready_made`` tells
-how our own provider does without, for the frequent ones.)
+how our own provider does without, where no exemplars are wanted.)
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ from smallmind_exporters.otlp.legs import Leg
 from smallmind_exporters.otlp.log_records import emit_details, emit_log
 from smallmind_exporters.otlp.metering import MetricsLeg
 from smallmind_exporters.otlp.outbox import Counts
-from smallmind_exporters.otlp.ready_made import FREQUENT_HISTOGRAMS, ReadyMade
+from smallmind_exporters.otlp.ready_made import READY_MADE, ReadyMade
 from smallmind_exporters.otlp.records import LiveRecords, Record
 from smallmind_exporters.otlp.settings import Signal
 from smallmind_exporters.otlp.spans import SpanBuilder, Telling
@@ -142,14 +142,14 @@ class Pipeline:
         own = leg if isinstance(leg, MetricsLeg) else None
         ready_made = own is not None and own.sends_sums
         store = MetricStore(
-            (*SUMMED, *FREQUENT_HISTOGRAMS) if ready_made else SUMMED,
+            (*SUMMED, *READY_MADE) if ready_made else SUMMED,
             max_models=plan.max_models,
             backlog=self._backlog,
         )
         if own is None:
             self._instruments: Instruments = instruments_of(provider, meter)
         else:
-            recorded = [f for f in HISTOGRAMS if not ready_made or f not in FREQUENT_HISTOGRAMS]
+            recorded = [f for f in HISTOGRAMS if not ready_made or f not in READY_MADE]
             self._instruments = Instruments(meter, recorded)
             own.taken = self._count
             if ready_made:

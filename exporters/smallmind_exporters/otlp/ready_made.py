@@ -1,7 +1,8 @@
-"""Frequent histograms as the SDK's own data, made from the store when metrics are collected.
+"""Histograms as the SDK's own data, made from the store when metrics are collected.
 
 An SDK's histogram takes ten microseconds and more for each value, which counts for values of every
-token or step. No instrument takes a histogram that is ready made; an export does.
+token or step, and ten times that where a step has left the caches cold. No instrument takes a
+histogram that is ready made; an export does.
 """
 
 from __future__ import annotations
@@ -20,18 +21,16 @@ from opentelemetry.sdk.metrics.export import (
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
 
-from smallmind_engine.telemetry.kinds import FREQUENT
 from smallmind_exporters.metrics import FAMILIES, Family, Histogram, MetricKind, MetricStore
 from smallmind_exporters.metrics.opentelemetry import otel_attribute, otel_name, otel_unit
 from smallmind_exporters.metrics.store import LabelValues, Snapshot
 
-FREQUENT_HISTOGRAMS: Final = tuple(
+READY_MADE: Final = tuple(
     family
     for family in FAMILIES
-    if family.kind is MetricKind.HISTOGRAM
-    and all(reading.event.kind & FREQUENT for reading in family.readings)
-    and not family.exemplars
+    if family.kind is MetricKind.HISTOGRAM and not family.exemplars and not family.convention
 )
+"""Those whose attributes are the table's labels, and that no exemplars go with."""
 
 
 def sends_sums(exporter: MetricExporter) -> bool:
@@ -41,7 +40,7 @@ def sends_sums(exporter: MetricExporter) -> bool:
 
 
 class ReadyMade:
-    """Adds the frequent histograms to what was collected from instruments.
+    """Adds such histograms to what was collected from instruments.
 
     Args:
         store: counts them.
@@ -63,7 +62,7 @@ class ReadyMade:
     def _metrics(self, snapshot: Snapshot) -> list[Metric]:
         now_ns = time.time_ns()
         found = []
-        for family in FREQUENT_HISTOGRAMS:
+        for family in READY_MADE:
             points = [
                 self._point(family, values, series, now_ns)
                 for values, series in snapshot[family].items()
