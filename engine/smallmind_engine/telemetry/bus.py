@@ -22,7 +22,7 @@ from smallmind_engine.telemetry.correlation import (
 from smallmind_engine.telemetry.errors import ExporterError
 from smallmind_engine.telemetry.events import Degraded, Event, LogLevel, RuntimeLogEvent
 from smallmind_engine.telemetry.exporter import Exporter, ExporterHealth, FlushResult
-from smallmind_engine.telemetry.exporting import here
+from smallmind_engine.telemetry.exporting import inside
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.kinds import ALL_KINDS, NO_KINDS, EventKind
 from smallmind_engine.telemetry.queued import STOP_TIMEOUT_S, stop_together
@@ -171,7 +171,7 @@ class EventBus:
             The view. Made inside an exporter it leaves that exporter out.
         """
         subscriptions, wants = self._state
-        path = here.path
+        path = inside().path
         if path:
             subscriptions, wants = _state_of(tuple(s for s in subscriptions if s.is_outside(path)))
         return Emitter(

@@ -26,22 +26,39 @@ Path = tuple[Exporter, ...]
 MAX_VISITS: Final = 4
 
 
-class _Exporting(threading.local):
+class Inside:
     """State of one thread.
 
     Attributes:
         path: the exporters that the thread is inside of, outermost first.
-        deferred: what is to be delivered when the outermost of them returns; None before there
-            was any. (No ``__init__`` makes it: the collector may publish in the middle of that.)
+        deferred: what is to be delivered when the outermost of them returns.
         notices: what the bus still has to tell its exporters; None while nothing is told.
     """
 
-    path: Path = ()
-    deferred: deque[Callable[[], None]] | None = None
-    notices: list[Callable[[], None]] | None = None
+    __slots__ = ("deferred", "notices", "path")
+
+    def __init__(self) -> None:
+        self.path: Path = ()
+        self.deferred: deque[Callable[[], None]] = deque()
+        self.notices: list[Callable[[], None]] | None = None
 
 
-here: Final = _Exporting()
+class _Here(threading.local):
+    """Has the state of the thread that asks: one look at it, then plain attributes."""
+
+    inside: Inside | None = None
+
+
+here: Final = _Here()
+
+
+def inside() -> Inside:
+    """The state of this thread."""
+    state = here.inside
+    if state is None:
+        # The collector may publish in the middle of this; what that began, it has ended again.
+        state = here.inside = Inside()
+    return state
 
 
 def visits(exporter: Exporter, path: Path) -> int:
@@ -51,15 +68,14 @@ def visits(exporter: Exporter, path: Path) -> int:
 
 def defer(delivery: Callable[[], None]) -> None:
     """Keep a delivery until the thread has left the exporters it is inside of."""
-    if here.deferred is None:
-        here.deferred = deque()
-    here.deferred.append(delivery)
+    inside().deferred.append(delivery)
 
 
 def deliver_deferred() -> None:
     """Deliver what was kept while this thread was inside an exporter."""
-    while here.deferred:
-        here.deferred.popleft()()
+    deferred = inside().deferred
+    while deferred:
+        deferred.popleft()()
 
 
 def tell(notice: Callable[[], None]) -> None:
@@ -68,13 +84,14 @@ def tell(notice: Callable[[], None]) -> None:
     Notices cause notices when their receivers fail too. Running them one after the other keeps
     the stack flat, however many exporters fail at once. What goes wrong in a notice stays here.
     """
-    if here.notices is not None:
-        here.notices.append(notice)
+    state = inside()
+    if state.notices is not None:
+        state.notices.append(notice)
         return
-    waiting = here.notices = [notice]
+    waiting = state.notices = [notice]
     try:
         while waiting:
             with contextlib.suppress(Exception):
                 waiting.pop(0)()
     finally:
-        here.notices = None
+        state.notices = None

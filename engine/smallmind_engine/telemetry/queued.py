@@ -22,7 +22,7 @@ from smallmind_engine.telemetry.clock import now_ns
 from smallmind_engine.telemetry.errors import ConfigError
 from smallmind_engine.telemetry.events import Degraded, Event
 from smallmind_engine.telemetry.exporter import Exporter, FlushResult, Patient
-from smallmind_engine.telemetry.exporting import Path, deliver_deferred, here
+from smallmind_engine.telemetry.exporting import Path, deliver_deferred, inside
 from smallmind_engine.telemetry.fork import renew_in_child
 from smallmind_engine.telemetry.health import LossAware
 from smallmind_engine.telemetry.kinds import FREQUENT
@@ -157,7 +157,7 @@ class QueuedExporter:
             if len(self._waiting) >= self._capacity:
                 self._waiting.popleft()
                 self._dropped += 1
-            self._waiting.append((event, here.path))
+            self._waiting.append((event, inside().path))
             if (
                 self._asleep
                 or not event.kind & self._patient_kinds
@@ -318,14 +318,14 @@ class QueuedExporter:
 
     def _try(self, call: Callable[..., object], *args: object, path: Path = ()) -> bool:
         """Whether the call into the exporter succeeded; its errors are told and end here."""
-        here.path = (*path, self._exporter)
+        inside().path = (*path, self._exporter)
         try:
             call(*args)
         except BaseException as error:  # noqa: BLE001 - this thread has no one above it to tell
             failure: BaseException | None = error
         else:
             failure = None
-        here.path = ()
+        inside().path = ()
         deliver_deferred()
         if self._failing or failure is not None:
             self._failing = failure is not None

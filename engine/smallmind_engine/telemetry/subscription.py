@@ -20,6 +20,7 @@ from smallmind_engine.telemetry.exporting import (
     defer,
     deliver_deferred,
     here,
+    inside,
     tell,
     visits,
 )
@@ -127,9 +128,9 @@ class Subscription:
 
     def deliver_inline(self, event: Event) -> None:
         """To an exporter that takes events in the thread that publishes them. Hot path."""
-        local = here
-        if local.path:
-            self._deliver_inside(event, local.path)
+        state = here.inside or inside()
+        if state.path:
+            self._deliver_inside(event, state.path)
             return  # measured as part of the exporter that caused it
         count, measured = 1, True
         if event.kind & FREQUENT:
@@ -137,17 +138,17 @@ class Subscription:
             measured = count == METERED_EVERY
         begin_ns = self._clock() if measured else 0
         try:
-            local.path = self._alone
+            state.path = self._alone
             try:
                 self.exporter.export(event)
             finally:
-                local.path = ()
+                state.path = ()
         except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
             self.failed(error)
         else:
             if self._consecutive:
                 self.failed(None)
-        if local.deferred:
+        if state.deferred:
             deliver_deferred()
         if measured:
             self.publish_ns += (self._clock() - begin_ns) * count
@@ -170,8 +171,8 @@ class Subscription:
 
     def deliver_queued(self, event: Event) -> None:
         """To a queue, or at the end of a burst."""
-        local = here
-        path = local.path
+        state = here.inside or inside()
+        path = state.path
         if path:
             self._deliver_inside(event, path)
             return
@@ -183,7 +184,7 @@ class Subscription:
                 return
         begin_ns = self._clock()
         self._export(event, path)
-        if local.deferred:
+        if state.deferred:
             deliver_deferred()
         self.publish_ns += (self._clock() - begin_ns) * count
 
@@ -198,16 +199,17 @@ class Subscription:
         self._export(event, path)
 
     def _export(self, event: Event, path: Path) -> None:
-        before = here.path
+        state = here.inside or inside()
+        before = state.path
         try:
             if self._queue is not None:
                 self._queue.export(event)
                 return
-            here.path = (*path, self._target)
+            state.path = (*path, self._target)
             try:
                 self.exporter.export(event)
             finally:
-                here.path = before
+                state.path = before
         except Exception as error:  # noqa: BLE001 - the border that keeps exporters' faults out
             self.failed(error)
         else:

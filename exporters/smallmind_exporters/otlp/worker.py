@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 from typing import Final
 
 from smallmind_engine.telemetry import Exporter, now_ns
-from smallmind_engine.telemetry.exporting import here
+from smallmind_engine.telemetry.exporting import inside
 
 Done = SimpleQueue[None]
 """Gets one item when work that was asked for is done."""
@@ -93,7 +93,7 @@ class Worker:
         return done
 
     def _run(self) -> None:
-        here.path = (self._owner,)
+        inside().path = (self._owner,)
         self._prepare()
         while True:
             with contextlib.suppress(Empty):

@@ -169,6 +169,22 @@ def test_values_at_the_ends_of_the_range_are_kept_within_what_was_seen():
     )
 
 
+@pytest.mark.parametrize("at_once", [1, 7, 100, EXACT_SAMPLES + 5])
+def test_several_at_once_are_the_same_as_one_after_the_other(at_once):
+    draws = random.Random(3)  # noqa: S311 - reproducible draws
+    values = [draws.lognormvariate(-3, 2) for _ in range(EXACT_SAMPLES + 50)]
+    single, several = DurationSamples(), DurationSamples()
+    several.add_all([])
+    for begin in range(0, len(values), at_once):
+        part = values[begin : begin + at_once]
+        several.add_all(part)
+        for value in part:
+            single.add(value)
+        if begin % (100 * at_once) == 0 or single._values is None:
+            assert several.summary() == single.summary()
+    assert not several.summary().exact
+
+
 def test_space_is_bounded():
     samples = DurationSamples()
     for number in range(EXACT_SAMPLES * 2):
