@@ -48,9 +48,16 @@ def test_what_is_cut_short_is_told_by_its_place(items: list[bytes], cut: int) ->
         cursor.strings(len(items), "words")
 
 
-def test_a_usual_vocabulary_is_read_at_once() -> None:
-    items = [f"word{number}".encode() for number in range(4096)]
-    content = laid_out(items) + b"rest"
-    found, end = short_strings(content, 0, len(items))
-    assert found == [item.decode() for item in items]
+def test_a_usual_vocabulary_is_read_many_at_once() -> None:
+    items = [f"word{number}" for number in range(6000)]
+    content = laid_out([item.encode() for item in items]) + b"rest"
+    found: list[str] = []
+    end = calls = 0
+    while len(found) < len(items):
+        some, end = short_strings(content, end, len(items) - len(found))
+        assert some
+        found += some
+        calls += 1
+    assert found == items
     assert content[end:] == b"rest"
+    assert calls < 6
