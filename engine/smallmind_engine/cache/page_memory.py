@@ -7,6 +7,7 @@ misses less: many pages lie in one piece, of which those that are free are given
 from __future__ import annotations
 
 import mmap
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -36,7 +37,7 @@ class PagePlace(NamedTuple):
 
 
 class PageMemory:
-    """Hands out memory of pages, zeroed. Not thread-safe: its pool has the lock.
+    """Hands out memory of pages, in which there may be anything. Not thread-safe: its pool locks.
 
     Args:
         page_bytes: of a page.
@@ -48,14 +49,19 @@ class PageMemory:
         self._free: list[PagePlace] = []
 
     def take(self) -> PagePlace:
-        """Memory of a page that is nobody's."""
-        if not self._in_pieces:
-            memory: npt.NDArray[np.uint8] = np.zeros(self._page_bytes + _ALIGNMENT, np.uint8)
-            begin = -memory.ctypes.data % _ALIGNMENT
-            return PagePlace(memory[begin : begin + self._page_bytes], None, 0)
-        if not self._free:
-            self._add_piece()
-        return self._free.pop()
+        """Memory of a page that is nobody's.
+
+        Raises:
+            MemoryError: there is none.
+        """
+        if self._in_pieces and not self._free:
+            with suppress(MemoryError):  # a single page may still fit
+                self._add_piece()
+        if self._free:
+            return self._free.pop()
+        memory: npt.NDArray[np.uint8] = np.zeros(self._page_bytes + _ALIGNMENT, np.uint8)
+        begin = -memory.ctypes.data % _ALIGNMENT
+        return PagePlace(memory[begin : begin + self._page_bytes], None, 0)
 
     def _add_piece(self) -> None:
         # Whole pages of the system, so that each can be given back.
@@ -72,3 +78,7 @@ class PageMemory:
             return
         place.piece.give_back(place.begin, self._page_bytes)
         self._free.append(place)
+
+    def forget(self) -> None:
+        """Let go of the pieces: each goes with the last of its pages that somebody has."""
+        self._free.clear()

@@ -68,7 +68,7 @@ class PagePool:
         self._lock = threading.RLock()
 
     def rent(self) -> Page:
-        """A page of zeros, or one with what another sequence left in it, with one user."""
+        """A page with one user; there may be anything in it."""
         with self._lock:
             page = self._idle.pop() if self._idle else Page(self._memory.take())
             page.users = 1
@@ -108,7 +108,7 @@ class PagePool:
 
     @property
     def nbytes(self) -> int:
-        """Memory of all pages, lent or idle."""
+        """Memory of all pages, lent or idle; the system rounds it up to a huge page or two."""
         with self._lock:
             return (self._lent + len(self._idle)) * self.page_bytes
 
@@ -117,6 +117,7 @@ class PagePool:
         with self._lock:
             while self._idle:
                 self._memory.give_back(self._idle.pop().place)
+            self._memory.forget()
 
 
 class SharedPage:

@@ -34,7 +34,7 @@ from smallmind_engine.runtime.prefix_store import PrefixStore
 from smallmind_engine.telemetry import Emitter
 
 _LEAST_AWAITED: Final = 16
-"""Tokens that another is just computing for which a prompt waits."""
+"""The fewest tokens that another is just computing for which a prompt waits."""
 
 
 class KVStore:

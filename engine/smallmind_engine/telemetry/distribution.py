@@ -88,21 +88,22 @@ class DurationSamples:
 
     def add_all(self, durations: Sequence[float]) -> None:
         """Add several, for a fraction of what as many calls of ``add`` take."""
-        if self._values is None or len(self._values) + len(durations) > EXACT_SAMPLES:
-            for seconds in durations:
-                self.add(seconds)
-            return
         if not durations:
             return
         count, least, most = len(durations), min(durations), max(durations)
         nanoseconds = sum([round(seconds * _NS_PER_S) for seconds in durations])
+        values = self._values
+        if values is None or len(values) + count > EXACT_SAMPLES:
+            for seconds in durations:
+                self.add(seconds)
+            return
+        values.extend(durations)
         self._count += count  # as in ``add``, there is no call here
         self._sum_ns += nanoseconds
         if least < self._min_s:  # noqa: PLR1730 - min() is a call
             self._min_s = least
         if most > self._max_s:  # noqa: PLR1730 - max() is a call
             self._max_s = most
-        self._values.extend(durations)
 
     def copy(self) -> DurationSamples:
         """The same, independent of later additions."""

@@ -233,9 +233,10 @@ class InMemoryRuntimeMetrics:
         count = len(intervals_s)
         known = [interval_s for interval_s in intervals_s if interval_s is not None]
         valid = [interval_s for interval_s in known if 0.0 <= interval_s < math.inf]
+        invalid = len(known) - len(valid)
         with self._lock:
             self._tally.tokens_generated += count
-            self._tally.invalid_values += len(known) - len(valid)
+            self._tally.invalid_values += invalid
             self._tally.inter_token_interval.add_all(valid)
 
     def inference_stopped(

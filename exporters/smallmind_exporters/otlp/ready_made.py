@@ -20,6 +20,7 @@ from opentelemetry.sdk.metrics.export import (
     MetricsData,
 )
 from opentelemetry.sdk.metrics.export import Histogram as HistogramData
+from opentelemetry.sdk.metrics.view import ExponentialBucketHistogramAggregation
 
 from smallmind_exporters.metrics import FAMILIES, Family, Histogram, MetricKind, MetricStore
 from smallmind_exporters.metrics.opentelemetry import otel_attribute, otel_name, otel_unit
@@ -34,9 +35,17 @@ READY_MADE: Final = tuple(
 
 
 def sends_sums(exporter: MetricExporter) -> bool:
-    """Whether histograms are sent as totals since the beginning, rather than as differences."""
-    preferred = exporter._preferred_temporality or {}  # noqa: SLF001 - as the SDK's own reader does
-    return preferred.get(HistogramInstrument) is not AggregationTemporality.DELTA
+    """Whether histograms are sent as we count them.
+
+    That is as totals since the beginning, rather than as differences, and in buckets with bounds.
+    """
+    temporality = exporter._preferred_temporality or {}  # noqa: SLF001 - as the SDK's own reader does
+    aggregation = exporter._preferred_aggregation or {}  # noqa: SLF001 - the same
+    return temporality.get(
+        HistogramInstrument
+    ) is not AggregationTemporality.DELTA and not isinstance(
+        aggregation.get(HistogramInstrument), ExponentialBucketHistogramAggregation
+    )
 
 
 class ReadyMade:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 import mmap
 import sys
+import weakref
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from smallmind_engine.cache import page_memory
 from smallmind_engine.cache.page_memory import PageMemory
 from smallmind_engine.cache.paged_kv_cache import PagedKVCache, PagePool
+from smallmind_engine.memory import huge_pages
 from smallmind_engine.memory.huge_pages import CAN_GIVE_BACK, HUGE_PAGE, HugeMemory
 
 LARGE, SMALL = 360 * 4096 - 64, 640
@@ -51,7 +55,7 @@ def test_large_pages_lie_side_by_side_and_apart() -> None:
 
 
 @pytest.mark.parametrize("size", [SMALL, LARGE])
-def test_what_is_given_back_is_taken_again_and_keeps_nothing(size: int) -> None:
+def test_what_is_given_back_is_taken_again(size: int) -> None:
     source = PageMemory(size)
     kept, place = source.take(), source.take()
     kept.memory[:] = 3
@@ -59,7 +63,6 @@ def test_what_is_given_back_is_taken_again_and_keeps_nothing(size: int) -> None:
     source.give_back(place)
     again = source.take()
     assert again.memory.ctypes.data % 64 == 0
-    assert not again.memory.any()
     assert (kept.memory == 3).all()
 
 
@@ -90,3 +93,45 @@ def test_a_pool_gives_back_more_pages_than_it_keeps() -> None:
     later.release()
     pool.drop_idle()
     assert pool.nbytes == 0
+
+
+@gives_back
+def test_what_the_host_has_locked_stays_and_troubles_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The system says so of locked memory; here it is asked for what it does not know.
+    monkeypatch.setattr(huge_pages, "_NOT_NEEDED", 9999)
+    pool = PagePool(LARGE, most_idle=0)
+    cache = PagedKVCache(pool, 2 * 64)
+    cache.release()
+    assert pool.lent == 0
+    assert PagedKVCache(pool, 2 * 64).capacity == 2 * 64
+
+
+@gives_back
+def test_a_kernel_without_huge_pages_gives_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(huge_pages, "_ADVICE", 9999)
+    assert HugeMemory(5000).array.nbytes == 5000
+
+
+@gives_back
+def test_where_no_piece_fits_a_page_alone_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(MemoryError):
+        HugeMemory(1 << 60)
+    monkeypatch.setattr(page_memory, "HugeMemory", lambda _: HugeMemory(1 << 60))
+    place = PageMemory(LARGE).take()
+    assert place.piece is None
+    assert place.memory.nbytes == LARGE
+
+
+@gives_back
+def test_a_piece_goes_with_the_last_of_its_pages() -> None:
+    pool = PagePool(LARGE)
+    cache = PagedKVCache(pool, 64)
+    piece = weakref.ref(cache._pages[0].memory.base)
+    pool.drop_idle()
+    assert piece() is not None
+    cache.release()
+    pool.drop_idle()
+    gc.collect()
+    assert piece() is None

@@ -54,7 +54,7 @@ def step_capacities(most_tokens: int) -> tuple[int, ...]:
 def ahead_entries(spec: TransformerSpec, capacity: int, threads: int) -> int:
     """Places that a thread may ask for ahead in a layer, see ``kv_ahead``.
 
-    One for each block of its weights, but no more than the second cache has room for.
+    One for each block of its weights, but no more than some megabytes.
     """
     if not PRIVATE_TOKENS < capacity < 4 * MOST_BEST:
         return 0

@@ -37,7 +37,7 @@ OUT, OUT_STRIDE = int(Job.OUT), int(Job.OUT_STRIDE)
 def _take(taken: int, units: int, tiles: int, threads: int) -> tuple[int, int, int]:
     """Take the next piece: its first unit, the one behind its last, and its tile of tokens.
 
-    Nothing is left when the first unit is the last one's end. Without tiles the pieces are the
+    Nothing is left when the first unit is the last one's end. With one tile the pieces are the
     smaller the less is left, so that all threads are done at about the same time (guided
     self-scheduling, Polychronopoulos & Kuck 1987, IEEE Transactions on Computers C-36).
 
@@ -47,7 +47,7 @@ def _take(taken: int, units: int, tiles: int, threads: int) -> tuple[int, int, i
         tiles: of tokens.
         threads: in the team.
     """
-    if tiles == 1:
+    if tiles <= 1:
         left = units - atomic_read(taken)
         size = max(1, left // (threads * _PIECES_OF_THE_REST))
         begin = atomic_add(taken, size)
