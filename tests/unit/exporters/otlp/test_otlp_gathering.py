@@ -66,3 +66,13 @@ def test_differences_instead_of_sums_are_recorded_as_events_come(
     with OtlpExporter(endpoint=receiver.endpoint, signals=["metrics"]) as exporter:
         assert exporter.backlog is None
         assert tell_tokens(exporter) == FlushResult(delivered=2 * COUNT)
+
+
+def test_histograms_without_bounds_are_left_to_the_sdk(receiver, monkeypatch, tell_tokens):
+    monkeypatch.setenv(
+        "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION",
+        "base2_exponential_bucket_histogram",
+    )
+    with OtlpExporter(endpoint=receiver.endpoint, signals=["metrics"]) as exporter:
+        assert exporter.backlog is None
+        assert tell_tokens(exporter) == FlushResult(delivered=2 * COUNT)
