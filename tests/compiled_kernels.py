@@ -212,10 +212,14 @@ def multiply(
     *,
     groups: tuple[int, int] | None = None,
     tokens: tuple[int, int] | None = None,
+    job: Words | None = None,
 ) -> Floats:
-    """``inputs @ weights.T``, shape (T, 16 * groups); NaN where nothing was written."""
+    """``inputs @ weights.T``, shape (T, 16 * groups); NaN where nothing was written.
+
+    ``job`` may say what else is asked for, and how far that came afterwards.
+    """
     record = matrix_record(matrix)
-    job = np.zeros(len(Job), np.int64)
+    job = np.zeros(len(Job), np.int64) if job is None else job
     values = inputs.values if isinstance(inputs, Quantized) else inputs
     out = zeros((len(values), LANES * int(record[Matrix.GROUPS])), np.float32)
     out[...] = np.nan

@@ -8,18 +8,14 @@ import numpy as np
 import pytest
 
 from reference_transformer import Reference
-from smallmind_engine.cache import KVType
-from smallmind_engine.gguf import GgufFile
 from smallmind_engine.kernels import (
     Chunk,
     LogitsWanted,
     ModelRunner,
-    PrepareRequest,
     WeightsMode,
-    get_backend,
 )
-from smallmind_engine.model import GgufWeights, transformer_spec
 from tiny_models import FAMILIES, write_tiny_model
+from tiny_runners import runner_for
 
 IDS = [3 + (i * 37) % 256 for i in range(40)]
 
@@ -29,16 +25,6 @@ def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "numba":
         pytest.importorskip("numba")
     return str(request.param)
-
-
-def runner_for(
-    path: Path, backend: str, mode: WeightsMode = WeightsMode.RESIDENT, threads: int = 2
-) -> ModelRunner:
-    file = GgufFile.open(path)
-    source = GgufWeights(file)
-    spec = transformer_spec(file.metadata, source)
-    request = PrepareRequest(mode=mode, kv_type=KVType.F32, threads=threads)
-    return get_backend(backend).prepare(spec, source, request)
 
 
 def run(runner: ModelRunner, pieces: list[list[int]]) -> np.ndarray:

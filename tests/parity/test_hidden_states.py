@@ -8,22 +8,17 @@ import numpy as np
 import pytest
 
 from reference_transformer import Reference
-from smallmind_engine.cache import KVType
 from smallmind_engine.control import CancellationToken, WorkLimit
-from smallmind_engine.gguf import GgufFile
 from smallmind_engine.kernels import (
     BestToken,
     Chunk,
     LogitsWanted,
     ModelRunner,
     OperationTime,
-    PrepareRequest,
-    WeightsMode,
-    get_backend,
 )
-from smallmind_engine.model import GgufWeights, transformer_spec
 from smallmind_engine.telemetry.errors import OperationCancelledError
 from tiny_models import FAMILIES, TinyModel, write_tiny_model
+from tiny_runners import runner_for
 
 IDS = [3 + (i * 37) % 256 for i in range(40)]
 HIDDEN, ALL = LogitsWanted.HIDDEN, LogitsWanted.ALL
@@ -34,14 +29,6 @@ def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "numba":
         pytest.importorskip("numba")
     return str(request.param)
-
-
-def runner_for(path: Path, backend: str, threads: int = 2) -> ModelRunner:
-    file = GgufFile.open(path)
-    source = GgufWeights(file)
-    spec = transformer_spec(file.metadata, source)
-    request = PrepareRequest(mode=WeightsMode.RESIDENT, kv_type=KVType.F32, threads=threads)
-    return get_backend(backend).prepare(spec, source, request)
 
 
 def chunk_of(runner: ModelRunner, ids: list[int], wanted: LogitsWanted) -> Chunk:
@@ -70,7 +57,7 @@ def test_states_are_those_of_the_float64_reference(
 @pytest.mark.parametrize("threads", [1, 3])
 def test_few_tokens_give_the_same_states_as_many(tmp_path: Path, threads: int) -> None:
     pytest.importorskip("numba")
-    runner = runner_for(write_tiny_model(tmp_path / "tiny.gguf"), "numba", threads)
+    runner = runner_for(write_tiny_model(tmp_path / "tiny.gguf"), "numba", threads=threads)
     (whole,) = runner.forward([chunk_of(runner, IDS, HIDDEN)])
     cache = runner.new_cache(len(IDS))
     pieces = [

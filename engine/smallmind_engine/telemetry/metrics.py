@@ -191,8 +191,7 @@ class MetricsExporter:
             try:
                 for event in taken_from(self.backlog or deque()):
                     if at_once is not None and isinstance(event, TokenGenerated):
-                        # As in ``_interval_s``, without the call.
-                        intervals_s.append(event.engine_s if event.index else None)
+                        intervals_s.append(_interval_s(event))
                     else:
                         self._feed(event)
             finally:

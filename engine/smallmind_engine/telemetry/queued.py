@@ -318,14 +318,15 @@ class QueuedExporter:
 
     def _try(self, call: Callable[..., object], *args: object, path: Path = ()) -> bool:
         """Whether the call into the exporter succeeded; its errors are told and end here."""
-        inside().path = (*path, self._exporter)
+        state = inside()
+        state.path = (*path, self._exporter)
         try:
             call(*args)
         except BaseException as error:  # noqa: BLE001 - this thread has no one above it to tell
             failure: BaseException | None = error
         else:
             failure = None
-        inside().path = ()
+        state.path = ()
         deliver_deferred()
         if self._failing or failure is not None:
             self._failing = failure is not None

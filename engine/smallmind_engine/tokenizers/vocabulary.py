@@ -138,14 +138,14 @@ def read_vocabulary(
     size = len(tokens)
     ids = first_places(tokens, limit)
     # The table knows whether any is empty; to ask the list takes milliseconds.
-    n_empty = 0 if ids.pop("", None) is None else tokens.count("")
-    repeated = size - len(ids) - n_empty
+    has_empty = ids.pop("", None) is not None
+    empty = [place for place, token in enumerate(tokens) if not token] if has_empty else []
+    repeated = size - len(ids) - len(empty)
     if repeated:
         _partial(issues, f"{repeated} entries of tokenizer.ggml.tokens occur more than once")
     limit.check("building the tokenizer")
     types = _read_types(metadata, tokens, form, min(len(raw), size), issues)
-    if n_empty:
-        types[[i for i, token in enumerate(tokens) if not token]] = TokenType.UNUSED
+    types[empty] = TokenType.UNUSED
     limit.check("building the tokenizer")
     scores = _read_scores(metadata, size, min(len(raw), size), issues)
     return Vocabulary(tokens, ids, types, scores, form)

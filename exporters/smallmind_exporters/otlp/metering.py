@@ -16,7 +16,7 @@ from opentelemetry.sdk.metrics.export import (
 from smallmind_engine.telemetry import Exporter
 from smallmind_exporters.otlp.legs import suppress_instrumentation
 from smallmind_exporters.otlp.outbox import Counts
-from smallmind_exporters.otlp.ready_made import sends_sums
+from smallmind_exporters.otlp.ready_made import takes_ready_made
 from smallmind_exporters.otlp.settings import Signal
 from smallmind_exporters.otlp.worker import Done, Worker
 
@@ -79,9 +79,9 @@ class MetricsLeg:
         )
 
     @property
-    def sends_sums(self) -> bool:
-        """Whether histograms are sent as totals, rather than as differences."""
-        return sends_sums(self._exporter)
+    def takes_ready_made(self) -> bool:
+        """Whether histograms are sent as the store counts them."""
+        return takes_ready_made(self._exporter)
 
     def commit(self, events: int) -> None:
         """Nothing: the store has counted them."""

@@ -140,7 +140,7 @@ class Pipeline:
     def _begin_metrics(self, plan: Plan, resource: Any, owner: Exporter) -> None:
         provider, meter, leg = wiring.meters(plan.meter_provider, plan.connection, resource, owner)
         own = leg if isinstance(leg, MetricsLeg) else None
-        ready_made = own is not None and own.sends_sums
+        ready_made = own is not None and own.takes_ready_made
         store = MetricStore(
             (*SUMMED, *READY_MADE) if ready_made else SUMMED,
             max_models=plan.max_models,

@@ -34,18 +34,18 @@ READY_MADE: Final = tuple(
 """Those whose attributes are the table's labels, and that no exemplars go with."""
 
 
-def sends_sums(exporter: MetricExporter) -> bool:
-    """Whether histograms are sent as we count them.
+def takes_ready_made(exporter: MetricExporter) -> bool:
+    """Whether histograms are sent as the store counts them.
 
     That is as totals since the beginning, rather than as differences, and in buckets with bounds.
     """
     temporality = exporter._preferred_temporality or {}  # noqa: SLF001 - as the SDK's own reader does
     aggregation = exporter._preferred_aggregation or {}  # noqa: SLF001 - the same
-    return temporality.get(
-        HistogramInstrument
-    ) is not AggregationTemporality.DELTA and not isinstance(
+    differences = temporality.get(HistogramInstrument) is AggregationTemporality.DELTA
+    exponential = isinstance(
         aggregation.get(HistogramInstrument), ExponentialBucketHistogramAggregation
     )
+    return not differences and not exponential
 
 
 class ReadyMade:

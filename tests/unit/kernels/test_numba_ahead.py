@@ -9,16 +9,16 @@ import pytest
 from gguf import GGMLQuantizationType as Quant
 
 from smallmind_engine.cache import KVType, PagedKVCache
-from smallmind_engine.gguf import GgufFile
-from smallmind_engine.kernels import Chunk, LogitsWanted, PrepareRequest, WeightsMode, get_backend
-from smallmind_engine.model import GgufWeights, transformer_spec
+from smallmind_engine.kernels import Chunk, LogitsWanted
 from tiny_models import TinyModel, write_tiny_model
+from tiny_runners import numba_runner_for
 
 pytest.importorskip("numba")
 
-from compiled_kernels import TIERS, Quantized, address, matrix_record, product, zeros
+from compiled_kernels import TIERS, Quantized, address, multiply, product, zeros
 from packed_weights import random_packed
 from smallmind_engine.kernels.numba_backend.buffers import StepBuffers
+from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import ITEM_BYTES, Job
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
 from smallmind_engine.kernels.packing import LAYOUTS
@@ -27,18 +27,8 @@ PAGE, LANES, LINE = 64, 16, 64
 LENGTHS = (3, 16, 63, 64, 65, 131)
 
 
-def runner_for(path: Path, kv_type: KVType, threads: int) -> NumbaRunner:
-    file = GgufFile.open(path)
-    source = GgufWeights(file)
-    spec = transformer_spec(file.metadata, source)
-    request = PrepareRequest(mode=WeightsMode.RESIDENT, kv_type=kv_type, threads=threads)
-    runner = get_backend("numba").prepare(spec, source, request)
-    assert isinstance(runner, NumbaRunner)
-    return runner
-
-
 def listed(buffers: StepBuffers) -> list[int]:
-    """What the threads wrote down in the last step, the longest list's end last."""
+    """What the threads wrote down in the last step."""
     answer: list[int] = []
     for thread, entries in enumerate(buffers.ahead):
         end = int(buffers.jobs[thread, 0, Job.AHEAD_END])
@@ -72,7 +62,7 @@ def test_a_step_of_many_lists_all_that_attention_reads(
     tmp_path: Path, kv_type: KVType, threads: int
 ) -> None:
     model = TinyModel(qtype=Quant.Q8_0)
-    runner = runner_for(write_tiny_model(tmp_path / "tiny.gguf", model), kv_type, threads)
+    runner = numba_runner_for(write_tiny_model(tmp_path / "tiny.gguf", model), kv_type, threads)
     caches = []
     for length in LENGTHS:
         cache = runner.new_cache(length + 2)
@@ -91,7 +81,7 @@ def test_a_step_of_many_lists_all_that_attention_reads(
 
 
 def test_few_and_very_many_tokens_ask_for_nothing(tmp_path: Path) -> None:
-    runner = runner_for(
+    runner = numba_runner_for(
         write_tiny_model(tmp_path / "tiny.gguf", TinyModel(qtype=Quant.Q8_0)), KVType.F16, 2
     )
     cache = runner.new_cache(200)
@@ -107,26 +97,18 @@ def test_few_and_very_many_tokens_ask_for_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize("tier", TIERS)
 @pytest.mark.parametrize(("entries", "passed"), [(5, 4), (100, 2 * 3)])
 def test_a_product_goes_along_the_list_by_a_chunk_with_each_block(
-    tier: object, entries: int, passed: int
+    tier: IsaTier, entries: int, passed: int
 ) -> None:
     layout = LAYOUTS["Q4_0"]
     matrix = random_packed(layout, 32, 96)
     inputs = Quantized.of(np.random.default_rng(1).normal(size=(16, 96)).astype(np.float32))
     places, memory = zeros(entries, np.int64), zeros(4096, np.int8)
     places[:] = address(memory)
-    outs = []
-    for asked in (False, True):
-        record, job = matrix_record(matrix), np.zeros(len(Job), np.int64)
-        out, sums = zeros((20, 32), np.float32), zeros((20, 16), np.float32)
-        job[Job.GROUP_END], job[Job.TOKEN_END] = 2, 16
-        job[Job.OUT], job[Job.OUT_STRIDE] = address(out), out.strides[0]
-        job[Job.SCRATCH], job[Job.STRIDE] = address(sums), inputs.codes.shape[1]
-        job[Job.CODES], job[Job.FACTORS] = address(inputs.codes), address(inputs.factors)
-        job[Job.SUMS], job[Job.HALF_SUMS] = address(inputs.sums), address(inputs.half_sums)
-        if asked:
-            job[Job.AHEAD] = address(places)
-            job[Job.AHEAD_END] = address(places) + 8 * (entries - 1)
-        product(tier, layout)(address(record), address(job))  # type: ignore[arg-type]
-        assert job[Job.AHEAD] == (address(places) + 8 * passed if asked else 0)
-        outs.append(out)
-    np.testing.assert_array_equal(outs[0], outs[1])
+    call = product(tier, layout)
+    job = np.zeros(len(Job), np.int64)
+    plain = multiply(call, matrix, inputs, job=job)
+    assert job[Job.AHEAD] == 0
+    job[Job.AHEAD] = address(places)
+    job[Job.AHEAD_END] = address(places) + 8 * (entries - 1)
+    np.testing.assert_array_equal(multiply(call, matrix, inputs, job=job), plain)
+    assert job[Job.AHEAD] == address(places) + 8 * passed

@@ -26,22 +26,13 @@ from smallmind_engine.kernels.backend import Output
 from smallmind_engine.model import GgufWeights, transformer_spec
 from smallmind_engine.telemetry.errors import ConfigError, OperationCancelledError
 from tiny_models import TinyModel, write_tiny_model
+from tiny_runners import numba_runner_for
 
 pytest.importorskip("numba")
 
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
 
 IDS = [3 + (i * 37) % 256 for i in range(80)]
-
-
-def runner_for(path: Path, kv_type: KVType = KVType.F32, threads: int = 2) -> NumbaRunner:
-    file = GgufFile.open(path)
-    source = GgufWeights(file)
-    spec = transformer_spec(file.metadata, source)
-    request = PrepareRequest(mode=WeightsMode.RESIDENT, kv_type=kv_type, threads=threads)
-    runner = get_backend("numba").prepare(spec, source, request)
-    assert isinstance(runner, NumbaRunner)
-    return runner
 
 
 def rows(runner: NumbaRunner, ids: list[int]) -> np.ndarray:
@@ -67,21 +58,21 @@ def test_quantised_weights_give_nearly_the_logits_of_the_float64_reference(
 ) -> None:
     path = write_tiny_model(tmp_path / "tiny.gguf", TinyModel(qtype=qtype))
     expected = Reference(path).logits(IDS[:24])
-    got = rows(runner_for(path), IDS[:24])
+    got = rows(numba_runner_for(path), IDS[:24])
     # Inputs are rounded to a 127th of the largest of 32: about half a percent of their size.
     assert error(got, expected) < 0.05
 
 
 @pytest.mark.parametrize("kv_type", list(KVType))
 def test_smaller_caches_give_nearly_the_same(split: Path, kv_type: KVType) -> None:
-    exact = rows(runner_for(split), IDS)
-    got = rows(runner_for(split, kv_type), IDS)
+    exact = rows(numba_runner_for(split), IDS)
+    got = rows(numba_runner_for(split, kv_type), IDS)
     assert error(got, exact) < 0.1
-    assert runner_for(split, kv_type).kv_type is kv_type
+    assert numba_runner_for(split, kv_type).kv_type is kv_type
 
 
 def test_the_best_token_is_the_highest_of_all_logits(split: Path) -> None:
-    runner = runner_for(split)
+    runner = numba_runner_for(split)
     one, other = runner.new_cache(200), runner.new_cache(200)
     for token in (IDS * 2)[:150]:
         (logits,) = runner.forward([Chunk(np.array([token]), one, LogitsWanted.LAST)])
@@ -94,7 +85,7 @@ def test_the_best_token_is_the_highest_of_all_logits(split: Path) -> None:
 
 
 def test_a_search_that_is_in_doubt_is_not_trusted(split: Path) -> None:
-    runner = runner_for(split)
+    runner = numba_runner_for(split)
     runner._search.doubts = 100
     (best,) = runner.forward([Chunk(np.array([5]), runner.new_cache(4), LogitsWanted.BEST)])
     assert isinstance(best, BestToken)
@@ -102,7 +93,7 @@ def test_a_search_that_is_in_doubt_is_not_trusted(split: Path) -> None:
 
 
 def test_several_sequences_have_their_best_tokens_found_in_one_step(split: Path) -> None:
-    runner = runner_for(split)
+    runner = numba_runner_for(split)
     starts = [7, 50, 90]
     caches = [runner.new_cache(4) for _ in starts]
     together = runner.forward(
@@ -125,7 +116,7 @@ def test_sequences_in_one_step_get_the_best_of_their_own_logits(
 ) -> None:
 
     model = TinyModel(qtype=qtype, scale=0.35)
-    runner = runner_for(write_tiny_model(tmp_path / "tiny.gguf", model))
+    runner = numba_runner_for(write_tiny_model(tmp_path / "tiny.gguf", model))
 
     def step(wanted: LogitsWanted) -> list[Output]:
         caches = [runner.new_cache(8) for _ in range(count)]
@@ -141,7 +132,7 @@ def test_sequences_in_one_step_get_the_best_of_their_own_logits(
 def test_a_model_with_nan_gives_the_row_rather_than_a_best_token(tmp_path: Path) -> None:
     broken = {"output_norm.weight": np.full(64, np.nan, np.float32)}
     model = TinyModel(qtype=Quant.Q8_0, tensors=broken)
-    runner = runner_for(write_tiny_model(tmp_path / "tiny.gguf", model))
+    runner = numba_runner_for(write_tiny_model(tmp_path / "tiny.gguf", model))
     (row,) = runner.forward([Chunk(np.array([5]), runner.new_cache(4), LogitsWanted.BEST)])
     assert isinstance(row, np.ndarray)
     assert np.isnan(row).all()
@@ -150,7 +141,7 @@ def test_a_model_with_nan_gives_the_row_rather_than_a_best_token(tmp_path: Path)
 def test_a_prompt_of_eight_thousand_tokens_needs_no_more_scratch_than_a_short_one(
     split: Path,
 ) -> None:
-    runner = runner_for(split, KVType.F16)
+    runner = numba_runner_for(split, KVType.F16)
     ids = np.resize(np.array(IDS), 8192)
     rows(runner, IDS * 8)
     before = runner.scratch_bytes
@@ -162,7 +153,7 @@ def test_a_prompt_of_eight_thousand_tokens_needs_no_more_scratch_than_a_short_on
 
 
 def test_threads_take_turns_and_do_not_touch_each_other(split: Path) -> None:
-    runner = runner_for(split)
+    runner = numba_runner_for(split)
     expected = rows(runner, IDS)
     found: dict[int, np.ndarray] = {}
 
@@ -179,7 +170,7 @@ def test_threads_take_turns_and_do_not_touch_each_other(split: Path) -> None:
 
 
 def test_a_cancelled_step_leaves_the_cache_as_it_was(split: Path) -> None:
-    runner = runner_for(split)
+    runner = numba_runner_for(split)
     cache = runner.new_cache(64)
     runner.forward([Chunk(np.array(IDS[:5]), cache, LogitsWanted.NONE)])
     token = CancellationToken()
@@ -192,7 +183,7 @@ def test_a_cancelled_step_leaves_the_cache_as_it_was(split: Path) -> None:
 
 
 def test_pages_go_back_to_the_pool(split: Path) -> None:
-    runner = runner_for(split)
+    runner = numba_runner_for(split)
     cache = runner.new_cache(130)
     assert runner._pool.lent == 3
     cache.release()
@@ -206,7 +197,7 @@ def test_pages_go_back_to_the_pool(split: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this platform does not fork")
 def test_a_forked_child_computes_with_threads_of_its_own(split: Path) -> None:
-    runner = runner_for(split)
+    runner = numba_runner_for(split)
     expected = rows(runner, IDS).tobytes()
     reader, writer = os.pipe()
     child = os.fork()
@@ -229,7 +220,7 @@ def test_weights_on_disk_are_not_for_this_backend(split: Path) -> None:
 
 
 def test_a_closed_runner_has_let_go_of_its_threads(split: Path) -> None:
-    runner = runner_for(split)
+    runner = numba_runner_for(split)
     rows(runner, IDS[:4])
     runner.close()
 

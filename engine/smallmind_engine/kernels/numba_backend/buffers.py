@@ -19,6 +19,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     LINE_FLOATS,
     LINE_WORDS,
     MAX_QUERY_ROWS,
+    MOST_AHEAD_TOKENS,
     MOST_BEST,
     PAGE_TOKENS,
     PUT_WORDS,
@@ -37,6 +38,7 @@ PRIVATE_TOKENS: Final = 4
 
 _BLOCK: Final = 32
 _ALIGNMENT: Final = 64
+_CAPACITY_STEP: Final = 4
 _BLOCK_WEIGHTS: Final = 512
 _MOST_AHEAD: Final = 8192
 OUTPUT_COUNTERS: Final = 3
@@ -47,7 +49,7 @@ def step_capacities(most_tokens: int) -> tuple[int, ...]:
     """The numbers of tokens that there are buffers for: few, each four times the one before."""
     capacities = [PRIVATE_TOKENS]
     while capacities[-1] < most_tokens:
-        capacities.append(min(4 * capacities[-1], most_tokens))
+        capacities.append(min(_CAPACITY_STEP * capacities[-1], most_tokens))
     return tuple(capacities)
 
 
@@ -56,7 +58,7 @@ def ahead_entries(spec: TransformerSpec, capacity: int, threads: int) -> int:
 
     One for each block of its weights, but no more than some megabytes.
     """
-    if not PRIVATE_TOKENS < capacity < 4 * MOST_BEST:
+    if not PRIVATE_TOKENS < capacity < _CAPACITY_STEP * MOST_AHEAD_TOKENS:
         return 0
     mixed = spec.n_heads * spec.value_dim
     columns = qkv_columns(spec)[2] + mixed + 3 * spec.ffn_width

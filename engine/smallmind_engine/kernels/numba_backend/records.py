@@ -79,6 +79,10 @@ class Attend(IntEnum):
 MOST_BEST = 32
 """Rows of logits of a step that only the best entry may be wanted of; a multiple of 4."""
 
+MOST_AHEAD_TOKENS = 32
+"""Tokens of a step that asks for keys and values ahead: with more, attention computes more than it
+reads. See ``kv_ahead``."""
+
 BEST_GROUPS = 16
 """Groups of rows that are computed at once where only the best is kept."""
 

@@ -16,7 +16,7 @@ from smallmind_engine.kernels.numba_backend.emit.kv_rows import word_at
 from smallmind_engine.kernels.numba_backend.emit.matmul import LANE_BYTES, TOKENS_AT_ONCE
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import LANES
 from smallmind_engine.kernels.numba_backend.records import (
-    MOST_BEST,
+    MOST_AHEAD_TOKENS,
     PAGE_TOKENS,
     Job,
     Layer,
@@ -25,8 +25,6 @@ from smallmind_engine.kernels.numba_backend.records import (
 )
 
 _WORD: Final = 8
-_MOST_TOKENS: Final = MOST_BEST
-"""Of a step that asks ahead: with more, attention computes more than it reads."""
 
 
 @inner
@@ -36,7 +34,7 @@ def list_pages(s: Any, thread: int) -> None:
     job, entries = s.jobs[thread, 0], s.ahead[thread]
     job[Job.AHEAD] = 0
     job[Job.AHEAD_END] = 0
-    if n_tokens <= TOKENS_AT_ONCE or n_tokens > _MOST_TOKENS:
+    if n_tokens <= TOKENS_AT_ONCE or n_tokens > MOST_AHEAD_TOKENS:
         return
     chunk = (n_tokens + TOKENS_AT_ONCE - 1) // TOKENS_AT_ONCE * LANE_BYTES
     count = turn = back = 0

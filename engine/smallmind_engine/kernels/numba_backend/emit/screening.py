@@ -113,8 +113,24 @@ def _bound_all(s: Any, thread: int, job: Any, tile: int, counter: int) -> None:
 
 
 @inner
+def _find_in_groups(s: Any, thread: int, job: Any, token: int, first: int, last: int) -> None:
+    """Compute those of some groups in full that may hold the best output of a token."""
+    bounds, reached = s.search[0][token], s.search[2][token]
+    best, best_row = s.search[5][thread, token], s.search[6][thread, token]
+    bar = reached[0, 0]
+    for other in range(1, s.sizes[Size.THREADS]):
+        bar = max(bar, reached[other, 0])
+    for group in range(first, last):
+        if bounds[group] >= bar:
+            value, row = _best_of_group(s, thread, job, token, group)
+            if value > best[0] or (value == best[0] and row < best_row[0]):
+                best[0] = value
+                best_row[0] = row
+
+
+@inner
 def _find_in_bounds(s: Any, thread: int, job: Any, counter: int) -> None:
-    """Compute the groups in full that may hold the best output of a token.
+    """Find the best outputs of all tokens among what their bounds leave.
 
     A few groups are gone through for one token after the other: where many may hold the best of
     several, their weights come from memory once.
@@ -127,18 +143,7 @@ def _find_in_bounds(s: Any, thread: int, job: Any, counter: int) -> None:
     first, last = next_groups(s, counter, _GROUPS_IN_CACHE)
     while first < last:
         for token in range(n_wanted):
-            bounds, reached = s.search[0][token], s.search[2][token]
-            bar = reached[0, 0]
-            for other in range(1, s.sizes[Size.THREADS]):
-                bar = max(bar, reached[other, 0])
-            for group in range(first, last):
-                if bounds[group] >= bar:
-                    value, row = _best_of_group(s, thread, job, token, group)
-                    if value > best[token, 0] or (
-                        value == best[token, 0] and row < best_row[token, 0]
-                    ):
-                        best[token, 0] = value
-                        best_row[token, 0] = row
+            _find_in_groups(s, thread, job, token, first, last)
         first, last = next_groups(s, counter, _GROUPS_IN_CACHE)
 
 
