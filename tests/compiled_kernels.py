@@ -20,10 +20,12 @@ from smallmind_engine.kernels.numba_backend.emit.attention_ir import attention
 from smallmind_engine.kernels.numba_backend.emit.float_matmul import float_product
 from smallmind_engine.kernels.numba_backend.emit.kv_store_ir import store_row
 from smallmind_engine.kernels.numba_backend.emit.matmul import packed_product
+from smallmind_engine.kernels.numba_backend.emit.matmul import picked_product as picked
 from smallmind_engine.kernels.numba_backend.emit.row_decode import float_row, packed_row
 from smallmind_engine.kernels.numba_backend.emit.screening_ir import screen, screen_several
 from smallmind_engine.kernels.numba_backend.isa import IsaTier, host_features, usable_tiers
 from smallmind_engine.kernels.numba_backend.kernel_names import (
+    PICKED,
     SCREEN,
     SCREEN_SEVERAL,
     attention_name,
@@ -44,7 +46,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     Put,
     QueryRow,
 )
-from smallmind_engine.kernels.packing import PackedLayout, planes
+from smallmind_engine.kernels.packing import SPLIT_Q8_0, PackedLayout, planes
 
 Floats = npt.NDArray[np.float32]
 Words = npt.NDArray[np.int64]
@@ -75,6 +77,12 @@ def product(tier: IsaTier, layout: PackedLayout) -> Call:
         else (lambda: packed_product(tier, layout))
     )
     return _kernel(product_name(layout), tier, make)
+
+
+@cache
+def picked_product(tier: IsaTier) -> Call:
+    """The product with an output matrix for tokens of a list."""
+    return _kernel(PICKED, tier, lambda: picked(tier, SPLIT_Q8_0))
 
 
 @cache

@@ -6,16 +6,32 @@ import dataclasses
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
-from compiled_kernels import TIERS, Floats, Quantized, matrix_record, multiply, product, read_row
+from compiled_kernels import (
+    TIERS,
+    Floats,
+    Quantized,
+    matrix_record,
+    multiply,
+    picked_product,
+    product,
+    read_row,
+)
 from compiled_kernels import row_reader as reader
 from packed_weights import PackedMatrix, packed, random_packed
 from smallmind_engine.gguf import QuantType
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.records import Matrix
-from smallmind_engine.kernels.packing import LAYOUTS, PackedLayout, unpack_matrix
+from smallmind_engine.kernels.numba_backend.records import Job, Matrix
+from smallmind_engine.kernels.packing import (
+    LAYOUTS,
+    SPLIT_Q8_0,
+    PackedLayout,
+    unpack_matrix,
+)
 
 ROWS, COLUMNS, TOKENS = 37, 512, 130
 ODD_WIDTH = 77
@@ -76,6 +92,21 @@ def test_a_token_has_the_same_bits_in_every_company(tier: IsaTier, layout: Packe
         np.testing.assert_array_equal(out[:count].view(np.uint32), alone[:count].view(np.uint32))
         out = multiply(call, matrix, inputs, tokens=(TOKENS - count, TOKENS))
         np.testing.assert_array_equal(out[-count:].view(np.uint32), alone[-count:].view(np.uint32))
+
+
+@tiers
+@given(st.lists(st.integers(0, TOKENS - 1), min_size=4, max_size=4))
+@settings(deadline=None, max_examples=20)
+def test_picked_tokens_have_the_same_bits_as_alone(tier: IsaTier, picked: list[int]) -> None:
+    matrix = matrix_of(SPLIT_Q8_0)
+    inputs = inputs_for(matrix)
+    job = np.zeros(len(Job), np.int64)
+    chosen = np.array(picked)
+    job[Job.PICKED] = chosen.ctypes.data
+    some = multiply(picked_product(tier), matrix, inputs, job=job)
+    whole = multiply(product(tier, SPLIT_Q8_0), matrix, inputs)
+    np.testing.assert_array_equal(some[:4].view(np.uint32), whole[picked].view(np.uint32))
+    assert np.isnan(some[4:]).all()
 
 
 @layouts

@@ -25,11 +25,14 @@ from smallmind_engine.kernels import (
 from smallmind_engine.kernels.backend import Output
 from smallmind_engine.model import GgufWeights, transformer_spec
 from smallmind_engine.telemetry.errors import ConfigError, OperationCancelledError
-from tiny_models import TinyModel, write_tiny_model
+from tiny_models import WIDTH, TinyModel, vocabulary, write_tiny_model
 from tiny_runners import numba_runner_for
 
 pytest.importorskip("numba")
 
+from smallmind_engine.kernels.numba_backend.emit.matmul import TOKENS_AT_ONCE
+from smallmind_engine.kernels.numba_backend.emit.screening import _CHECKED
+from smallmind_engine.kernels.numba_backend.records import LINE_WORDS
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
 
 IDS = [3 + (i * 37) % 256 for i in range(80)]
@@ -127,6 +130,32 @@ def test_sequences_in_one_step_get_the_best_of_their_own_logits(
 
     for best, logits in zip(step(LogitsWanted.BEST), step(LogitsWanted.LAST), strict=True):
         assert best == BestToken(int(np.argmax(logits)), float(logits.max()))
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 16])
+def test_undecided_tokens_are_searched_together(tmp_path: Path, count: int) -> None:
+    names = tuple(f"<extra_{number}>" for number in range(2000))
+    rng = np.random.default_rng(3)
+    shape = (len(vocabulary()) + len(names), WIDTH)
+    # Rows that differ by less than the lower halves of their codes may amount to.
+    alike = (rng.normal(0, 1, WIDTH) + rng.normal(0, 0.05, shape)).astype(np.float32)
+    tensors = {"output.weight": alike}
+    model = TinyModel(qtype=Quant.Q8_0, tied=False, extra_tokens=names, tensors=tensors)
+    runner = numba_runner_for(write_tiny_model(tmp_path / "tiny.gguf", model))
+
+    def step(wanted: LogitsWanted) -> list[Output]:
+        chunks = [
+            Chunk(np.array(IDS[index : index + 2]), runner.new_cache(8), wanted)
+            for index in range(count)
+        ]
+        return runner.forward(chunks)
+
+    for best, logits in zip(step(LogitsWanted.BEST), step(LogitsWanted.LAST), strict=True):
+        assert best == BestToken(int(np.argmax(logits)), float(logits.max()))
+    buffers = runner._search.buffers
+    computed = sum(buffers.doubt_words[1::LINE_WORDS])
+    assert computed > buffers.groups // 2
+    assert computed <= 2 * _CHECKED * count + buffers.groups * -(-count // TOKENS_AT_ONCE)
 
 
 def test_a_model_with_nan_gives_the_row_rather_than_a_best_token(tmp_path: Path) -> None:

@@ -22,12 +22,12 @@ _SEARCHES_A_DOUBT: Final = 1000
 """So often, and once in so many, may a search fail before none is tried any more."""
 
 _WORTHWHILE: Final = 0.3
-_WORTHWHILE_OF_A_TOKEN: Final = 1 / 12
-"""How much of the output matrix a search may compute in full for one token and still be worth it:
-so often the whole, and so often more for each token. By measurement."""
+_WORTHWHILE_OF_A_TOKEN: Final = 1 / 32
+"""How often a search may compute groups of the output matrix in full and still be worth it: so
+often the number of all groups, and so much more for each token. By measurement."""
 
-_PAUSED_STEPS: Final = 4
-"""Steps without a search after one that was not worth it."""
+_PAUSED_STEPS: Final = 2
+"""Steps without a search after one that was not worth it: undecided logits often come in a row."""
 
 # Reading a member of an enum takes as long as calling a function; these are read for each token.
 _NONE: Final = LogitsWanted.NONE
@@ -89,7 +89,7 @@ class BestSearch:
             self.searches += self._wanted
             worthwhile = _WORTHWHILE + _WORTHWHILE_OF_A_TOKEN * self._wanted
             if sum(doubts[1::LINE_WORDS]) > self.buffers.groups * worthwhile:
-                self._pause = _PAUSED_STEPS  # undecided logits mostly come in a row
+                self._pause = _PAUSED_STEPS
         if any(doubts[::LINE_WORDS]):
             self.doubts += way is _BY_BOUNDS
             return None

@@ -65,6 +65,15 @@ def ahead_entries(spec: TransformerSpec, capacity: int, threads: int) -> int:
     return min(columns * spec.width // _BLOCK_WEIGHTS // threads, _MOST_AHEAD)
 
 
+def apart(floats: int) -> int:
+    """So many floats and a few more, for rows that do not all come to the same few cache sets.
+
+    Caches choose a set by the lowest bits of a line's number: rows of a power of two get in each
+    other's way. An odd number of lines comes to all sets.
+    """
+    return (-(-floats // LINE_FLOATS) | 1) * LINE_FLOATS
+
+
 def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
     """Zeros that begin at a cache line."""
     kind = np.dtype(dtype)
@@ -98,9 +107,10 @@ class SearchBuffers:
     """Arrays for finding the best outputs; see ``screening`` and ``best_outputs``.
 
     ``best_logits`` and ``best_ids`` begin each thread's row of a token with the result (-1 for
-    none). ``doubts`` has for each thread whether an output was further off than plausible or is
-    no number, and how many groups were computed in full; the second number of a row of
-    ``best_ids`` is how many of its token. ``terms`` is what bounds are made of, see
+    none); behind the logit stands what others must reach, behind the id how many groups were
+    checked. ``doubts`` has for each thread whether an output was further off than plausible or is
+    no number, and how often a group was computed in full. ``picked`` lists the tokens of such a
+    computation, ``exact`` receives its outputs. ``terms`` is what bounds are made of, see
     ``screening_ir.terms``. ``logit_numbers``, ``id_words`` and ``doubt_words`` are views of arrays
     through which single numbers are read faster.
 
@@ -114,16 +124,17 @@ class SearchBuffers:
         blocks = -(-spec.width // _BLOCK)
         # Rows of threads are cache lines of their own.
         groups = -(-spec.vocab_size // 16)
-        self.bounds = aligned((MOST_BEST, groups), np.float32)
+        self.bounds = aligned((MOST_BEST, apart(groups)), np.float32)
         self.terms = aligned((threads, tokens, round_up(blocks * TERMS)), np.float32)
         self.reached = aligned((MOST_BEST, threads, 16), np.float32)
         self.scratch = aligned((threads, 2, 16), np.float32)
-        self.exact = aligned((threads, 16), np.float32)
+        self.exact = aligned((threads, SPARE_TOKENS, 16), np.float32)
         self.best_logits = aligned((threads, MOST_BEST, LINE_FLOATS), np.float32)
         self.best_ids = aligned((threads, MOST_BEST, LINE_WORDS), np.int64)
         self.doubts = aligned((threads, LINE_WORDS), np.int64)
         outputs = (threads, tokens, 16 * BEST_GROUPS)
         self.outputs = aligned(outputs, np.float32)
+        self.picked = aligned((threads, LINE_WORDS), np.int64)
         self.arrays: Final[tuple[npt.NDArray[Any], ...]] = tuple(vars(self).values())
         self.groups: Final = groups
         self.logit_numbers: Final = self.best_logits.reshape(-1).data

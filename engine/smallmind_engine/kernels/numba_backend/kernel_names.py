@@ -11,6 +11,7 @@ STEP: Final = "step"
 SERVE: Final = "serve"
 SCREEN: Final = "screen"
 SCREEN_SEVERAL: Final = "screen_several"
+PICKED: Final = "picked"
 
 
 def product_name(layout: PackedLayout) -> str:

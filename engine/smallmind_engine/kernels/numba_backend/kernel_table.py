@@ -13,6 +13,7 @@ from smallmind_engine.cache import KVType
 from smallmind_engine.kernels.numba_backend.compile_cache import KernelSource, is_kept
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.kernel_names import (
+    PICKED,
     SCREEN,
     SCREEN_SEVERAL,
     SERVE,
@@ -39,6 +40,7 @@ def kernel_sources(
         if layout is SPLIT_Q8_0:
             sources.append(KernelSource(SCREEN, partial(_screen, tier)))
             sources.append(KernelSource(SCREEN_SEVERAL, partial(_screen_several, tier)))
+            sources.append(KernelSource(PICKED, partial(_picked, tier, layout)))
     for kind in kinds:
         for rows in range(1, MAX_QUERY_ROWS + 1):
             make = partial(_attention, tier, kind, rows)
@@ -85,6 +87,12 @@ def _screen_several(tier: IsaTier) -> _Made:
     from smallmind_engine.kernels.numba_backend.emit.screening_ir import screen_several
 
     return screen_several(tier)
+
+
+def _picked(tier: IsaTier, layout: PackedLayout) -> _Made:
+    from smallmind_engine.kernels.numba_backend.emit.matmul import picked_product
+
+    return picked_product(tier, layout)
 
 
 def _attention(tier: IsaTier, kind: KVType, rows: int) -> _Made:

@@ -44,6 +44,7 @@ class Job(IntEnum):
     AHEAD = 16  # address of the next of a list of addresses to be asked for; 0 for none
     AHEAD_END = 17  # address of the last, which is asked for again and again
     AHEAD_OFFSET = 18  # what to add to each
+    PICKED = 19  # int64 [4]: tokens, for products of those only
 
 
 TERMS = 3
@@ -216,9 +217,10 @@ class Function(IntEnum):
     EMBED = 5
     SCREEN = 6  # for one token; see ``screening``
     SCREEN_SEVERAL = 7
+    PICKED = 8  # the product with the output matrix for tokens of a list
 
 
-FUNCTIONS = 8
+FUNCTIONS = 9
 
 
 class Operation(IntEnum):

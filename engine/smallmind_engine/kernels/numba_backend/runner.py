@@ -120,8 +120,8 @@ class NumbaRunner:
         self._functions[Function.STORE_ROW] = kernels[kernel_names.store_name(kind)].address
         output = model.plans[-1].layout
         if output is SPLIT_Q8_0:
-            screens = (kernels[kernel_names.SCREEN], kernels[kernel_names.SCREEN_SEVERAL])
-            self._functions[Function.SCREEN :] = [kernel.address for kernel in screens]
+            names = (kernel_names.SCREEN, kernel_names.SCREEN_SEVERAL, kernel_names.PICKED)
+            self._functions[Function.SCREEN :] = [kernels[name].address for name in names]
         self._search = BestSearch(spec, threads, has_bounds=output is SPLIT_Q8_0)
         self._functions[Function.EMBED] = kernels[kernel_names.row_name(output)].address
         self._kernels = kernels  # keeps the code alive

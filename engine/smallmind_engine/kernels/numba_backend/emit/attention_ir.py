@@ -11,7 +11,7 @@ row's result does not depend on the rows beside it: pages that it does not see c
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from llvmlite import ir
 
@@ -30,7 +30,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     Fields,
     Value,
     every,
-    ir_function,
+    kernel_of,
     number,
     zeros,
 )
@@ -322,9 +322,4 @@ def attention(tier: IsaTier, kind: KVType, rows: int) -> Callable[[int, int], No
     def emit(code: Code, job: Value, _unused: Value) -> None:
         _Attention(code, tier, kind, rows, job).emit()
 
-    body: Any = ir_function(emit, 2)
-
-    def kernel(job: int, unused: int) -> None:
-        body(job, unused)
-
-    return kernel
+    return kernel_of(emit)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from smallmind_engine.kernels.numba_backend.emit.decode_ir import load_bfloats, load_halves
 from smallmind_engine.kernels.numba_backend.emit.matmul import (
@@ -22,7 +22,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     Code,
     Fields,
     Value,
-    ir_function,
+    kernel_of,
     number,
     zeros,
 )
@@ -123,9 +123,4 @@ def float_product(tier: IsaTier, kind: str) -> Callable[[int, int], None]:
         product = _Product(code, tier, kind, matrix, job)
         by_count(code, job, product.few, product.many)
 
-    body: Any = ir_function(emit, 2)
-
-    def kernel(matrix: int, job: int) -> None:
-        body(matrix, job)
-
-    return kernel
+    return kernel_of(emit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from llvmlite import ir
 
@@ -17,7 +17,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     Code,
     Fields,
     Value,
-    ir_function,
+    kernel_of,
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import ITEM_BYTES, Put
@@ -87,9 +87,4 @@ def store_row(tier: IsaTier, kind: KVType) -> Callable[[int, int], None]:
                 value = _half(code, tier, value)
             code.store(value, code.address(target, b.mul(index, step)), size)
 
-    body: Any = ir_function(emit, 2)
-
-    def kernel(job: int, unused: int) -> None:
-        body(job, unused)
-
-    return kernel
+    return kernel_of(emit)

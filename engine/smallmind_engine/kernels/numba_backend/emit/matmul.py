@@ -9,10 +9,10 @@ and x = s * q for the input's code q, a block adds ``f * s * sum(c * q) + o * (s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     QUADS,
@@ -33,7 +33,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     Code,
     Fields,
     Value,
-    ir_function,
+    kernel_of,
     number,
     zeros,
 )
@@ -179,18 +179,33 @@ class _Product:
         """For at most ``count`` tokens: their sums stay in registers."""
         code = self.code
         tokens = [code.b.add(self.begin, number(index)) for index in range(count)]
+        for group, sums in self._in_registers(tokens):
+            for token, value in zip(tokens, sums, strict=True):
+                with code.b.if_then(code.b.icmp_signed("<", token, self.end)):
+                    put_outputs(code, self.job, group, token, value)
+
+    def picked(self) -> None:
+        """For ``TOKENS_AT_ONCE`` tokens from anywhere: one row of outputs for each of the list."""
+        code, where = self.code, self.job[Job.PICKED]
+        rows = [number(index) for index in range(TOKENS_AT_ONCE)]
+        tokens = [code.load(I64, code.address(where, code.times(row, 8)), 8) for row in rows]
+        for group, sums in self._in_registers(tokens):
+            for row, value in zip(rows, sums, strict=True):
+                put_outputs(code, self.job, group, row, value)
+
+    def _in_registers(self, tokens: Sequence[Value]) -> Iterator[tuple[Value, list[Value]]]:
+        """Each of the job's groups, and the outputs of some tokens there."""
+        code = self.code
         with code.loop(self.job[Job.GROUP_BEGIN], self.job[Job.GROUP_END]) as group:
             slots = [code.variable(zeros(FLOATS)) for _ in tokens]
             with code.loop(0, self.blocks.count) as index:
                 sums = [code.b.load(slot) for slot in slots]
-                if count > 1:
+                if len(tokens) > 1:
                     self.blocks.ask_ahead(group, index)
                 self.add(self.blocks.at(group, index), index, tokens, sums)
                 for slot, value in zip(slots, sums, strict=True):
                     code.b.store(value, slot)
-            for token, slot in zip(tokens, slots, strict=True):
-                with code.b.if_then(code.b.icmp_signed("<", token, self.end)):
-                    put_outputs(code, self.job, group, token, code.b.load(slot))
+            yield group, [code.b.load(slot) for slot in slots]
 
     def many(self) -> None:
         """For up to a tile of tokens: a block's weights stay in registers, the sums in L1."""
@@ -294,9 +309,16 @@ def packed_product(tier: IsaTier, layout: PackedLayout) -> Callable[[int, int], 
         product = _Product(code, tier, layout, matrix, job)
         by_count(code, job, product.few, product.many)
 
-    body: Any = ir_function(emit, 2)
+    return kernel_of(emit)
 
-    def kernel(matrix: int, job: int) -> None:
-        body(matrix, job)
 
-    return kernel
+def picked_product(tier: IsaTier, layout: PackedLayout) -> Callable[[int, int], None]:
+    """The same for the tokens that ``Job.PICKED`` lists, which need not be neighbours.
+
+    Their outputs are rows one after the other, as if the list were all tokens.
+    """
+
+    def emit(code: Code, matrix: Value, job: Value) -> None:
+        _Product(code, tier, layout, matrix, job).picked()
+
+    return kernel_of(emit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from llvmlite import ir
 
@@ -18,7 +18,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     Code,
     Fields,
     Value,
-    ir_function,
+    kernel_of,
     number,
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
@@ -62,12 +62,7 @@ def packed_row(tier: IsaTier, layout: PackedLayout) -> Callable[[int, int], None
                     place = code.address(base, 4 * (4 * quad + byte))
                     code.store(code.fma(value, factor, offset), place, 4)
 
-    body: Any = ir_function(emit, 2)
-
-    def kernel(matrix: int, pick: int) -> None:
-        body(matrix, pick)
-
-    return kernel
+    return kernel_of(emit)
 
 
 def float_row(tier: IsaTier, kind: str) -> Callable[[int, int], None]:
@@ -91,9 +86,4 @@ def float_row(tier: IsaTier, kind: str) -> Callable[[int, int], None]:
             value = b.extract_element(vector, lane)
             code.store(value, code.address(out, code.times(column, 4)), 4)
 
-    body: Any = ir_function(emit, 2)
-
-    def kernel(matrix: int, pick: int) -> None:
-        body(matrix, pick)
-
-    return kernel
+    return kernel_of(emit)

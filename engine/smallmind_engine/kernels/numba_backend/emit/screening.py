@@ -3,19 +3,22 @@
 The output matrix is often the largest of a model, and a greedy choice needs one row of it. Reading
 the upper halves of its codes bounds every output (``screening_ir``). The likeliest group of each
 thread is computed in full; rows whose upper bound is below the best of those are out; the few
-others are computed in full, too. The first of each token are a sample: if one is further off than
-the model of the error allows, the answer is dismissed, and the caller computes everything.
+others are computed in full, too, for four tokens together where a group is in doubt for several.
+The first of each token are a sample: if one is further off than the model of the error allows,
+the answer is dismissed, and the caller computes everything.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any, Final
 
 import numpy as np
 
 from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
+from smallmind_engine.kernels.numba_backend.emit.best_outputs import highest
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
-from smallmind_engine.kernels.numba_backend.emit.matmul import LANE_BYTES
+from smallmind_engine.kernels.numba_backend.emit.matmul import LANE_BYTES, TOKENS_AT_ONCE
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK
 from smallmind_engine.kernels.numba_backend.emit.screening_ir import DEVIATION, ESTIMATE, terms
 from smallmind_engine.kernels.numba_backend.emit.step_parts import (
@@ -31,7 +34,7 @@ PLAUSIBLE: Final = 6.0
 """An output further off than this shows that the model of the error is wrong here."""
 
 _CHECKED: Final = 8
-"""Groups of a token that a thread checks the model of the error with, beside the likeliest."""
+"""Groups of a token that a thread checks the model of the error with, the likeliest among them."""
 
 _GROUPS_AT_ONCE: Final = 64
 _GROUPS_IN_CACHE: Final = 16
@@ -39,34 +42,77 @@ _NONE: Final = np.float32(-np.inf)
 
 
 @inner
-def _best_of_group(s: Any, thread: int, job: Any, token: int, group: Any) -> tuple[Any, Any]:
-    """Compute 16 outputs in full: the best, and its row."""
-    bounds, _, _, scratches, exacts, _, _, doubts, _ = s.search
-    scratch, exact = scratches[thread], exacts[thread]
+def _keep_best(s: Any, thread: int, token: int, group: Any, outputs: Any) -> None:
+    """Note the best of 16 outputs of a token, if no better one is known."""
+    best, best_row = s.search[5][thread, token], s.search[6][thread, token]
+    for lane in range(s.matrices[s.sizes[Size.OUTPUT], Matrix.ROWS] - group * LANES, LANES):
+        outputs[lane] = _NONE
+    value = highest(address_of(outputs), 1)
+    if not math.isfinite(value):
+        s.search[7][thread, 0] = 1
+    elif value >= best[0]:
+        row = np.int64(group * LANES)
+        for lane in range(LANES - 1, -1, -1):
+            if outputs[lane] == value:
+                row = np.int64(group * LANES + lane)
+        if value > best[0] or row < best_row[0]:
+            best[0] = value
+            best_row[0] = row
+            best[1] = max(best[1], value)
+
+
+@inner
+def _check_model(s: Any, thread: int, job: Any, group: Any, outputs: Any) -> None:
+    """Dismiss the search if one of 16 outputs is implausible by what bounds it."""
+    scratch, matrix = s.search[3][thread], s.matrices[s.sizes[Size.OUTPUT]]
+    job[Job.OUT] = address_of(s.search[0])
+    call_function(s.functions[Function.SCREEN], address_of(matrix), address_of(job))
+    for lane in range(min(LANES, matrix[Matrix.ROWS] - group * LANES)):
+        off = abs(outputs[lane] - scratch[ESTIMATE, lane])
+        if not off <= PLAUSIBLE * scratch[DEVIATION, lane]:
+            s.search[7][thread, 0] = 1
+
+
+@inner
+def _compute_one(s: Any, thread: int, job: Any, token: int, group: Any) -> None:
+    """Compute 16 outputs of a token in full."""
+    exact = s.search[4][thread, 0]
     matrix = s.matrices[s.sizes[Size.OUTPUT]]
     job[Job.GROUP_BEGIN] = group
     job[Job.GROUP_END] = group + 1
     job[Job.TOKEN_BEGIN] = token
     job[Job.TOKEN_END] = token + 1
-    checked = s.search[6][thread, token, 1] < _CHECKED
-    if checked:
-        job[Job.OUT] = address_of(bounds)
-        call_function(s.functions[Function.SCREEN], address_of(matrix), address_of(job))
     # So that the outputs of this group and token are the 16 of ``exact``.
     job[Job.OUT] = address_of(exact) - token * job[Job.OUT_STRIDE] - group * LANE_BYTES
     call_function(matrix[Matrix.KERNEL], address_of(matrix), address_of(job))
-    doubts[thread, 1] += 1
-    s.search[6][thread, token, 1] += 1
-    best, row = _NONE, np.int64(-1)
-    for lane in range(min(LANES, matrix[Matrix.ROWS] - group * LANES)):
-        value = exact[lane]
-        # What is not checked is still seen to be a number: of others the difference is none.
-        off = abs(value - scratch[ESTIMATE, lane]) if checked else value - value
-        if not off <= PLAUSIBLE * scratch[DEVIATION, lane]:
-            doubts[thread, 0] = 1
-        if value > best:
-            best, row = value, np.int64(group * LANES + lane)
-    return best, row
+    s.search[7][thread, 1] += 1
+    checked = s.search[6][thread, token, 1]
+    if checked < _CHECKED:
+        s.search[6][thread, token, 1] = checked + 1
+        _check_model(s, thread, job, group, exact)
+    _keep_best(s, thread, token, group, exact)
+
+
+@inner
+def _compute_picked(s: Any, thread: int, job: Any, count: int, group: Any) -> None:
+    """Compute 16 outputs in full for the first ``count`` tokens of a list."""
+    picked, exact = s.search[9][thread], s.search[4][thread]
+    if count == 1:
+        _compute_one(s, thread, job, picked[0], group)
+        return
+    for place in range(count, TOKENS_AT_ONCE):
+        picked[place] = picked[0]
+    matrix, stride = s.matrices[s.sizes[Size.OUTPUT]], job[Job.OUT_STRIDE]
+    job[Job.GROUP_BEGIN] = group
+    job[Job.GROUP_END] = group + 1
+    job[Job.PICKED] = address_of(picked)
+    job[Job.OUT_STRIDE] = LANE_BYTES
+    job[Job.OUT] = address_of(exact) - group * LANE_BYTES
+    call_function(s.functions[Function.PICKED], address_of(matrix), address_of(job))
+    job[Job.OUT_STRIDE] = stride
+    s.search[7][thread, 1] += 1
+    for place in range(count):
+        _keep_best(s, thread, picked[place], group, exact[place])
 
 
 @inner
@@ -105,45 +151,51 @@ def _bound_all(s: Any, thread: int, job: Any, tile: int, counter: int) -> None:
             likeliest[token, 0] = where
         first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
     for token in range(n_wanted):
-        reached[token, thread, 0] = _NONE
-        likeliest[token, 1] = 0
-        if likeliest[token, 0] >= 0:
-            best, _ = _best_of_group(s, thread, job, token, likeliest[token, 0])
-            reached[token, thread, 0] = best
+        group, likeliest[token, 0], likeliest[token, 1] = likeliest[token, 0], -1, 0
+        highest[token, 0] = highest[token, 1] = _NONE
+        if group >= 0:
+            _compute_one(s, thread, job, token, group)
+            bounds[token, group] = _NONE  # it need not be computed again
+        reached[token, thread, 0] = highest[token, 0]
 
 
 @inner
-def _find_in_groups(s: Any, thread: int, job: Any, token: int, first: int, last: int) -> None:
-    """Compute those of some groups in full that may hold the best output of a token."""
-    bounds, reached = s.search[0][token], s.search[2][token]
-    best, best_row = s.search[5][thread, token], s.search[6][thread, token]
-    bar = reached[0, 0]
-    for other in range(1, s.sizes[Size.THREADS]):
-        bar = max(bar, reached[other, 0])
-    for group in range(first, last):
-        if bounds[group] >= bar:
-            value, row = _best_of_group(s, thread, job, token, group)
-            if value > best[0] or (value == best[0] and row < best_row[0]):
-                best[0] = value
-                best_row[0] = row
+def _find_in_group(s: Any, thread: int, job: Any, group: Any) -> None:
+    """Compute a group in full for the tokens whose best output it may hold."""
+    bounds, best, best_row = s.search[0], s.search[5][thread], s.search[6][thread]
+    picked, count = s.search[9][thread], 0
+    for token in range(s.sizes[Size.WANTED]):
+        if bounds[token, group] < best[token, 1]:
+            continue
+        if best_row[token, 1] < _CHECKED:
+            _compute_one(s, thread, job, token, group)
+            continue
+        picked[count] = token
+        count += 1
+        if count == TOKENS_AT_ONCE:
+            _compute_picked(s, thread, job, count, group)
+            count = 0
+    if count:
+        _compute_picked(s, thread, job, count, group)
 
 
 @inner
 def _find_in_bounds(s: Any, thread: int, job: Any, counter: int) -> None:
     """Find the best outputs of all tokens among what their bounds leave.
 
-    A few groups are gone through for one token after the other: where many may hold the best of
-    several, their weights come from memory once.
+    It goes group by group: where one may hold the best of several tokens, its weights are read
+    once, and those tokens are computed together.
     """
-    n_wanted, best, best_row = s.sizes[Size.WANTED], s.search[5][thread], s.search[6][thread]
-    for token in range(n_wanted):
-        best[token, 0] = _NONE
-        best_row[token, 0] = -1
-        best_row[token, 1] = 0
+    best, reached = s.search[5][thread], s.search[2]
+    for token in range(s.sizes[Size.WANTED]):
+        bar = reached[token, 0, 0]
+        for other in range(1, s.sizes[Size.THREADS]):
+            bar = max(bar, reached[token, other, 0])
+        best[token, 1] = bar
     first, last = next_groups(s, counter, _GROUPS_IN_CACHE)
     while first < last:
-        for token in range(n_wanted):
-            _find_in_groups(s, thread, job, token, first, last)
+        for group in range(first, last):
+            _find_in_group(s, thread, job, group)
         first, last = next_groups(s, counter, _GROUPS_IN_CACHE)
 
 

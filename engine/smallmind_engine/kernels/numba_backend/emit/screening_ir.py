@@ -42,6 +42,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     Value,
     every,
     ir_function,
+    kernel_of,
     number,
     zeros,
 )
@@ -198,7 +199,7 @@ def screen(tier: IsaTier) -> Callable[[int, int], None]:
             for part, vector in ((ESTIMATE, estimate), (DEVIATION, deviation)):
                 code.store(vector, code.address(scratch, part * LANE_BYTES), LANE_BYTES)
 
-    return _kernel(emit)
+    return kernel_of(emit)
 
 
 def screen_several(tier: IsaTier) -> Callable[[int, int], None]:
@@ -242,16 +243,7 @@ def screen_several(tier: IsaTier) -> Callable[[int, int], None]:
             with code.loop(0, end) as token:
                 work.put(group, token, *load(token))
 
-    return _kernel(emit)
-
-
-def _kernel(emit: Callable[[Code, Value, Value], None]) -> Callable[[int, int], None]:
-    body: Any = ir_function(emit, 2)
-
-    def kernel(matrix: int, job: int) -> None:
-        body(matrix, job)
-
-    return kernel
+    return kernel_of(emit)
 
 
 def _nibbles(code: Code, address: Value) -> list[Value]:

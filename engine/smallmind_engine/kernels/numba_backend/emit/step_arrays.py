@@ -62,11 +62,12 @@ def _search_at(t: int) -> Any:
         _floats_3(t + 8 * _SEARCH[1]),
         _floats_3(t + 8 * _SEARCH[2]),
         _floats_3(t + 8 * _SEARCH[3]),
-        _floats_2(t + 8 * _SEARCH[4]),
+        _floats_3(t + 8 * _SEARCH[4]),
         _floats_3(t + 8 * _SEARCH[5]),
         _ints_3(t + 8 * _SEARCH[6]),
         _ints_2(t + 8 * _SEARCH[7]),
         _floats_3(t + 8 * _SEARCH[8]),
+        _ints_2(t + 8 * _SEARCH[9]),
     )
 
 

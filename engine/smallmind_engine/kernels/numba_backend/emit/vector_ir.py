@@ -184,6 +184,16 @@ def ir_function(emit: Callable[..., Value | None], count: int, result: Any = Non
     return intrinsic(typed)
 
 
+def kernel_of(emit: Callable[[Code, Value, Value], None]) -> Callable[[int, int], None]:
+    """The function of two addresses whose body ``emit`` writes, to be compiled by Numba."""
+    body: Any = ir_function(emit, 2)
+
+    def kernel(first: int, second: int) -> None:
+        body(first, second)
+
+    return kernel
+
+
 class Fields:
     """Reads 64-bit fields of a record by their place.
 
