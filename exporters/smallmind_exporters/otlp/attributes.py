@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from operator import attrgetter
 from typing import Any, Final, TypeGuard
 
 from smallmind_engine.telemetry import (
@@ -317,6 +319,17 @@ OPERATION_SPANS: Final[dict[type[Event], OperationSpan]] = {
 def event_attributes(event: Event, fields: Sequence[str]) -> Attributes:
     """Fields of an event as attributes in our namespace; those without a value are left out."""
     return cleaned({f"smallmind.{name}": getattr(event, name) for name in fields})
+
+
+def plain_attributes(event: Event, fields: tuple[str, ...]) -> Attributes:
+    """The same for fields that hold numbers, or names of our own, and so need no cleaning."""
+    names, read = _reader(fields)
+    return {name: v for name, v in zip(names, read(event), strict=True) if v is not None}
+
+
+@cache
+def _reader(fields: tuple[str, ...]) -> tuple[tuple[str, ...], Callable[[Event], Sequence[Value]]]:
+    return tuple(f"smallmind.{name}" for name in fields), attrgetter(*fields)
 
 
 def cleaned(values: Mapping[str, object]) -> Attributes:

@@ -20,6 +20,7 @@ from smallmind_engine.telemetry import (
     FlushResult,
     RuntimeLogEvent,
     now_ns,
+    taken_from,
 )
 from smallmind_engine.telemetry.events import InferenceStopped
 from smallmind_engine.telemetry.kinds import FREQUENT
@@ -101,7 +102,7 @@ class Pipeline:
 
     Attributes:
         interests: kinds of events that it needs.
-        gathers: whether the metric store is all that needs the frequent ones.
+        gathers: whether the frequent ones come by the backlog, through the metric store.
     """
 
     def __init__(self, plan: Plan, owner: Exporter, backlog: deque[Event]) -> None:
@@ -110,6 +111,7 @@ class Pipeline:
         # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
         self._lock = threading.RLock()
         self._live = LiveRecords(plan.ring)
+        self._kept: deque[Event] = deque()
         self._flagged: set[str] = set()
         self._taken = 0
         self._legs: list[Leg] = []
@@ -127,15 +129,13 @@ class Pipeline:
                 plan.logger_provider, plan.connection, resource, owner
             )
             self._legs.append(self._logs)
-        if Signal.METRICS in plan.signals:
-            self._begin_metrics(plan, resource, owner)
         # Tokens are kept for detail only; without it the store has all that is to be said of them.
         keeps = records.KINDS if self._keeps_details else records.KINDS & ~records.DETAILS
         self._follows = keeps if self._spans is not None or plan.details_event else 0
+        if Signal.METRICS in plan.signals:
+            self._begin_metrics(plan, resource, owner)
         self.interests: Final = self._interests()
-        self.gathers: Final = self._store is not None and not FREQUENT & (
-            self._follows | self._histograms.interests
-        )
+        self.gathers: Final = self._store is not None and not FREQUENT & self._histograms.interests
 
     def _begin_metrics(self, plan: Plan, resource: Any, owner: Exporter) -> None:
         provider, meter, leg = wiring.meters(plan.meter_provider, plan.connection, resource, owner)
@@ -145,7 +145,9 @@ class Pipeline:
             (*SUMMED, *READY_MADE) if ready_made else SUMMED,
             max_models=plan.max_models,
             backlog=self._backlog,
+            keeps=FREQUENT & self._follows,
         )
+        self._kept = store.kept
         if own is None:
             self._instruments: Instruments = instruments_of(provider, meter)
         else:
@@ -210,9 +212,17 @@ class Pipeline:
             if kind == EventKind.LOG:
                 self._log(event)
             elif self._follows & kind:
+                self._follow_until(event)
                 closed = self._live.take(event)
                 if closed is not None:
                     self._tell(closed, event)
+
+    def _follow_until(self, event: Event) -> None:
+        """Take what came beside the queue before ``event`` was published."""
+        # A thread publishes in the order of its numbers, so that all of its own stand before.
+        kept = self._kept
+        while kept and kept[0].sequence < event.sequence:
+            self._live.take(kept.popleft())
 
     def _count(self) -> int:
         """Events so far, those of the backlog included."""
@@ -261,6 +271,9 @@ class Pipeline:
         deadline_ns = now_ns() + int(timeout_s * 1e9)
         if self._store is not None:
             self._store.stop_gathering()
+            with self._lock:  # what of it belongs to no request is not lost with those that run
+                for event in taken_from(self._kept):
+                    self._live.take(event)
         asked = [leg.stop() for leg in self._legs]
         done = [wait_for(answer, deadline_ns) for answer in asked]
         for leg in self._legs:
@@ -272,18 +285,21 @@ class Pipeline:
     @property
     def lost(self) -> int:
         """Events that are lost for good: refused, or given up because too many waited."""
-        return sum(leg.counts.failed + leg.counts.dropped for leg in self._legs) + (
-            self._live.given_up
-        )
+        return sum(leg.counts.failed + leg.counts.dropped for leg in self._legs) + self._given_up
+
+    @property
+    def _given_up(self) -> int:
+        """Events of requests that were too many to be followed."""
+        return self._live.given_up + (0 if self._store is None else self._store.given_up)
 
     def _result(self, *, timed_out: bool) -> FlushResult:
         """Each event once: lost, pending in some signal, or delivered in all."""
         with self._lock:
             counts = [leg.counts for leg in self._legs]
             failed = sum(each.failed for each in counts)
-            dropped = sum(each.dropped for each in counts) + self._live.given_up
-            pending = _pending(counts, self._live.events)
+            dropped = sum(each.dropped for each in counts) + self._given_up
             taken = self._count()
+            pending = _pending(counts, self._live.events + len(self._kept))
             pending = min(pending, max(0, taken - failed - dropped))
             return FlushResult(
                 delivered=taken - failed - dropped - pending,

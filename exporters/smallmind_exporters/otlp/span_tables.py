@@ -82,3 +82,5 @@ KERNEL_FIELDS: Final = (
     *("op", "layer", "quantization", "tokens"),
     *("duration_s", "read_bytes", "flops"),
 )
+MOST_FIELDS: Final = max(len(TOKEN_FIELDS) + 1, len(KERNEL_FIELDS))
+"""Attributes that a detail has at most: a token may have its id besides."""

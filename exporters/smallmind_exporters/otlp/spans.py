@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from opentelemetry.context import Context
+from opentelemetry.sdk.trace import Event as SpanEvent
 from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer, set_span_in_context
 
 from smallmind_engine.telemetry import (
     ANCHOR,
     Event,
-    EventKind,
     InferenceStopped,
     TokenGenerated,
 )
@@ -22,12 +22,14 @@ from smallmind_exporters.otlp.attributes import (
     cleaned,
     error_type,
     event_attributes,
+    plain_attributes,
 )
 from smallmind_exporters.otlp.identity import context_of, ids_of
 from smallmind_exporters.otlp.records import Record
 from smallmind_exporters.otlp.span_tables import (
     KERNEL_EVENT,
     KERNEL_FIELDS,
+    MOST_FIELDS,
     PHASES,
     STEP_EVENTS,
     TOKEN_EVENT,
@@ -126,6 +128,7 @@ class SpanBuilder:
     ) -> None:
         context = set_span_in_context(parent, Context())
         details = list(_details(record, telling))
+        kernels = [detail for detail in details if detail[1] is KERNEL_EVENT]
         for phase in PHASES:
             begin = record.first(phase.begin)
             if begin is None:
@@ -138,16 +141,28 @@ class SpanBuilder:
                 attributes=event_attributes(end, fields),
                 start_time=ANCHOR.to_wall_ns(begin.time_ns),
             )
-            inside = (d for d in details if phase.details or d[0].kind is EventKind.KERNEL_EXECUTED)
-            for event, name, chosen in inside:
+            add = _way_to_add_details(span)
+            for event, name, chosen in details if phase.details else kernels:
                 if begin.time_ns < event.time_ns <= end.time_ns:
-                    span.add_event(
-                        name, event_attributes(event, chosen), ANCHOR.to_wall_ns(event.time_ns)
-                    )
+                    add(name, plain_attributes(event, chosen), ANCHOR.to_wall_ns(event.time_ns))
             span.end(ANCHOR.to_wall_ns(end.time_ns))
 
 
-def _details(record: Record, telling: Telling) -> Iterable[tuple[Event, str, Sequence[str]]]:
+def _way_to_add_details(span: Span) -> Callable[[str, names.Attributes, int], None]:
+    """How a span takes events whose attributes are few and need no cleaning.
+
+    A span of the SDK copies and checks attributes in three times the time of everything else,
+    once for each token. Unless it is to cut some off, they can be given to it as they are.
+    """
+    add, limits = getattr(span, "_add_event", None), getattr(span, "_limits", None)
+    if add is None or limits is None or limits.max_attribute_length is not None:
+        return span.add_event
+    if limits.max_event_attributes is not None and limits.max_event_attributes < MOST_FIELDS:
+        return span.add_event
+    return lambda name, attributes, time_ns: add(SpanEvent(name, attributes, time_ns))
+
+
+def _details(record: Record, telling: Telling) -> Iterable[tuple[Event, str, tuple[str, ...]]]:
     if telling.detail is SpanDetail.REQUEST:
         return
     fields = (*TOKEN_FIELDS, "token_id") if telling.content else TOKEN_FIELDS

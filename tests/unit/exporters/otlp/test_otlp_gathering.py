@@ -1,14 +1,15 @@
-"""Events of every token reach the metrics beside the queue, unless spans need them."""
+"""Events of every token reach metrics and spans beside the queue, in bursts."""
 
 from __future__ import annotations
 
 import pytest
 
-from otlp_receiver import total
+from otlp_receiver import attributes, total
 from smallmind_engine.telemetry import BatchStepped, EventBus, FlushResult, TokenGenerated
-from smallmind_exporters.otlp import OtlpExporter
+from smallmind_exporters.metrics import store
+from smallmind_exporters.otlp import OtlpExporter, records
 from telemetry_doubles import IDS
-from telemetry_events import MODEL
+from telemetry_events import MODEL, headers, request
 
 COUNT = 100
 
@@ -51,12 +52,82 @@ def test_tokens_that_wait_when_the_exporter_is_closed_are_sent(receiver):
     assert total(receiver.metrics["smallmind.generated_tokens"]) == COUNT
 
 
+def told_tokens(receiver) -> list[int]:
+    """The indices of the tokens on the one decode span, in their order there."""
+    events = receiver.span("decode").events
+    return [attributes(event.attributes)["smallmind.index"] for event in events]
+
+
 @pytest.mark.parametrize("detail", ["token", "kernel"])
-def test_tokens_that_spans_show_go_through_the_queue(receiver, detail, tell_tokens):
+def test_tokens_that_spans_show_come_beside_the_queue(receiver, detail):
+    events = list(request(headers("req-1"), tokens=COUNT))
+    bus = EventBus()
     with OtlpExporter(endpoint=receiver.endpoint, detail=detail) as exporter:
-        assert exporter.backlog is None
-        assert tell_tokens(exporter) == FlushResult(delivered=2 * COUNT)
+        assert exporter.backlog is not None
+        with bus.subscribe(exporter):
+            for event in events:
+                bus.emitter(event.correlation).publish(event)
+            assert bus.flush(10.0)["otlp"] == FlushResult(delivered=len(events))
+    assert told_tokens(receiver) == list(range(COUNT))
     assert total(receiver.metrics["smallmind.generated_tokens"]) == COUNT
+
+
+def test_tokens_wait_for_the_request_that_they_belong_to(receiver):
+    """Who reads metrics may take tokens before the queue comes to the request's beginning."""
+    events = list(request(headers("req-1"), tokens=COUNT))
+    with OtlpExporter(endpoint=receiver.endpoint, detail="token") as exporter:
+        exporter.backlog.extend(e for e in events if isinstance(e, TokenGenerated))
+        assert exporter.flush(10.0).pending == COUNT
+        assert not exporter.backlog
+        for event in events:
+            if not isinstance(event, TokenGenerated):
+                exporter.export(event)
+        assert exporter.flush(10.0) == FlushResult(delivered=len(events))
+    assert told_tokens(receiver) == list(range(COUNT))
+
+
+def test_tokens_of_a_request_that_still_runs_are_pending(receiver):
+    events = list(request(headers("req-1"), tokens=COUNT))
+    bus = EventBus()
+    with OtlpExporter(endpoint=receiver.endpoint, detail="token") as exporter:
+        with bus.subscribe(exporter):
+            for event in events[:-1]:
+                bus.emitter(event.correlation).publish(event)
+            answer = bus.flush(10.0)["otlp"]
+        told = sum(not event.kind & records.KINDS for event in events)  # in metrics only
+        assert answer == FlushResult(delivered=told, pending=len(events) - 1 - told)
+        exporter.export(events[-1])
+        assert exporter.flush(10.0) == FlushResult(delivered=len(events))
+    assert told_tokens(receiver) == list(range(COUNT))
+
+
+def test_tokens_that_nobody_takes_in_time_are_counted_as_lost(receiver, monkeypatch):
+    monkeypatch.setattr(store, "MOST_KEPT", 10)
+    events = list(request(headers("req-1"), tokens=COUNT))
+    with OtlpExporter(endpoint=receiver.endpoint, detail="token") as exporter:
+        exporter.backlog.extend(e for e in events if isinstance(e, TokenGenerated))
+        for event in events:
+            if not isinstance(event, TokenGenerated):
+                exporter.export(event)
+        answer = exporter.flush(10.0)
+        assert answer.dropped == exporter.lost == COUNT - 10
+        assert answer.delivered + answer.dropped == len(events)
+    assert told_tokens(receiver) == list(range(COUNT - 10, COUNT))
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT", "1"), ("OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT", "5")],
+)
+def test_limits_of_the_sdk_hold_for_tokens(receiver, monkeypatch, variable, value):
+    monkeypatch.setenv(variable, value)
+    events = list(request(headers("req-1"), tokens=3))
+    with OtlpExporter(endpoint=receiver.endpoint, detail="token") as exporter:
+        for event in events:
+            exporter.export(event)
+        exporter.flush(10.0)
+    most = int(value) if "COUNT" in variable else 3
+    assert [len(event.attributes) for event in receiver.span("decode").events] == [most] * 3
 
 
 def test_differences_instead_of_sums_are_recorded_as_events_come(
