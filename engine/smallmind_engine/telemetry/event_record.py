@@ -9,12 +9,17 @@ import inspect
 from collections import namedtuple
 from typing import TypeVar, dataclass_transform
 
+from smallmind_engine.telemetry.kinds import FREQUENT
+
 _E = TypeVar("_E")
 
 
 @dataclass_transform(frozen_default=True)
 def event(cls: type[_E]) -> type[_E]:
-    """Turn a class with annotations into a named tuple with the fields of its bases first."""
+    """Turn a class with annotations into a named tuple with the fields of its bases first.
+
+    It also notes whether the class's ``kind`` is one of the frequent ones.
+    """
     own = {
         name: hint
         for name, hint in inspect.get_annotations(cls).items()
@@ -27,6 +32,8 @@ def event(cls: type[_E]) -> type[_E]:
     skipped = {"__dict__", "__weakref__", *own}
     body = {name: value for name, value in vars(cls).items() if name not in skipped}
     bases = (row, *(base for base in cls.__bases__ if base is not object))
+    if "kind" in body:
+        body["is_frequent"] = bool(body["kind"] & FREQUENT)
     comparison = {"__eq__": _same, "__ne__": _differ, "__hash__": _hash}
     return type(cls.__name__, bases, {**body, "__slots__": (), **comparison})
 

@@ -25,12 +25,15 @@ class Event:
     """What every event carries.
 
     Attributes:
+        kind: what it is about.
+        is_frequent: whether the kind is one of those that come with every token.
         sequence: number of the event in this process, counted without gaps from 1.
         time_ns: monotonic clock; ``clock.ANCHOR`` ties it to wall time.
         correlation: the ids of the request or operation it belongs to.
     """
 
     kind: ClassVar[EventKind]
+    is_frequent: ClassVar[bool]
 
     sequence: int
     time_ns: int

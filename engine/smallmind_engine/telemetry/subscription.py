@@ -25,7 +25,6 @@ from smallmind_engine.telemetry.exporting import (
     visits,
 )
 from smallmind_engine.telemetry.fork import renew_in_child
-from smallmind_engine.telemetry.kinds import FREQUENT
 from smallmind_engine.telemetry.queued import QueuedExporter
 from smallmind_engine.telemetry.text import describe_error
 
@@ -85,7 +84,7 @@ class Subscription:
     def __init__(self, bus: EventBus, exporter: Exporter, interests: int) -> None:
         self._bus = bus
         self._clock = bus.clock
-        self._unmetered = 0
+        self._unmetered = METERED_EVERY - 1  # events until one is measured for all
         self.publish_ns = 0
         self._shed_before = bus.shed(interests)
         self._errors = 0
@@ -132,11 +131,16 @@ class Subscription:
         if state.path:
             self._deliver_inside(event, state.path)
             return  # measured as part of the exporter that caused it
-        count, measured = 1, True
-        if event.kind & FREQUENT:
-            self._unmetered = count = self._unmetered % METERED_EVERY + 1
-            measured = count == METERED_EVERY
-        begin_ns = self._clock() if measured else 0
+        count = 1  # of events that this measurement stands for; 0 when there is none
+        if event.is_frequent:
+            left = self._unmetered
+            if left:
+                self._unmetered = left - 1
+                count = 0
+            else:
+                self._unmetered = METERED_EVERY - 1
+                count = METERED_EVERY
+        begin_ns = self._clock() if count else 0
         try:
             state.path = self._alone
             try:
@@ -150,12 +154,12 @@ class Subscription:
                 self.failed(None)
         if state.deferred:
             deliver_deferred()
-        if measured:
+        if count:
             self.publish_ns += (self._clock() - begin_ns) * count
 
     def deliver_gathered(self, event: Event) -> None:
         """To an exporter that gathers the frequent kinds in bursts. Hot path."""
-        if event.kind & FREQUENT:
+        if event.is_frequent:
             waiting = len(self.backlog)
             if event.time_ns <= self.gathers_until_ns and waiting < self._most_gathered:
                 if waiting % METERED_EVERY:
@@ -177,11 +181,13 @@ class Subscription:
             self._deliver_inside(event, path)
             return
         count = 1
-        if event.kind & FREQUENT and not self._gathers:
-            self._unmetered = count = self._unmetered % METERED_EVERY + 1
-            if count < METERED_EVERY:
+        if event.is_frequent and not self._gathers:
+            if self._unmetered:
+                self._unmetered -= 1
                 self._export(event, path)
                 return
+            self._unmetered = METERED_EVERY - 1
+            count = METERED_EVERY
         begin_ns = self._clock()
         self._export(event, path)
         if state.deferred:
