@@ -7,8 +7,9 @@ loop over ``runner.forward``, interleaved: the medians of the time for a token, 
 of neighbours. Since the difference drowns in noise, it also times what the scheduler's thread does
 for a token besides the model's step: a step of a runner that computes nothing.
 
-Then the total throughput of 1, 4 and 16 requests at once that share a system prompt, relative to
-one alone, with the shares of their prompts that were found in the cache.
+Then the total throughput of 1, 4 and 16 requests at once that share a system prompt, on an engine
+whose KV budget is filled, relative to one alone in the same round (medians, least and most), with
+the shares of their prompts that were found in the cache.
 """
 
 from __future__ import annotations
@@ -29,6 +30,8 @@ from smallmind import Engine, load
 from smallmind_engine.kernels import BestToken, Chunk, LogitsWanted
 
 STREAMS = (1, 4, 16)
+KV_TOKENS = 256
+"""Of the KV budget for each request: all that it needs beside what the prompts share."""
 LIMIT = 0.02
 SYSTEM = "You are a helpful assistant who answers briefly and to the point. " * 12
 GREEDY = {"temperature": 0.0, "ignore_eos": True}
@@ -116,44 +119,64 @@ def own_time(engine: Engine, prompt: list[int], tokens: int) -> float:
         scheduler._runner = runner
 
 
-def batched(name: str, streams: int, tokens: int, *, streaming: bool) -> dict[str, float]:
-    """Tokens a second of so many requests at once, and what of their prompts was cached."""
-    with (
-        load(name, exporters=(), max_batch_size=16, max_concurrent_requests=16) as engine,
-        ThreadPoolExecutor(streams) as pool,
-    ):
-        prompts = [f"{SYSTEM}Question number {i}:" for i in range(streams)]
+class Crowd:
+    """Requests at once to one engine that has been at work for a while.
 
-        def ask(prompt: str) -> int:
+    Its KV budget is filled by requests before, as that of a service is: what is measured finds
+    the beginning that all prompts share, and takes the memory of older requests.
+
+    Args:
+        engine: completes the prompts.
+        pool: as many threads as there may be requests at once.
+        tokens: that each request generates.
+    """
+
+    def __init__(self, engine: Engine, pool: ThreadPoolExecutor, tokens: int) -> None:
+        self._engine = engine
+        self._pool = pool
+        self._tokens = tokens
+        self._asked = 0
+
+    def fill(self) -> None:
+        """Have the KV budget taken once."""
+        while not self._engine.stats().evicted_blocks:
+            self.ask(STREAMS[-1], streaming=False)
+
+    def ask(self, streams: int, *, streaming: bool) -> dict[str, float]:
+        """Tokens a second of so many requests at once, and what of their prompts was cached."""
+        engine, tokens = self._engine, self._tokens
+        numbers = range(self._asked, self._asked + streams)
+        self._asked += streams
+        prompts = [f"{SYSTEM}Question number {number}:" for number in numbers]
+
+        def answer(prompt: str) -> int:
             if not streaming:
-                answer = engine.generate(prompt, max_tokens=tokens, **GREEDY)
-                return answer.usage.completion_tokens
+                return engine.generate(prompt, max_tokens=tokens, **GREEDY).usage.completion_tokens
             with engine.stream(prompt, max_tokens=tokens, **GREEDY) as stream:
                 return sum(chunk.token_id is not None for chunk in stream)
 
-        engine.generate(SYSTEM, max_tokens=4, **GREEDY)
         before = engine.stats()
         begin = time.perf_counter()
-        count = sum(pool.map(ask, prompts))
+        count = sum(self._pool.map(answer, prompts))
         seconds = time.perf_counter() - begin
         after = engine.stats()
-    queried = after.prefix_queried_tokens - before.prefix_queried_tokens
-    hit = after.prefix_hit_tokens - before.prefix_hit_tokens
-    steps = after.steps - before.steps
-    decoded = after.decode_tokens - before.decode_tokens
-    return {
-        "tok/s": count / seconds,
-        "prompt tokens": queried,
-        "of them cached": hit / queried,
-        "sequences a step": decoded / steps,
-    }
+        queried = after.prefix_queried_tokens - before.prefix_queried_tokens
+        hit = after.prefix_hit_tokens - before.prefix_hit_tokens
+        steps = after.steps - before.steps
+        decoded = after.decode_tokens - before.decode_tokens
+        return {
+            "tok/s": count / seconds,
+            "prompt tokens": queried,
+            "of them cached": hit / queried,
+            "sequences a step": decoded / steps,
+        }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="smollm2")
     parser.add_argument("--repeat", type=int, default=9)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--tokens", type=int, default=128)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
@@ -165,22 +188,36 @@ def main() -> None:
     verdict = "within" if single["scheduler share"] <= LIMIT else "ABOVE"
     print(f"  the scheduler's own share of a token is {verdict} {LIMIT:.0%}")
     rows: dict[str, dict[str, list[float]]] = {}
-    for _ in range(arguments.rounds):
-        for streaming in (False, True):
-            for streams in STREAMS:
-                what = f"{streams} {'stream' if streaming else 'generate'}"
-                found = batched(arguments.model, streams, arguments.tokens, streaming=streaming)
-                for key, value in found.items():
-                    rows.setdefault(what, {}).setdefault(key, []).append(value)
+    most = STREAMS[-1]
+    with (
+        load(
+            arguments.model,
+            exporters=(),
+            max_batch_size=most,
+            max_concurrent_requests=most,
+            max_kv_tokens=most * KV_TOKENS,
+        ) as engine,
+        ThreadPoolExecutor(most) as pool,
+    ):
+        crowd = Crowd(engine, pool, arguments.tokens)
+        crowd.fill()
+        for _ in range(arguments.rounds):
+            for streaming in (False, True):
+                for streams in STREAMS:
+                    what = f"{streams} {'stream' if streaming else 'generate'}"
+                    for key, value in crowd.ask(streams, streaming=streaming).items():
+                        rows.setdefault(what, {}).setdefault(key, []).append(value)
     table = {
         what: {key: statistics.median(values) for key, values in row.items()}
         for what, row in rows.items()
     }
     for what, row in table.items():
         kind = what.split()[1]
-        row["relative to one"] = row["tok/s"] / table[f"1 {kind}"]["tok/s"]
+        alone = rows[f"1 {kind}"]["tok/s"]
+        ratios = [many / one for many, one in zip(rows[what]["tok/s"], alone, strict=True)]
+        row["relative to one"] = statistics.median(ratios)
         numbers = "  ".join(f"{key} {value:8.2f}" for key, value in row.items())
-        print(f"  {what:12} {numbers}")
+        print(f"  {what:12} {numbers} [{min(ratios):.2f}..{max(ratios):.2f}]")
     if arguments.json:
         arguments.json.write_text(json.dumps({"single": single, "batched": table}, indent=2))
 
