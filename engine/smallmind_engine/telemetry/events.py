@@ -33,7 +33,7 @@ class Event:
     """
 
     kind: ClassVar[EventKind]
-    is_frequent: ClassVar[bool]
+    is_frequent: ClassVar[bool] = False
 
     sequence: int
     time_ns: int

@@ -134,7 +134,7 @@ class Subscription:
         count = 1  # of events that this measurement stands for; 0 when there is none
         if event.is_frequent:
             left = self._unmetered
-            if left:
+            if left > 0:
                 self._unmetered = left - 1
                 count = 0
             else:
@@ -182,8 +182,9 @@ class Subscription:
             return
         count = 1
         if event.is_frequent and not self._gathers:
-            if self._unmetered:
-                self._unmetered -= 1
+            left = self._unmetered
+            if left > 0:
+                self._unmetered = left - 1
                 self._export(event, path)
                 return
             self._unmetered = METERED_EVERY - 1

@@ -23,7 +23,6 @@ from smallmind_engine.telemetry.events import (
     RequestQueued,
     RequestRejected,
 )
-from smallmind_engine.telemetry.kinds import NO_KINDS
 from smallmind_exporters.metrics.families import FAMILIES
 from smallmind_exporters.metrics.family import CUMULATIVE, Family, Label, MetricKind
 from smallmind_exporters.metrics.labels import MODEL
@@ -40,8 +39,6 @@ Snapshot = dict[Family, dict[LabelValues, Series]]
 """Series by family and by the values of all its labels."""
 
 _INFINITY: Final = math.inf
-MOST_KEPT: Final = 1 << 16
-"""Events that may wait in ``kept``: some seconds of a thread that does not get to them."""
 _NO_MODEL: Final = ""
 _TRACKED: Final = (RequestQueued, RequestAdmitted, RequestRejected, InferenceStopped)
 _Rows = dict[LabelValues, Series]
@@ -105,12 +102,10 @@ class MetricStore:
         families: the table to add up by.
         max_models: how many models are told apart; further ones are counted as ``_other``.
         backlog: to go on with; None for one of its own.
-        keeps: kinds of events that are put into ``kept`` when they come by the backlog.
+        pass_on: is called with each event that came by the backlog.
 
     Attributes:
         backlog: events that are added up before the next one is, and before anyone reads.
-        kept: those of them that somebody else is to take, too.
-        given_up: how many of those were lost because nobody took them.
     """
 
     def __init__(
@@ -119,7 +114,7 @@ class MetricStore:
         *,
         max_models: int | None = None,
         backlog: deque[Event] | None = None,
-        keeps: int = NO_KINDS,
+        pass_on: Callable[[Event], None] | None = None,
     ) -> None:
         self._families = families
         self._new_lock()
@@ -131,9 +126,7 @@ class MetricStore:
         self._taken = self._gathered = 0
         self._invalid = Counter()
         self.backlog: deque[Event] = deque() if backlog is None else backlog
-        self._keeps = keeps
-        self.kept: deque[Event] = deque(maxlen=MOST_KEPT)
-        self.given_up = 0
+        self._pass_on = pass_on
         self._rows_of(_NO_MODEL)
         renew_in_child(self)
 
@@ -150,8 +143,7 @@ class MetricStore:
         """Begin anew, as in a forked child."""
         self._new_lock()
         self.backlog.clear()
-        self.kept.clear()
-        self._taken = self._gathered = self.given_up = 0
+        self._taken = self._gathered = 0
         self._requests.clear()
         self._invalid.value = 0
         for by_family in self._rows.values():
@@ -198,9 +190,8 @@ class MetricStore:
         with self._lock:
             for event in taken_from(self.backlog):
                 self._gathered += 1
-                if event.kind & self._keeps:
-                    self.given_up += len(self.kept) == MOST_KEPT
-                    self.kept.append(event)
+                if self._pass_on is not None:
+                    self._pass_on(event)
                 try:
                     self._add_up(event)
                 except Exception:  # noqa: BLE001 - who reads is not to blame

@@ -20,13 +20,13 @@ from smallmind_engine.telemetry import (
     FlushResult,
     RuntimeLogEvent,
     now_ns,
-    taken_from,
 )
 from smallmind_engine.telemetry.events import InferenceStopped
 from smallmind_engine.telemetry.kinds import FREQUENT
 from smallmind_exporters.metrics import MetricStore
 from smallmind_exporters.otlp import records, wiring
 from smallmind_exporters.otlp.attributes import OPERATION_SPANS
+from smallmind_exporters.otlp.details import WaitingDetails
 from smallmind_exporters.otlp.instruments import (
     HISTOGRAMS,
     SUMMED,
@@ -111,7 +111,7 @@ class Pipeline:
         # Re-entrant: the garbage collector may close a stream, which publishes, at any moment.
         self._lock = threading.RLock()
         self._live = LiveRecords(plan.ring)
-        self._kept: deque[Event] = deque()
+        self._details = WaitingDetails()
         self._flagged: set[str] = set()
         self._taken = 0
         self._legs: list[Leg] = []
@@ -145,9 +145,8 @@ class Pipeline:
             (*SUMMED, *READY_MADE) if ready_made else SUMMED,
             max_models=plan.max_models,
             backlog=self._backlog,
-            keeps=FREQUENT & self._follows,
+            pass_on=self._keep if FREQUENT & self._follows else None,
         )
-        self._kept = store.kept
         if own is None:
             self._instruments: Instruments = instruments_of(provider, meter)
         else:
@@ -212,17 +211,16 @@ class Pipeline:
             if kind == EventKind.LOG:
                 self._log(event)
             elif self._follows & kind:
-                self._follow_until(event)
+                for detail in self._details.before(event):
+                    self._live.take(detail)
                 closed = self._live.take(event)
                 if closed is not None:
                     self._tell(closed, event)
 
-    def _follow_until(self, event: Event) -> None:
-        """Take what came beside the queue before ``event`` was published."""
-        # A thread publishes in the order of its numbers, so that all of its own stand before.
-        kept = self._kept
-        while kept and kept[0].sequence < event.sequence:
-            self._live.take(kept.popleft())
+    def _keep(self, event: Event) -> None:
+        """Keep what came beside a queue, for when the queue comes to its request."""
+        if event.kind & self._follows:
+            self._details.add(event)
 
     def _count(self) -> int:
         """Events so far, those of the backlog included."""
@@ -272,7 +270,7 @@ class Pipeline:
         if self._store is not None:
             self._store.stop_gathering()
             with self._lock:  # what of it belongs to no request is not lost with those that run
-                for event in taken_from(self._kept):
+                for event in self._details.all():
                     self._live.take(event)
         asked = [leg.stop() for leg in self._legs]
         done = [wait_for(answer, deadline_ns) for answer in asked]
@@ -289,8 +287,8 @@ class Pipeline:
 
     @property
     def _given_up(self) -> int:
-        """Events of requests that were too many to be followed."""
-        return self._live.given_up + (0 if self._store is None else self._store.given_up)
+        """Events that were too many to be followed."""
+        return self._live.given_up + self._details.given_up
 
     def _result(self, *, timed_out: bool) -> FlushResult:
         """Each event once: lost, pending in some signal, or delivered in all."""
@@ -299,7 +297,7 @@ class Pipeline:
             failed = sum(each.failed for each in counts)
             dropped = sum(each.dropped for each in counts) + self._given_up
             taken = self._count()
-            pending = _pending(counts, self._live.events + len(self._kept))
+            pending = _pending(counts, self._live.events + len(self._details))
             pending = min(pending, max(0, taken - failed - dropped))
             return FlushResult(
                 delivered=taken - failed - dropped - pending,

@@ -6,10 +6,9 @@ import pytest
 
 from otlp_receiver import attributes, total
 from smallmind_engine.telemetry import BatchStepped, EventBus, FlushResult, TokenGenerated
-from smallmind_exporters.metrics import store
-from smallmind_exporters.otlp import OtlpExporter, records
+from smallmind_exporters.otlp import OtlpExporter, details, records
 from telemetry_doubles import IDS
-from telemetry_events import MODEL, headers, request
+from telemetry_events import MODEL, correlation, headers, request
 
 COUNT = 100
 
@@ -102,17 +101,49 @@ def test_tokens_of_a_request_that_still_runs_are_pending(receiver):
 
 
 def test_tokens_that_nobody_takes_in_time_are_counted_as_lost(receiver, monkeypatch):
-    monkeypatch.setattr(store, "MOST_KEPT", 10)
-    events = list(request(headers("req-1"), tokens=COUNT))
+    monkeypatch.setattr(details, "MOST_WAITING", 10)
+    events = list(request(headers("req-1"), tokens=15))
     with OtlpExporter(endpoint=receiver.endpoint, detail="token") as exporter:
         exporter.backlog.extend(e for e in events if isinstance(e, TokenGenerated))
         for event in events:
             if not isinstance(event, TokenGenerated):
                 exporter.export(event)
         answer = exporter.flush(10.0)
-        assert answer.dropped == exporter.lost == COUNT - 10
+        assert answer.dropped == exporter.lost == 10
         assert answer.delivered + answer.dropped == len(events)
-    assert told_tokens(receiver) == list(range(COUNT - 10, COUNT))
+    assert told_tokens(receiver) == list(range(10, 15))
+
+
+def test_engines_that_share_an_exporter_keep_their_tokens(receiver):
+    """Each bus has a queue of its own, and one may be a second behind the other."""
+    first = list(request(headers(correlation("req-1")), tokens=COUNT))
+    second = list(request(headers(correlation("req-2"), first=1000), tokens=COUNT))
+    with OtlpExporter(endpoint=receiver.endpoint, detail="token") as exporter:
+        exporter.backlog.extend(e for e in first if isinstance(e, TokenGenerated))
+        exporter.backlog.extend(e for e in second if isinstance(e, TokenGenerated))
+        for events in (second, first):  # the later request's queue is worked off first
+            for event in events:
+                if not isinstance(event, TokenGenerated):
+                    exporter.export(event)
+        assert exporter.flush(10.0) == FlushResult(delivered=len(first) + len(second))
+    spans = [span for span in receiver.spans if span.name == "decode"]
+    told = [[attributes(e.attributes)["smallmind.index"] for e in span.events] for span in spans]
+    assert told == [list(range(COUNT))] * 2
+
+
+def test_requests_with_one_id_keep_their_tokens(receiver):
+    ids = [correlation("same", trace_id=f"{n:032x}", span_id=f"{n:016x}") for n in (1, 2)]
+    streams = [list(request(headers(each), tokens=5 + n)) for n, each in enumerate(ids)]
+    with OtlpExporter(endpoint=receiver.endpoint, detail="token") as exporter:
+        for events in streams:
+            exporter.backlog.extend(e for e in events if isinstance(e, TokenGenerated))
+        for events in streams:
+            for event in events:
+                if not isinstance(event, TokenGenerated):
+                    exporter.export(event)
+        exporter.flush(10.0)
+    spans = [span for span in receiver.spans if span.name == "decode"]
+    assert sorted(len(span.events) for span in spans) == [5, 6]
 
 
 @pytest.mark.parametrize(
