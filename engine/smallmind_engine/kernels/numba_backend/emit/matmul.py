@@ -49,6 +49,9 @@ BLOCKS_AHEAD: Final = 4
 """How far ahead weights are asked for: the work on several tokens would not wait for them itself,
 and a block of 16 tokens takes about as long as memory does."""
 
+BLOCKS_AHEAD_OF_ONE: Final = 8
+"""The same for one token, whose block takes much less time than memory does."""
+
 
 @dataclass(frozen=True, slots=True)
 class PackedBlock:
@@ -96,21 +99,27 @@ class PackedBlocks:
             scales(code, self._tier, layout, scale, supers),
         )
 
-    def ask_ahead(self, group: Value, index: Value) -> None:
-        """Ask for the block that is ``BLOCKS_AHEAD`` further on; rows follow each other."""
+    def ask_ahead(self, group: Value, index: Value, count: int) -> None:
+        """Ask for the block that is ``count`` further on; rows follow each other."""
         code = self._code
-        ask_ahead(code, self._planes, code.address(code.times(group, self.count), index))
+        ask_ahead(code, self._planes, code.address(code.times(group, self.count), index), count)
 
 
-def ask_ahead(code: Code, planes: Sequence[tuple[Value, int]], at: Value) -> None:
-    """Ask for the block that is ``BLOCKS_AHEAD`` behind block ``at`` of some planes.
+def blocks_ahead(tokens: int) -> int:
+    """How far ahead to ask for weights when so many tokens are worked on together."""
+    return BLOCKS_AHEAD if tokens > 1 else BLOCKS_AHEAD_OF_ONE
+
+
+def ask_ahead(code: Code, planes: Sequence[tuple[Value, int]], at: Value, count: int) -> None:
+    """Ask for the block that is ``count`` behind block ``at`` of some planes.
 
     Args:
         code: where instructions go.
         planes: address of each, and bytes of a block in it.
         at: the block that is at work.
+        count: how far ahead.
     """
-    later = code.address(at, BLOCKS_AHEAD)
+    later = code.address(at, count)
     for plane, size in planes:
         for line in range(0, size, LANE_BYTES):
             code.prefetch(code.address(plane, code.times(later, size), line))
@@ -200,8 +209,7 @@ class _Product:
             slots = [code.variable(zeros(FLOATS)) for _ in tokens]
             with code.loop(0, self.blocks.count) as index:
                 sums = [code.b.load(slot) for slot in slots]
-                if len(tokens) > 1:
-                    self.blocks.ask_ahead(group, index)
+                self.blocks.ask_ahead(group, index, blocks_ahead(len(tokens)))
                 self.add(self.blocks.at(group, index), index, tokens, sums)
                 for slot, value in zip(slots, sums, strict=True):
                     code.b.store(value, slot)
@@ -217,8 +225,10 @@ class _Product:
                 for index in range(TOKENS_AT_ONCE):
                     place = code.address(slot(token), LANE_BYTES * index)
                     code.store(zeros(FLOATS), place, LANE_BYTES)
+                    out = output_place(code, self.job, group, code.address(token, index))
+                    code.prefetch(out, to_write=True)
             with code.loop(0, self.blocks.count) as index:
-                self.blocks.ask_ahead(group, index)
+                self.blocks.ask_ahead(group, index, BLOCKS_AHEAD)
                 chunk = ahead.next_chunk()
                 block = self.blocks.at(group, index)
                 with code.loop(self.begin, self.end, TOKENS_AT_ONCE) as token:
@@ -277,10 +287,15 @@ def kept_sums(code: Code, job: Fields, token: Value) -> Value:
     return code.address(job[Job.SCRATCH], place)
 
 
+def output_place(code: Code, job: Fields, group: Value, token: Value) -> Value:
+    """Where 16 outputs of a token go."""
+    row = code.times(token, job[Job.OUT_STRIDE])
+    return code.address(job[Job.OUT], row, code.times(group, LANE_BYTES))
+
+
 def put_outputs(code: Code, job: Fields, group: Value, token: Value, value: Value) -> None:
     """Write 16 outputs of a token."""
-    row = code.times(token, job[Job.OUT_STRIDE])
-    code.store(value, code.address(job[Job.OUT], row, code.times(group, LANE_BYTES)), 4)
+    code.store(value, output_place(code, job, group, token), 4)
 
 
 def by_count(code: Code, job: Value, few: Callable[[int], None], many: Callable[[], None]) -> None:

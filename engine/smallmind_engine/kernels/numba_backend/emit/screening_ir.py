@@ -27,6 +27,7 @@ from smallmind_engine.kernels.numba_backend.emit.matmul import (
     LANE_BYTES,
     TOKENS_AT_ONCE,
     ask_ahead,
+    blocks_ahead,
     quads_at,
 )
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK
@@ -123,10 +124,10 @@ class _Screen:
         vectors = _nibbles(code, code.address(self._high, code.times(at, _HIGH_BYTES)))
         return vectors, load_halves(code, self.tier, scales, _SCALE_BYTES)
 
-    def ask_ahead(self, at: Value) -> None:
+    def ask_ahead(self, at: Value, tokens: int) -> None:
         """Ask for the block that is some further on, as ``matmul`` does."""
         planes = ((self._high, _HIGH_BYTES), (self._scales, _SCALE_BYTES))
-        ask_ahead(self.code, planes, at)
+        ask_ahead(self.code, planes, at, blocks_ahead(tokens))
 
     def add(
         self,
@@ -190,6 +191,7 @@ def screen(tier: IsaTier) -> Callable[[int, int], None]:
             slots = [code.variable(zeros(FLOATS)) for _ in (ESTIMATE, DEVIATION)]
             with code.loop(0, work.blocks) as index:
                 at = code.b.add(code.b.mul(group, work.blocks), index)
+                work.ask_ahead(at, 1)
                 before = (code.b.load(slots[0]), code.b.load(slots[1]))
                 (sums,) = work.add(work.weights(at), index, [token], [before])
                 for slot, value in zip(slots, sums, strict=True):
@@ -233,7 +235,7 @@ def screen_several(tier: IsaTier) -> Callable[[int, int], None]:
                     store(code.b.add(first, index), (zeros(FLOATS), zeros(FLOATS)))
             with code.loop(0, work.blocks) as index:
                 at = code.b.add(code.b.mul(group, work.blocks), index)
-                work.ask_ahead(at)
+                work.ask_ahead(at, TOKENS_AT_ONCE)
                 weights = work.weights(at)
                 with code.loop(0, end, TOKENS_AT_ONCE) as first:
                     tokens = [code.b.add(first, number_) for number_ in together]

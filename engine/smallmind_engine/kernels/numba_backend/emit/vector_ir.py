@@ -81,11 +81,17 @@ class Code:
         stored = self.b.store(value, self.b.inttoptr(address, value.type.as_pointer()))
         stored.align = align
 
-    def prefetch(self, address: Value, near: int = 3) -> None:
-        """Ask for a cache line ahead of its use: into the first cache, or (2) the second only."""
+    def prefetch(self, address: Value, near: int = 3, *, to_write: bool = False) -> None:
+        """Ask for a cache line ahead of its use: into the first cache, or (2) the second only.
+
+        Args:
+            address: within the line.
+            near: which cache.
+            to_write: whether other cores are to give the line up, as a store would have to wait for.
+        """
         pointer = I8.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
-        read, keep, data = (ir.Constant(I32, value) for value in (0, near, 1))
+        read, keep, data = (ir.Constant(I32, value) for value in (int(to_write), near, 1))
         self.external(kind, "llvm.prefetch.p0", self.b.inttoptr(address, pointer), read, keep, data)
 
     # -- vectors --------------------------------------------------------------------------------
