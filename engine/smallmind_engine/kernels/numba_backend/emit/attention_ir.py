@@ -286,15 +286,17 @@ class _Attention:
                 slots.append((place, code.variable(value)))
         stride = code.times(self.value_size, self.size)
         column = code.address(values, code.times(e, self.size))
+        begun = code.address(ahead, code.times(e, PAGE_TOKENS * self.size))
         with code.loop(0, count) as position:
             base = code.address(column, b.mul(position, stride))
             loaded = [
                 self._load(code.address(base, LANES * self.size * index))
                 for index in range(vectors)
             ]
-            for index in range(vectors):
-                place = code.b.sub(code.address(base, LANES * self.size * index), values)
-                code.prefetch(code.address(ahead, place))
+            for index in range(vectors):  # in the order in which they will be read
+                line = LANES * self.size * vectors
+                place = code.address(begun, code.times(position, line), LANES * self.size * index)
+                code.prefetch(place)
             for index, weights in enumerate(self.weights):
                 place = code.address(weights, code.times(position, 4))
                 weight = code.splat(FLOATS, code.load(F32, place, 4))

@@ -87,7 +87,7 @@ class Code:
         Args:
             address: within the line.
             near: which cache.
-            to_write: whether other cores are to give the line up, as a store would have to wait for.
+            to_write: whether other cores are to give it up, for which a store would wait.
         """
         pointer = I8.as_pointer()
         kind = ir.FunctionType(ir.VoidType(), [pointer, I32, I32, I32])
