@@ -207,12 +207,9 @@ class _Attention:
         scores = [code.load(FLOATS, place, _LANE_BYTES) for place in places]
         largest = scores[0]
         for score in scores[1:]:
-            largest = code.binary("maxnum", largest, score)
-        kind = ir.FunctionType(F32, [FLOATS])
+            largest = code.larger(largest, score)
         before = b.load(self.highest[index])
-        highest = code.binary(
-            "maxnum", before, code.external(kind, "llvm.vector.reduce.fmax.v16f32", largest)
-        )
+        highest = code.larger(before, code.folded(largest, code.larger))
         nothing = b.fcmp_ordered("==", highest, ir.Constant(F32, float("-inf")))
         against = code.splat(FLOATS, b.select(nothing, ir.Constant(F32, 0.0), highest))
         total = None
@@ -223,19 +220,10 @@ class _Attention:
             code.store(weight, place, _LANE_BYTES)
         correction = exp(code, b.fsub(code.splat(FLOATS, before), against))
         scalar = b.extract_element(correction, ir.Constant(I32, 0))
-        page_total = self._sum(total)
+        page_total = code.folded(total, b.fadd)
         b.store(b.fadd(b.fmul(b.load(self.total[index]), scalar), page_total), self.total[index])
         b.store(highest, self.highest[index])
         return correction
-
-    def _sum(self, vector: Value) -> Value:
-        """Pairwise: LLVM keeps the order of additions, and this one has few steps."""
-        code = self.code
-        count = LANES
-        while count > 1:
-            count //= 2
-            vector = code.b.fadd(code.part(vector, 0, count), code.part(vector, count, count))
-        return code.b.extract_element(vector, ir.Constant(I32, 0))
 
     def _mix(
         self, page: Value, first: Value, last: Value, corrections: list[Value], ahead: Value
@@ -309,10 +297,14 @@ class _Attention:
     def _put(self, index: int, row: dict[QueryRow, Value]) -> None:
         code, b = self.code, self.code.b
         inverse = b.fdiv(ir.Constant(F32, 1.0), b.load(self.total[index]))
-        with code.loop(0, row[QueryRow.OUT_SIZE]) as e:
-            at = code.times(e, 4)
-            value = code.load(F32, code.address(self.mixed[index], at), 4)
-            code.store(b.fmul(value, inverse), code.address(row[QueryRow.OUT], at), 4)
+        size = row[QueryRow.OUT_SIZE]
+        whole = b.sub(size, b.urem(size, number(LANES)))
+        for begin, end, kind in ((number(0), whole, FLOATS), (whole, size, F32)):
+            step, factor = (LANES, code.splat(FLOATS, inverse)) if kind == FLOATS else (1, inverse)
+            with code.loop(begin, end, step) as e:
+                at = code.times(e, 4)
+                value = code.load(kind, code.address(self.mixed[index], at), 4)
+                code.store(b.fmul(value, factor), code.address(row[QueryRow.OUT], at), 4)
 
 
 def attention(tier: IsaTier, kind: KVType, rows: int) -> Callable[[int, int], None]:

@@ -136,6 +136,18 @@ class Code:
         kind = "f32" if x.type == F32 else f"v{x.type.count}f32"
         return self.external(ir.FunctionType(x.type, [x.type] * 2), f"llvm.{name}.{kind}", x, y)
 
+    def larger(self, x: Value, y: Value) -> Value:
+        """The larger of two floats; ``y`` where one is no number. One instruction on x86."""
+        return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
+
+    def folded(self, vector: Value, combine: Callable[[Value, Value], Value]) -> Value:
+        """All lanes combined into one, halves with halves: few steps, in an order that is fixed."""
+        count = vector.type.count
+        while count > 1:
+            count //= 2
+            vector = combine(self.part(vector, 0, count), self.part(vector, count, count))
+        return self.b.extract_element(vector, ir.Constant(I32, 0))
+
     def external(self, kind: Value, name: str, *arguments: Value) -> Value:
         """A call of a function that is found by name: an LLVM intrinsic, or one of C."""
         function = cgutils.get_or_insert_function(self.b.module, kind, name)
