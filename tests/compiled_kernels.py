@@ -36,10 +36,12 @@ from smallmind_engine.kernels.numba_backend.kernel_names import (
 from smallmind_engine.kernels.numba_backend.records import (
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
+    SCALE_FIELDS,
     SPARE_TOKENS,
     TERMS,
     TOKEN_TILE,
     Attend,
+    InputScale,
     Job,
     Matrix,
     Pick,
@@ -169,16 +171,12 @@ class Quantized:
 
     Attributes:
         codes: int8 (NB, stride, 32); as all others with room for three tokens behind the last.
-        factors: float32 (NB, stride).
-        sums: float32 (NB, stride).
-        half_sums: float32 (NB, stride, 2).
+        scales: float32 (NB, stride, SCALE_FIELDS), see ``InputScale``.
         values: float64 (T, K): what they stand for.
     """
 
     codes: npt.NDArray[np.int8]
-    factors: Floats
-    sums: Floats
-    half_sums: Floats
+    scales: Floats
     values: npt.NDArray[np.float64]
 
     @classmethod
@@ -190,17 +188,15 @@ class Quantized:
         by_block = codes.reshape(tokens, blocks, BLOCK)
         made = cls(
             codes=zeros((blocks, stride, BLOCK), np.int8),
-            factors=zeros((blocks, stride), np.float32),
-            sums=zeros((blocks, stride), np.float32),
-            half_sums=zeros((blocks, stride, 2), np.float32),
+            scales=zeros((blocks, stride, SCALE_FIELDS), np.float32),
             values=(by_block * factors[:, :, None].astype(np.float64)).reshape(tokens, columns),
         )
         made.codes[:, :tokens] = by_block.transpose(1, 0, 2)
-        made.factors[:, :tokens] = factors.T
+        made.scales[:, :tokens, InputScale.FACTOR] = factors.T
         halves = by_block.reshape(tokens, blocks, 2, LANES).sum(-1, dtype=np.int32)
         shares = factors[:, :, None] * halves.astype(np.float32)
-        made.half_sums[:, :tokens] = shares.transpose(1, 0, 2)
-        made.sums[:, :tokens] = shares.sum(-1).T
+        made.scales[:, :tokens, InputScale.HALF_SUMS :] = shares.transpose(1, 0, 2)
+        made.scales[:, :tokens, InputScale.SUM] = shares.sum(-1).T
         return made
 
     @classmethod
@@ -237,8 +233,7 @@ def multiply(
     job[Job.SCRATCH] = address(scratch)
     if isinstance(inputs, Quantized):
         job[Job.STRIDE] = inputs.codes.shape[1]
-        job[Job.CODES], job[Job.FACTORS] = address(inputs.codes), address(inputs.factors)
-        job[Job.SUMS], job[Job.HALF_SUMS] = address(inputs.sums), address(inputs.half_sums)
+        job[Job.CODES], job[Job.SCALES] = address(inputs.codes), address(inputs.scales)
     else:
         job[Job.FLOATS], job[Job.FLOAT_STRIDE] = address(inputs), inputs.strides[0]
     begin, end = tokens or (0, len(values))
@@ -253,10 +248,11 @@ def upper_bounds(call: Call, matrix: PackedMatrix, inputs: Quantized, count: int
     record = matrix_record(matrix)
     job = np.zeros(len(Job), np.int64)
     codes = inputs.codes.astype(np.float64)
-    squares = inputs.factors.astype(np.float64) ** 2 * (codes**2).sum(-1)
+    factors, sums = (inputs.scales[..., i] for i in (InputScale.FACTOR, InputScale.SUM))
+    squares = factors.astype(np.float64) ** 2 * (codes**2).sum(-1)
     terms = zeros((inputs.codes.shape[1], len(codes), TERMS), np.float32)
-    terms[..., 0] = 16.0 * inputs.factors.T
-    terms[..., 1] = (7.5 - 128.0) * inputs.sums.T
+    terms[..., 0] = 16.0 * factors.T
+    terms[..., 1] = (7.5 - 128.0) * sums.T
     terms[..., 2] = (16.0**2 - 1.0) / 12.0 * squares.T
     out = zeros((count + SPARE_TOKENS, int(record[Matrix.GROUPS])), np.float32)
     out[...] = np.nan

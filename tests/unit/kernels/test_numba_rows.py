@@ -17,6 +17,7 @@ from numba import types
 from compiled_kernels import Floats, address, c_function, zeros
 from smallmind_engine.kernels.numba_backend.emit import math_ir, rows_ir
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import FLOATS, Code, Value, ir_function
+from smallmind_engine.kernels.numba_backend.records import SCALE_FIELDS, InputScale
 
 BLOCK = 32
 SILU, GELU = 0, 1
@@ -31,10 +32,10 @@ Function = Callable[..., Any]
 def quantize() -> Function:
     body = rows_ir.quantize
 
-    def call(row, first, end, stride, token, codes, factors, sums, half_sums):
-        body(row, first, end, stride, token, codes, factors, sums, half_sums)
+    def call(row, first, end, stride, token, codes, scales):
+        body(row, first, end, stride, token, codes, scales)
 
-    return c_function(types.void(*[types.int64] * 9), call)
+    return c_function(types.void(*[types.int64] * 7), call)
 
 
 @pytest.fixture(scope="module")
@@ -86,22 +87,34 @@ def exp() -> Callable[[Floats], Floats]:
 @dataclass(frozen=True, slots=True)
 class Planes:
     codes: npt.NDArray[np.int8]
-    factors: Floats
-    sums: Floats
-    half_sums: Floats
+    scales: Floats
+
+    @property
+    def factors(self) -> Floats:
+        return self.scales[..., InputScale.FACTOR]
+
+    @property
+    def sums(self) -> Floats:
+        return self.scales[..., InputScale.SUM]
+
+    @property
+    def half_sums(self) -> Floats:
+        return self.scales[..., InputScale.HALF_SUMS :]
 
 
 def quantized(quantize: Function, row: Floats, *, stride: int = 1, token: int = 0) -> Planes:
     blocks = len(row) // BLOCK
-    planes = Planes(
-        codes=zeros((blocks, stride, BLOCK), np.int8),
-        factors=zeros((blocks, stride), np.float32),
-        sums=zeros((blocks, stride), np.float32),
-        half_sums=zeros((blocks, stride, 2), np.float32),
-    )
-    where = (planes.codes, planes.factors, planes.sums, planes.half_sums)
-    quantize(address(row), 0, blocks, stride, token, *map(address, where))
+    planes = empty_planes(blocks, stride)
+    where = (address(planes.codes), address(planes.scales))
+    quantize(address(row), 0, blocks, stride, token, *where)
     return planes
+
+
+def empty_planes(blocks: int, stride: int) -> Planes:
+    return Planes(
+        codes=zeros((blocks, stride, BLOCK), np.int8),
+        scales=zeros((blocks, stride, SCALE_FIELDS), np.float32),
+    )
 
 
 def normal(count: int, spread: float = 1.0) -> Floats:
@@ -147,7 +160,7 @@ def test_sums_are_those_of_the_codes(quantize: Function) -> None:
 
 def test_zeros_have_the_factor_zero(quantize: Function) -> None:
     planes = quantized(quantize, np.zeros(2 * BLOCK, np.float32))
-    for plane in (planes.codes, planes.factors, planes.sums, planes.half_sums):
+    for plane in (planes.codes, planes.scales):
         assert not plane.any()
 
 
@@ -175,13 +188,11 @@ def test_only_the_blocks_of_a_token_are_written(quantize: Function) -> None:
     row = normal(4 * BLOCK)
     blocks, stride, token = 4, 8, 5
     whole = quantized(quantize, row)
-    codes, factors = zeros((blocks, stride, BLOCK), np.int8), zeros((blocks, stride), np.float32)
-    sums, half_sums = zeros((blocks, stride), np.float32), zeros((blocks, stride, 2), np.float32)
-    where = map(address, (codes, factors, sums, half_sums))
-    quantize(address(row), 1, 3, stride, token, *where)
-    np.testing.assert_array_equal(codes[1:3, token], whole.codes[1:3, 0])
-    np.testing.assert_array_equal(factors[1:3, token], whole.factors[1:3, 0])
-    for plane in (codes, factors, sums, half_sums):
+    part = empty_planes(blocks, stride)
+    quantize(address(row), 1, 3, stride, token, address(part.codes), address(part.scales))
+    np.testing.assert_array_equal(part.codes[1:3, token], whole.codes[1:3, 0])
+    np.testing.assert_array_equal(part.scales[1:3, token], whole.scales[1:3, 0])
+    for plane in (part.codes, part.scales):
         plane[1:3, token] = 0
         assert not plane.any()
 

@@ -23,6 +23,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     MOST_BEST,
     PAGE_TOKENS,
     PUT_WORDS,
+    SCALE_FIELDS,
     SPARE_TOKENS,
     TERMS,
     TOKEN_TILE,
@@ -85,18 +86,16 @@ def aligned(shape: tuple[int, ...], dtype: Any) -> npt.NDArray[Any]:
 
 
 class _Planes:
-    """Quantised rows: codes, factors and sums, as ``records.Job`` describes them."""
+    """Quantised rows: codes and scales, as ``records.Job`` describes them."""
 
     def __init__(self, columns: int, stride: int) -> None:
         blocks = -(-columns // _BLOCK)
         self.codes = aligned((blocks, stride, _BLOCK), np.int8)
-        self.factors = aligned((blocks, stride), np.float32)
-        self.sums = aligned((blocks, stride), np.float32)
-        self.half_sums = aligned((blocks, stride, 2), np.float32)
+        self.scales = aligned((blocks, stride, SCALE_FIELDS), np.float32)
 
     @property
     def parts(self) -> tuple[npt.NDArray[Any], ...]:
-        return self.codes, self.factors, self.sums, self.half_sums
+        return self.codes, self.scales
 
     @property
     def addresses(self) -> list[int]:

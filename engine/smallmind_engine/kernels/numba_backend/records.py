@@ -31,20 +31,33 @@ class Job(IntEnum):
     TOKEN_END = 3
     STRIDE = 4  # tokens that a block of the inputs has room for, a multiple of four
     CODES = 5  # int8 [blocks][stride][32]
-    FACTORS = 6  # float32 [blocks][stride]
-    SUMS = 7  # float32 [blocks][stride]: factor times the sum of the codes
-    HALF_SUMS = 8  # float32 [blocks][stride][2]: likewise for each half of a block
-    FLOATS = 9  # float32 [tokens][columns]: inputs of matrices that take floats
-    OUT = 10  # float32 [tokens][...]
-    OUT_STRIDE = 11  # bytes from token to token
-    SCRATCH = 12  # 64 bytes for each of ``TOKEN_TILE`` tokens, of this thread (bounds take 128)
-    FLOAT_STRIDE = 13  # bytes from token to token of FLOATS
-    TERMS = 14  # float32 [tokens][blocks][TERMS], see ``screening``
-    TERM_STRIDE = 15  # bytes from token to token of TERMS
-    AHEAD = 16  # address of the next of a list of addresses to be asked for; 0 for none
-    AHEAD_END = 17  # address of the last, which is asked for again and again
-    AHEAD_OFFSET = 18  # what to add to each
-    PICKED = 19  # int64 [4]: tokens, for products of those only
+    SCALES = 6  # float32 [blocks][stride][SCALE_FIELDS], see ``InputScale``
+    FLOATS = 7  # float32 [tokens][columns]: inputs of matrices that take floats
+    OUT = 8  # float32 [tokens][...]
+    OUT_STRIDE = 9  # bytes from token to token
+    SCRATCH = 10  # 64 bytes for each of ``TOKEN_TILE`` tokens, of this thread (bounds take 128)
+    FLOAT_STRIDE = 11  # bytes from token to token of FLOATS
+    TERMS = 12  # float32 [tokens][blocks][TERMS], see ``screening``
+    TERM_STRIDE = 13  # bytes from token to token of TERMS
+    AHEAD = 14  # address of the next of a list of addresses to be asked for; 0 for none
+    AHEAD_END = 15  # address of the last, which is asked for again and again
+    AHEAD_OFFSET = 16  # what to add to each
+    PICKED = 17  # int64 [4]: tokens, for products of those only
+
+
+class InputScale(IntEnum):
+    """What belongs to a token's block of codes.
+
+    Side by side: threads that quantise neighbouring tokens would otherwise write to the same cache
+    lines, and wait for each other.
+    """
+
+    FACTOR = 0
+    SUM = 1  # factor times the sum of the codes
+    HALF_SUMS = 2  # likewise for each half of a block
+
+
+SCALE_FIELDS = 4
 
 
 TERMS = 3

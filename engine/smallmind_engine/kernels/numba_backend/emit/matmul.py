@@ -38,7 +38,12 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     zeros,
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
-from smallmind_engine.kernels.numba_backend.records import Job, Matrix
+from smallmind_engine.kernels.numba_backend.records import (
+    SCALE_FIELDS,
+    InputScale,
+    Job,
+    Matrix,
+)
 from smallmind_engine.kernels.packing import PackedLayout
 
 TOKENS_AT_ONCE: Final = 4
@@ -159,7 +164,7 @@ class _Product:
         per_scale = layout.sub_size // 4
         places = [code.b.add(code.times(index, self.stride), token) for token in tokens]
         quads = [quads_at(code, self.job, at) for at in places]
-        factors = [code.splat(FLOATS, self._float(Job.FACTORS, at)) for at in places]
+        factors = [code.splat(FLOATS, self._scale(at, InputScale.FACTOR)) for at in places]
         for half, scale in enumerate(block.scales):
             part = slice(half * per_scale, (half + 1) * per_scale)
             products = dots(
@@ -173,16 +178,14 @@ class _Product:
                 )
         for place, at in enumerate(places):
             for half, scale in enumerate(block.scales):
-                if len(block.scales) == 1:
-                    whole = self._float(Job.SUMS, at)
-                else:
-                    twice = code.b.add(code.times(at, 2), number(half))
-                    whole = self._float(Job.HALF_SUMS, twice)
+                which = InputScale.SUM if len(block.scales) == 1 else InputScale.HALF_SUMS + half
+                whole = self._scale(at, which)
                 sums[place] = code.fma(scale.offset, code.splat(FLOATS, whole), sums[place])
 
-    def _float(self, field: Job, at: Value) -> Value:
+    def _scale(self, at: Value, which: int) -> Value:
         code = self.code
-        return code.load(F32, code.address(self.job[field], code.times(at, 4)), 4)
+        base = code.address(self.job[Job.SCALES], code.times(at, 4 * SCALE_FIELDS))
+        return code.load(F32, code.address(base, 4 * which), 4)
 
     def few(self, count: int) -> None:
         """For at most ``count`` tokens: their sums stay in registers."""

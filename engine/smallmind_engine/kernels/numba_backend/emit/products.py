@@ -28,8 +28,7 @@ _GROUP: Final = 16
 KERNEL, GROUPS = int(Matrix.KERNEL), int(Matrix.GROUPS)
 GROUP_BEGIN, GROUP_END = int(Job.GROUP_BEGIN), int(Job.GROUP_END)
 TOKEN_BEGIN, TOKEN_END = int(Job.TOKEN_BEGIN), int(Job.TOKEN_END)
-STRIDE, CODES, FACTORS = int(Job.STRIDE), int(Job.CODES), int(Job.FACTORS)
-SUMS, HALF_SUMS = int(Job.SUMS), int(Job.HALF_SUMS)
+STRIDE, CODES, SCALES = int(Job.STRIDE), int(Job.CODES), int(Job.SCALES)
 OUT, OUT_STRIDE = int(Job.OUT), int(Job.OUT_STRIDE)
 
 
@@ -187,9 +186,7 @@ def gated_product(
                     quantized[STRIDE],
                     token,
                     quantized[CODES],
-                    quantized[FACTORS],
-                    quantized[SUMS],
-                    quantized[HALF_SUMS],
+                    quantized[SCALES],
                 )
 
 

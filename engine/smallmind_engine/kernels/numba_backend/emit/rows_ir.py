@@ -20,6 +20,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     ir_function,
     number,
 )
+from smallmind_engine.kernels.numba_backend.records import SCALE_FIELDS, InputScale
 
 BLOCK: Final = 32
 _LARGEST_CODE: Final = 127.0
@@ -50,9 +51,7 @@ def _quantize(
     stride: Value,
     token: Value,
     codes: Value,
-    factors: Value,
-    sums: Value,
-    half_sums: Value,
+    scales: Value,
 ) -> None:
     b = code.b
     with code.loop(first, end) as block:
@@ -64,24 +63,24 @@ def _quantize(
         inverse = b.select(scaled, b.fdiv(top, largest), zero)
         factor = b.fdiv(largest, top)
         at = b.add(code.times(block, stride), token)
+        place = code.address(scales, code.times(at, 4 * SCALE_FIELDS))
         total = []
         for index, half in enumerate(halves):
             quotient = b.fmul(half, code.splat(FLOATS, inverse))
             whole = b.fptosi(code.unary("rint", quotient), INTS)
-            place = code.address(codes, code.times(at, BLOCK), LANES * index)
-            code.store(b.trunc(whole, SMALL_INTS), place, LANES)
+            target = code.address(codes, code.times(at, BLOCK), LANES * index)
+            code.store(b.trunc(whole, SMALL_INTS), target, LANES)
             total.append(b.fmul(factor, _sum_of(code, whole)))
-            code.store(total[-1], code.address(half_sums, code.times(at, 8), 4 * index), 4)
-        place = code.times(at, 4)
-        code.store(factor, code.address(factors, place), 4)
-        code.store(b.fadd(*total), code.address(sums, place), 4)
+            code.store(total[-1], code.address(place, 4 * (InputScale.HALF_SUMS + index)), 4)
+        code.store(factor, code.address(place, 4 * InputScale.FACTOR), 4)
+        code.store(b.fadd(*total), code.address(place, 4 * InputScale.SUM), 4)
 
 
-quantize: Any = ir_function(_quantize, 9)
+quantize: Any = ir_function(_quantize, 7)
 """Quantise blocks ``first`` to ``end`` of a row to signed bytes.
 
 Arguments: address of the row (float32); first, end: blocks of 32; stride, token: where blocks go,
-at ``block * stride + token``; addresses of codes, factors, sums and half sums (see ``Job``).
+at ``block * stride + token``; addresses of codes and scales (see ``Job``).
 """
 
 

@@ -219,7 +219,7 @@ def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
     clear_doubts(s, thread)
     for token in range(n_wanted):
         terms(
-            job[Job.CODES], job[Job.FACTORS], job[Job.SUMS], job[Job.STRIDE], token, blocks,
+            job[Job.CODES], job[Job.SCALES], job[Job.STRIDE], token, blocks,
             address_of(own_terms[token]),
         )  # fmt: skip
     _bound_all(s, thread, job, tile, counter)

@@ -49,8 +49,10 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import (
+    SCALE_FIELDS,
     TERM_BYTES,
     TERMS,
+    InputScale,
     Job,
     Matrix,
 )
@@ -72,8 +74,8 @@ ESTIMATE, DEVIATION = 0, 1
 
 
 def _terms(
-    code: Code, codes: Value, factors: Value, sums: Value, stride: Value, token: Value,
-    blocks: Value, out: Value,
+    code: Code, codes: Value, scales: Value, stride: Value, token: Value, blocks: Value,
+    out: Value,
 ) -> None:  # fmt: skip
     bytes_32, ints_32 = ir.VectorType(BYTES.element, BLOCK), ir.VectorType(I32, BLOCK)
     kind = ir.FunctionType(I32, [ints_32])
@@ -82,8 +84,9 @@ def _terms(
         loaded = code.load(bytes_32, code.address(codes, code.times(at, BLOCK)), BLOCK)
         wide = code.b.sext(loaded, ints_32)
         squares = code.external(kind, "llvm.vector.reduce.add.v32i32", code.b.mul(wide, wide))
-        factor = code.load(F32, code.address(factors, code.times(at, 4)), 4)
-        total = code.load(F32, code.address(sums, code.times(at, 4)), 4)
+        base = code.address(scales, code.times(at, 4 * SCALE_FIELDS))
+        factor = code.load(F32, code.address(base, 4 * InputScale.FACTOR), 4)
+        total = code.load(F32, code.address(base, 4 * InputScale.SUM), 4)
         scaled = code.b.fmul(code.b.fmul(factor, factor), ir.Constant(F32, _VARIANCE))
         terms = (
             code.b.fmul(factor, ir.Constant(F32, _UPPER)),
@@ -94,8 +97,8 @@ def _terms(
             code.store(term, code.address(out, code.times(block, TERM_BYTES), 4 * place), 4)
 
 
-terms: Any = ir_function(_terms, 7)
-"""``(codes, factors, sums, stride, token, blocks, out)``: by block, what a token's input
+terms: Any = ir_function(_terms, 6)
+"""``(codes, scales, stride, token, blocks, out)``: by block, what a token's input
 contributes for a weight factor of 1: the factor of the products, what is added to them, and the
 variance that the lower halves of the codes can add to an output."""
 

@@ -106,9 +106,7 @@ def set_inputs(job: Any, planes: Any, floats: Any, stride: int) -> None:
     """Point a job at inputs: quantised ones, and the same as floats."""
     job[Job.STRIDE] = stride
     job[Job.CODES] = planes[0]
-    job[Job.FACTORS] = planes[1]
-    job[Job.SUMS] = planes[2]
-    job[Job.HALF_SUMS] = planes[3]
+    job[Job.SCALES] = planes[1]
     job[Job.FLOATS] = address_of(floats)
     job[Job.FLOAT_STRIDE] = floats.shape[1] * FLOAT_BYTES
 
@@ -118,7 +116,7 @@ def quantize_row(row: Any, columns: int, token: int, job: Any) -> None:
     """Quantise a row to where the job takes its inputs from."""
     quantize(
         address_of(row), 0, columns // BLOCK, job[Job.STRIDE], token,
-        job[Job.CODES], job[Job.FACTORS], job[Job.SUMS], job[Job.HALF_SUMS],
+        job[Job.CODES], job[Job.SCALES],
     )  # fmt: skip
 
 
