@@ -29,30 +29,55 @@ _ROW_FIELDS: Final = len(QueryRow)
 
 @inner
 def attend(s: Any, thread: int, layer: Any, counter: int) -> None:
-    """Take pieces until none is left."""
-    job = s.attends[thread]
-    at_once, kv_heads = s.sizes[Size.QUERY_ROWS], s.sizes[Size.KV_HEADS]
-    group = s.sizes[Size.HEADS] // kv_heads
+    """Take pieces until none is left.
+
+    Those of the sequences whose rows the thread has prepared come first: their queries and newest
+    keys are in its cache, and it goes on with their outputs. Then it helps others.
+    """
+    job, kv_heads, threads = s.attends[thread], s.sizes[Size.KV_HEADS], s.sizes[Size.THREADS]
     job[Attend.KEY_SIZE] = s.sizes[Size.KEY]
     job[Attend.VALUE_SIZE] = s.sizes[Size.VALUE_STORED]
     cap = s.constants[Constant.ATTENTION_CAP : Constant.ATTENTION_CAP + 1]
     job[Attend.CAP] = 0 if cap[0] == 0.0 else np.int64(cap.view(np.int32)[0])
-    taken = address_of(s.counters[counter * COUNTER_WORDS :])
-    piece = atomic_add(taken, 1)
-    first_piece = 0
+    pieces = 0
     for index in range(s.sizes[Size.SEQUENCES]):
+        pieces += _pieces_per_head(s, index) * kv_heads
+    shares = min(threads, COUNTER_WORDS)  # each has a word of the counter
+    for turn in range(shares):
+        share = (thread * shares // threads + turn) % shares
+        begin, end = pieces * share // shares, pieces * (share + 1) // shares
+        _attend_share(s, layer, job, counter * COUNTER_WORDS + share, begin, end)
+
+
+@inner
+def _attend_share(s: Any, layer: Any, job: Any, counter: int, begin: int, end: int) -> None:
+    """Take pieces between two, which ``counter`` counts."""
+    kv_heads, at_once = s.sizes[Size.KV_HEADS], s.sizes[Size.QUERY_ROWS]
+    taken = address_of(s.counters[counter:])
+    piece = begin + atomic_add(taken, 1)
+    index = first_piece = 0
+    while piece < end:
+        per_head = _pieces_per_head(s, index)
+        if piece >= first_piece + per_head * kv_heads:
+            first_piece += per_head * kv_heads
+            index += 1
+            continue
         sequence = s.sequences[index]
-        n_tokens = sequence[Sequence.TOKEN_END] - sequence[Sequence.TOKEN_BEGIN]
-        per_head = (n_tokens * group + at_once - 1) // at_once
         job[Attend.PAGES] = sequence[Sequence.PAGES]
-        while piece < first_piece + per_head * kv_heads:
-            kv, place = (piece - first_piece) // per_head, (piece - first_piece) % per_head
-            _set_rows(s, layer, sequence, job, kv, place * at_once)
-            _set_head(s, layer, job, kv)
-            function = s.functions[Function.ATTEND + at_once - 1]
-            call_function(function, address_of(job), 0)
-            piece = atomic_add(taken, 1)
-        first_piece += per_head * kv_heads
+        kv, place = (piece - first_piece) // per_head, (piece - first_piece) % per_head
+        _set_rows(s, layer, sequence, job, kv, place * at_once)
+        _set_head(s, layer, job, kv)
+        call_function(s.functions[Function.ATTEND + at_once - 1], address_of(job), 0)
+        piece = begin + atomic_add(taken, 1)
+
+
+@inner
+def _pieces_per_head(s: Any, index: int) -> Any:
+    """Of a sequence."""
+    sequence, at_once = s.sequences[index], s.sizes[Size.QUERY_ROWS]
+    n_tokens = sequence[Sequence.TOKEN_END] - sequence[Sequence.TOKEN_BEGIN]
+    group = s.sizes[Size.HEADS] // s.sizes[Size.KV_HEADS]
+    return (n_tokens * group + at_once - 1) // at_once
 
 
 @inner

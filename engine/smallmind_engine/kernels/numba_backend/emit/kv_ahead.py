@@ -29,8 +29,12 @@ _WORD: Final = 8
 
 @inner
 def list_pages(s: Any, thread: int) -> None:
-    """Write a thread's share of the list for this step: places in the first layer of each page."""
+    """Write a thread's share of the list for this step: places in the first layer of each page.
+
+    It is what the thread's own share of attention reads: caches are not shared by all cores.
+    """
     n_tokens, n_sequences = s.sizes[Size.TOKENS], s.sizes[Size.SEQUENCES]
+    threads = s.sizes[Size.THREADS]
     job, entries = s.jobs[thread, 0], s.ahead[thread]
     job[Job.AHEAD] = 0
     job[Job.AHEAD_END] = 0
@@ -48,7 +52,8 @@ def list_pages(s: Any, thread: int) -> None:
                 continue
             more = True
             turn += 1
-            if turn % s.sizes[Size.THREADS] == thread:
+            mine = index * threads // n_sequences if n_sequences >= threads else turn % threads
+            if mine == thread:
                 base = word_at(s.sequences[index, Sequence.PAGES] + page * _WORD)
                 used = min(length - page * PAGE_TOKENS, PAGE_TOKENS)
                 count = _list_page(s, entries, count, base, used, chunk)

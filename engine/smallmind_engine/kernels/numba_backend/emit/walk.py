@@ -45,7 +45,6 @@ from smallmind_engine.kernels.numba_backend.emit.step_parts import (
     writable,
 )
 from smallmind_engine.kernels.numba_backend.records import (
-    COUNTER_WORDS,
     COUNTERS_PER_LAYER,
     BestOnly,
     Constant,
@@ -80,7 +79,7 @@ def _run_step(thread: int, s: Any) -> None:
     if end == n_layers and n_wanted > 0:
         _logits(s, thread)
     if thread == 0:  # all others are behind the last barrier, too, and take no piece any more
-        for place in range(0, len(s.counters), COUNTER_WORDS):
+        for place in range(len(s.counters)):
             s.counters[place] = 0
 
 
