@@ -21,7 +21,7 @@ _MOST_UNITS: Final = 16
 weights stay in L2."""
 
 _PIECES_OF_THE_REST: Final = 2
-"""A thread takes such a share of its share of what is left."""
+"""A thread takes one of so many parts of what is left of a share."""
 
 _GROUP: Final = 16
 
@@ -33,28 +33,37 @@ OUT, OUT_STRIDE = int(Job.OUT), int(Job.OUT_STRIDE)
 
 
 @inner
-def _take(taken: int, units: int, tiles: int, threads: int) -> tuple[int, int, int]:
+def _take(taken: int, units: int, tiles: int, threads: int, thread: int) -> tuple[int, int, int]:
     """Take the next piece: its first unit, the one behind its last, and its tile of tokens.
 
-    Nothing is left when the first unit is the last one's end. With one tile the pieces are the
-    smaller the less is left, so that all threads are done at about the same time (guided
-    self-scheduling, Polychronopoulos & Kuck 1987, IEEE Transactions on Computers C-36).
+    Nothing is left when the first unit is the last one's end. With one tile each thread has a share
+    of the units, the same in every step, so that what it writes is still in its cache; it takes
+    pieces that are the smaller the less is left of it, then likewise of others' shares, so that all
+    are done at about the same time (guided self-scheduling, Polychronopoulos & Kuck 1987, IEEE
+    Transactions on Computers C-36).
 
     Args:
         taken: address of the counter.
         units: in all.
         tiles: of tokens.
         threads: in the team.
+        thread: which one asks.
     """
-    if tiles <= 1:
-        left = units - atomic_read(taken)
-        size = max(1, left // (threads * _PIECES_OF_THE_REST))
-        begin = atomic_add(taken, size)
-        return min(begin, units), min(begin + size, units), 0
-    size = min(max(1, units // (threads * _PIECES_PER_THREAD)), _MOST_UNITS)
-    piece = atomic_add(taken, 1)
-    begin = piece // tiles * size
-    return min(begin, units), min(begin + size, units), piece % tiles
+    if tiles > 1:
+        size = min(max(1, units // (threads * _PIECES_PER_THREAD)), _MOST_UNITS)
+        piece = atomic_add(taken, 1)
+        begin = piece // tiles * size
+        return min(begin, units), min(begin + size, units), piece % tiles
+    shares = min(threads, COUNTER_WORDS)  # each has a word of the counter
+    for turn in range(shares):
+        share = (thread * shares // threads + turn) % shares
+        low, high = units * share // shares, units * (share + 1) // shares
+        word = taken + 8 * share
+        size = (high - low - atomic_read(word)) // _PIECES_OF_THE_REST
+        begin = low + atomic_add(word, max(1, size))
+        if begin < high:
+            return begin, min(begin + max(1, size), high), 0
+    return units, units, 0
 
 
 @inner
@@ -75,6 +84,7 @@ def product(
     counters: Any,
     counter: int,
     threads: int,
+    thread: int,
     cap: Any,
 ) -> None:
     """Multiply the job's inputs with up to three matrices; returns when no piece is left.
@@ -88,6 +98,7 @@ def product(
         counters: pieces taken so far; ``counter`` is the one to use.
         counter: its index.
         threads: in the team.
+        thread: which one.
         cap: soft cap of the outputs; 0 for none.
     """
     groups = 0
@@ -97,7 +108,7 @@ def product(
     tiles = (n_tokens + TOKEN_TILE - 1) // TOKEN_TILE
     taken = address_of(counters[counter * COUNTER_WORDS :])
     while True:
-        begin, end, tile = _take(taken, groups, tiles, threads)
+        begin, end, tile = _take(taken, groups, tiles, threads, thread)
         if begin == end:
             return
         job[TOKEN_BEGIN] = tile * TOKEN_TILE
@@ -129,6 +140,7 @@ def gated_product(
     counters: Any,
     counter: int,
     threads: int,
+    thread: int,
     kind: int,
 ) -> None:
     """The first half of the feed-forward block: two products, the activation, and quantising.
@@ -148,6 +160,7 @@ def gated_product(
         counters: as in ``product``.
         counter: as in ``product``.
         threads: as in ``product``.
+        thread: as in ``product``.
         kind: of the activation; see ``activate``.
     """
     gate, up, inner = buffers
@@ -156,7 +169,7 @@ def gated_product(
     tiles = (n_tokens + TOKEN_TILE - 1) // TOKEN_TILE
     taken = address_of(counters[counter * COUNTER_WORDS :])
     while True:
-        first_pair, last_pair, tile = _take(taken, pairs, tiles, threads)
+        first_pair, last_pair, tile = _take(taken, pairs, tiles, threads, thread)
         if first_pair == last_pair:
             return
         begin_token = tile * TOKEN_TILE

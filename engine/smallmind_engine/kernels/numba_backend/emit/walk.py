@@ -175,7 +175,7 @@ def _attention(s: Any, thread: int, index: int) -> None:
     )
     product(
         s.matrices, (queries, keys, values), outs, job, n_tokens, s.counters, counter, threads,
-        _NO_CAP,
+        thread, _NO_CAP,
     )  # fmt: skip
     meet(s)
     mark(s, thread, index, Operation.QKV)
@@ -192,18 +192,18 @@ def _attention(s: Any, thread: int, index: int) -> None:
         for token in range(low, high):
             quantize_row(s.attended[token], columns, token, job)
         meet_if_shared(s)
-    _project(s, job, layer[Layer.ATTENTION_OUTPUT], counter + 2)
+    _project(s, thread, job, layer[Layer.ATTENTION_OUTPUT], counter + 2)
     mark(s, thread, index, Operation.ATTENTION_OUTPUT)
 
 
 @inner
-def _project(s: Any, job: Any, matrix: int, counter: int) -> None:
+def _project(s: Any, thread: int, job: Any, matrix: int, counter: int) -> None:
     """Project a block's rows back to the width."""
     job[Job.OUT_STRIDE] = s.block_out.shape[1] * FLOAT_BYTES
     start = address_of(s.block_out)
     product(
         s.matrices, (matrix, _NONE, _NONE), (start, start, start), job, s.sizes[Size.TOKENS],
-        s.counters, counter, s.sizes[Size.THREADS], _NO_CAP,
+        s.counters, counter, s.sizes[Size.THREADS], thread, _NO_CAP,
     )  # fmt: skip
     meet(s)
 
@@ -236,12 +236,13 @@ def _feed_forward(s: Any, thread: int, index: int) -> None:
     )
     gated_product(
         s.matrices, (layer[Layer.GATE], layer[Layer.UP]), (gate, up, activated), biases, job,
-        down_job, sizes[Size.TOKENS], s.counters, counter, sizes[Size.THREADS], sizes[Size.GELU],
+        down_job, sizes[Size.TOKENS], s.counters, counter, sizes[Size.THREADS], thread,
+        sizes[Size.GELU],
     )  # fmt: skip
     meet(s)
     mark(s, thread, index, Operation.UP)
     go_on_asking(job, down_job)
-    _project(s, down_job, layer[Layer.DOWN], counter + 1)
+    _project(s, thread, down_job, layer[Layer.DOWN], counter + 1)
     go_on_asking(down_job, job)
     mark(s, thread, index, Operation.DOWN)
 
@@ -272,7 +273,7 @@ def _logits(s: Any, thread: int) -> None:
         start = address_of(s.logits)
         product(
             s.matrices, (output, _NONE, _NONE), (start, start, start), job, n_wanted, s.counters,
-            counter, sizes[Size.THREADS], s.constants[Constant.LOGIT_CAP],
+            counter, sizes[Size.THREADS], thread, s.constants[Constant.LOGIT_CAP],
         )  # fmt: skip
         meet(s)
     if timed:
