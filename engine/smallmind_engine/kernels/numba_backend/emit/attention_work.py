@@ -10,7 +10,7 @@ import numpy as np
 
 from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
-from smallmind_engine.kernels.numba_backend.emit.step_parts import FLOAT_BYTES
+from smallmind_engine.kernels.numba_backend.emit.step_parts import FLOAT_BYTES, share_of, shares_of
 from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
@@ -42,10 +42,8 @@ def attend(s: Any, thread: int, layer: Any, counter: int) -> None:
     pieces = 0
     for index in range(s.sizes[Size.SEQUENCES]):
         pieces += _pieces_per_head(s, index) * kv_heads
-    shares = min(threads, COUNTER_WORDS)  # each has a word of the counter
-    for turn in range(shares):
-        share = (thread * shares // threads + turn) % shares
-        begin, end = pieces * share // shares, pieces * (share + 1) // shares
+    for turn in range(shares_of(threads)):
+        share, begin, end = share_of(thread, turn, threads, pieces)
         _attend_share(s, layer, job, counter * COUNTER_WORDS + share, begin, end)
 
 

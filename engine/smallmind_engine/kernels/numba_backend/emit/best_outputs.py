@@ -86,7 +86,7 @@ def keep_best(s: Any, thread: int, job: Any, counter: int) -> None:
     job[Job.TOKEN_BEGIN] = 0
     job[Job.TOKEN_END] = n_wanted
     job[Job.OUT_STRIDE] = outputs.shape[1] * FLOAT_BYTES
-    first, last = next_groups(s, counter, BEST_GROUPS)
+    first, last = next_groups(s, thread, counter, BEST_GROUPS)
     while first < last:
         job[Job.GROUP_BEGIN] = first
         job[Job.GROUP_END] = last
@@ -105,5 +105,5 @@ def keep_best(s: Any, thread: int, job: Any, counter: int) -> None:
                     lane += 1
                 best[token, 0] = value
                 best_row[token, 0] = first * LANES + lane
-        first, last = next_groups(s, counter, BEST_GROUPS)
+        first, last = next_groups(s, thread, counter, BEST_GROUPS)
     meet(s)

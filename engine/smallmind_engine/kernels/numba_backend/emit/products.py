@@ -7,6 +7,7 @@ from typing import Any, Final
 from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, call_function
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import activate, quantize, softcap
+from smallmind_engine.kernels.numba_backend.emit.step_parts import share_of, shares_of
 from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, atomic_read
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
@@ -37,10 +38,9 @@ def _take(taken: int, units: int, tiles: int, threads: int, thread: int) -> tupl
     """Take the next piece: its first unit, the one behind its last, and its tile of tokens.
 
     Nothing is left when the first unit is the last one's end. With one tile each thread has a share
-    of the units, the same in every step, so that what it writes is still in its cache; it takes
-    pieces that are the smaller the less is left of it, then likewise of others' shares, so that all
-    are done at about the same time (guided self-scheduling, Polychronopoulos & Kuck 1987, IEEE
-    Transactions on Computers C-36).
+    of the units. It takes pieces that are the smaller the less is left of it, then likewise of
+    others' shares, so that all are done at about the same time (guided self-scheduling,
+    Polychronopoulos & Kuck 1987, IEEE Transactions on Computers C-36).
 
     Args:
         taken: address of the counter.
@@ -54,10 +54,8 @@ def _take(taken: int, units: int, tiles: int, threads: int, thread: int) -> tupl
         piece = atomic_add(taken, 1)
         begin = piece // tiles * size
         return min(begin, units), min(begin + size, units), piece % tiles
-    shares = min(threads, COUNTER_WORDS)  # each has a word of the counter
-    for turn in range(shares):
-        share = (thread * shares // threads + turn) % shares
-        low, high = units * share // shares, units * (share + 1) // shares
+    for turn in range(shares_of(threads)):
+        share, low, high = share_of(thread, turn, threads, units)
         word = taken + 8 * share
         size = (high - low - atomic_read(word)) // _PIECES_OF_THE_REST
         begin = low + atomic_add(word, max(1, size))

@@ -139,7 +139,7 @@ def _bound_all(s: Any, thread: int, job: Any, tile: int, counter: int) -> None:
     for token in range(n_wanted):
         highest[token, 0] = _NONE
         likeliest[token, 0] = -1
-    first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
+    first, last = next_groups(s, thread, counter, _GROUPS_AT_ONCE)
     while first < last:
         _bound_groups(s, job, tile, first, last)
         for token in range(n_wanted):
@@ -149,7 +149,7 @@ def _bound_all(s: Any, thread: int, job: Any, tile: int, counter: int) -> None:
                     most, where = row[group], np.int64(group)
             highest[token, 0] = most
             likeliest[token, 0] = where
-        first, last = next_groups(s, counter, _GROUPS_AT_ONCE)
+        first, last = next_groups(s, thread, counter, _GROUPS_AT_ONCE)
     for token in range(n_wanted):
         group, likeliest[token, 0], likeliest[token, 1] = likeliest[token, 0], -1, 0
         highest[token, 0] = highest[token, 1] = _NONE
@@ -192,11 +192,11 @@ def _find_in_bounds(s: Any, thread: int, job: Any, counter: int) -> None:
         for other in range(1, s.sizes[Size.THREADS]):
             bar = max(bar, reached[token, other, 0])
         best[token, 1] = bar
-    first, last = next_groups(s, counter, _GROUPS_IN_CACHE)
+    first, last = next_groups(s, thread, counter, _GROUPS_IN_CACHE)
     while first < last:
         for group in range(first, last):
             _find_in_group(s, thread, job, group)
-        first, last = next_groups(s, counter, _GROUPS_IN_CACHE)
+        first, last = next_groups(s, thread, counter, _GROUPS_IN_CACHE)
 
 
 @inner

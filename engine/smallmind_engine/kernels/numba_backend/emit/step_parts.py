@@ -57,14 +57,45 @@ def meet_if_shared(s: Any) -> None:
 
 
 @inner
-def next_groups(s: Any, counter: int, at_once: int) -> tuple[int, int]:
+def share_of(thread: int, turn: int, threads: int, units: int) -> tuple[int, int, int]:
+    """Whose share of some work a thread takes from in its ``turn``: its own first.
+
+    Shares are the same in every step: what a thread has written or asked for is in its cache.
+
+    Args:
+        thread: which one.
+        turn: from 0 to ``shares_of``.
+        threads: in the team.
+        units: of work.
+
+    Returns:
+        Which share it is, its first unit, and the one behind its last.
+    """
+    shares = shares_of(threads)
+    share = (thread * shares // threads + turn) % shares
+    return share, units * share // shares, units * (share + 1) // shares
+
+
+@inner
+def shares_of(threads: int) -> int:
+    """How many shares there are: each has a word of the counter of an operation."""
+    return min(threads, COUNTER_WORDS)
+
+
+@inner
+def next_groups(s: Any, thread: int, counter: int, at_once: int) -> tuple[int, int]:
     """The next piece of the output matrix: first group, and the one after the last.
 
     None is left when they are equal.
     """
-    groups = s.matrices[s.sizes[Size.OUTPUT], Matrix.GROUPS]
-    piece = atomic_add(address_of(s.counters[counter * COUNTER_WORDS :]), 1)
-    return min(groups, piece * at_once), min(groups, (piece + 1) * at_once)
+    groups, threads = s.matrices[s.sizes[Size.OUTPUT], Matrix.GROUPS], s.sizes[Size.THREADS]
+    for turn in range(shares_of(threads)):
+        share, low, high = share_of(thread, turn, threads, groups)
+        taken = address_of(s.counters[counter * COUNTER_WORDS + share :])
+        first = low + atomic_add(taken, at_once)
+        if first < high:
+            return first, min(first + at_once, high)
+    return groups, groups
 
 
 @inner
