@@ -184,6 +184,14 @@ def test_huge_numbers_stay_finite(quantize: Function, scale: float) -> None:
     assert np.isfinite(planes.sums).all()
 
 
+@pytest.mark.parametrize("odd", [np.nan, -np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_is_not_lost(quantize: Function, odd: float) -> None:
+    row = normal(3 * BLOCK)
+    row[BLOCK + 7] = odd
+    planes = quantized(quantize, row)
+    assert np.isfinite(planes.factors[:, 0]).tolist() == [True, False, True]
+
+
 def test_only_the_blocks_of_a_token_are_written(quantize: Function) -> None:
     row = normal(4 * BLOCK)
     blocks, stride, token = 4, 8, 5
