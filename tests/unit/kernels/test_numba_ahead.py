@@ -11,7 +11,7 @@ from gguf import GGMLQuantizationType as Quant
 from smallmind_engine.cache import KVType, PagedKVCache
 from smallmind_engine.kernels import Chunk, LogitsWanted
 from tiny_models import TinyModel, write_tiny_model
-from tiny_runners import numba_runner_for
+from tiny_runners import filled_caches, numba_runner_for
 
 pytest.importorskip("numba")
 
@@ -29,12 +29,13 @@ LENGTHS = (3, 16, 63, 64, 65, 131)
 
 def listed(buffers: StepBuffers) -> list[int]:
     """What the threads wrote down in the last step."""
-    answer: list[int] = []
-    for thread, entries in enumerate(buffers.ahead):
-        end = int(buffers.jobs[thread, 0, Job.AHEAD_END])
-        if end:
-            answer += entries[: (end - entries.ctypes.data) // 8 + 1].tolist()
-    return answer
+    return [place for thread in range(len(buffers.ahead)) for place in listed_by(buffers, thread)]
+
+
+def listed_by(buffers: StepBuffers, thread: int) -> list[int]:
+    """What one of them wrote down."""
+    entries, end = buffers.ahead[thread], int(buffers.jobs[thread, 0, Job.AHEAD_END])
+    return entries[: (end - entries.ctypes.data) // 8 + 1].tolist() if end else []
 
 
 def read_by_attention(runner: NumbaRunner, caches: list[PagedKVCache], chunk: int) -> set[int]:
@@ -63,12 +64,7 @@ def test_a_step_of_many_lists_all_that_attention_reads(
 ) -> None:
     model = TinyModel(qtype=Quant.Q8_0)
     runner = numba_runner_for(write_tiny_model(tmp_path / "tiny.gguf", model), kv_type, threads)
-    caches = []
-    for length in LENGTHS:
-        cache = runner.new_cache(length + 2)
-        assert isinstance(cache, PagedKVCache)
-        runner.forward([Chunk(np.arange(length) % 200, cache, LogitsWanted.NONE)])
-        caches.append(cache)
+    caches = filled_caches(runner, LENGTHS, room=2)
     expected = read_by_attention(runner, caches, chunk=2 * LINE)
     buffers, _ = runner._make_place(len(LENGTHS), runner._model)
     buffers.ahead = np.zeros((threads, len(expected)), np.int64)
@@ -78,6 +74,27 @@ def test_a_step_of_many_lists_all_that_attention_reads(
     got = listed(buffers)
     assert len(got) == len(set(got))
     assert set(got) == expected
+
+
+@pytest.mark.parametrize("count", [6, 5])
+def test_a_thread_asks_for_the_sequences_that_it_begins_with(tmp_path: Path, count: int) -> None:
+    path = write_tiny_model(tmp_path / "tiny.gguf", TinyModel(qtype=Quant.Q8_0))
+    runner = numba_runner_for(path, KVType.F16, threads=2)
+    caches = filled_caches(runner, LENGTHS[:count])
+    runner.forward([Chunk(np.array([5]), cache, LogitsWanted.NONE) for cache in caches])
+    buffers, _ = runner._make_place(count, runner._model)
+    for thread in range(2):
+        own = range(count * thread // 2, count * (thread + 1) // 2)
+        places = listed_by(buffers, thread)
+        assert places
+        for place in places:
+            assert next(i for i, cache in enumerate(caches) if holds(cache, place)) in own
+
+
+def holds(cache: PagedKVCache, place: int) -> bool:
+    """Whether an address is within a page of a cache."""
+    size = cache._pool.page_bytes
+    return any(begin <= place < begin + size for begin in cache.addresses.tolist())
 
 
 def test_few_and_very_many_tokens_ask_for_nothing(tmp_path: Path) -> None:

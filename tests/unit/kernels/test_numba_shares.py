@@ -1,4 +1,4 @@
-"""Shares of work: each piece is done once, by whatever number of threads, and by its own first."""
+"""Shares of work: each piece is done once, by whatever number of threads."""
 
 from __future__ import annotations
 
@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 from gguf import GGMLQuantizationType as Quant
 
-from smallmind_engine.cache import KVType, PagedKVCache
 from smallmind_engine.kernels import BestToken, Chunk, LogitsWanted
 from tiny_models import TinyModel, write_tiny_model
-from tiny_runners import numba_runner_for
+from tiny_runners import filled_caches, numba_runner_for
 
 pytest.importorskip("numba")
 
-from smallmind_engine.kernels.numba_backend.records import COUNTER_WORDS, Job
+from smallmind_engine.kernels.numba_backend.records import COUNTER_WORDS
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
 
 LENGTHS = (3, 70, 16, 65, 5, 131, 64)
@@ -27,20 +26,9 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("shares") / "tiny.gguf", model)
 
 
-def filled_caches(runner: NumbaRunner) -> list[PagedKVCache]:
-    """Of sequences of different lengths."""
-    caches = []
-    for length in LENGTHS:
-        cache = runner.new_cache(length + 4)
-        assert isinstance(cache, PagedKVCache)
-        runner.forward([Chunk(np.arange(length) % 200, cache, LogitsWanted.NONE)])
-        caches.append(cache)
-    return caches
-
-
 def steps(runner: NumbaRunner, wanted: LogitsWanted) -> list[object]:
     """What a step of one sequence answers, and two of all of them."""
-    caches = filled_caches(runner)
+    caches = filled_caches(runner, LENGTHS)
     answers: list[object] = []
     for turn in (1, len(caches), len(caches)):
         chunks = [Chunk(np.array([5]), cache, wanted) for cache in caches[:turn]]
@@ -57,22 +45,3 @@ def test_every_number_of_threads_answers_the_same(path: Path, threads: int) -> N
     best = steps(together, LogitsWanted.BEST)
     ids = [b.token_id if isinstance(b, BestToken) else int(np.argmax(np.asarray(b))) for b in best]
     assert ids == [int(np.argmax(np.asarray(row))) for row in expected]
-
-
-def test_a_thread_asks_ahead_for_the_sequences_that_it_begins_with(path: Path) -> None:
-    runner = numba_runner_for(path, KVType.F16, threads=2)
-    caches = filled_caches(runner)
-    runner.forward([Chunk(np.array([5]), cache, LogitsWanted.NONE) for cache in caches])
-    buffers, _ = runner._make_place(len(caches), runner._model)
-    for thread, entries in enumerate(buffers.ahead):
-        end = int(buffers.jobs[thread, 0, Job.AHEAD_END])
-        assert end
-        for place in entries[: (end - entries.ctypes.data) // 8 + 1]:
-            owner = next(index for index, cache in enumerate(caches) if holds(cache, int(place)))
-            assert owner * 2 // len(caches) == thread
-
-
-def holds(cache: PagedKVCache, place: int) -> bool:
-    """Whether an address is within a page of a cache."""
-    size = cache._pool.page_bytes
-    return any(begin <= place < begin + size for begin in cache.addresses.tolist())

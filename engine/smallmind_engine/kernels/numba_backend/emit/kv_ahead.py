@@ -14,6 +14,7 @@ from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.kv_rows import word_at
 from smallmind_engine.kernels.numba_backend.emit.matmul import LANE_BYTES, TOKENS_AT_ONCE
+from smallmind_engine.kernels.numba_backend.emit.step_parts import own_rows
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import LANES
 from smallmind_engine.kernels.numba_backend.records import (
     MOST_AHEAD_TOKENS,
@@ -35,6 +36,7 @@ def list_pages(s: Any, thread: int) -> None:
     """
     n_tokens, n_sequences = s.sizes[Size.TOKENS], s.sizes[Size.SEQUENCES]
     threads = s.sizes[Size.THREADS]
+    low, high = own_rows(s, thread, n_sequences)
     job, entries = s.jobs[thread, 0], s.ahead[thread]
     job[Job.AHEAD] = 0
     job[Job.AHEAD_END] = 0
@@ -52,8 +54,7 @@ def list_pages(s: Any, thread: int) -> None:
                 continue
             more = True
             turn += 1
-            mine = index * threads // n_sequences if n_sequences >= threads else turn % threads
-            if mine == thread:
+            if low <= index < high if n_sequences >= threads else turn % threads == thread:
                 base = word_at(s.sequences[index, Sequence.PAGES] + page * _WORD)
                 used = min(length - page * PAGE_TOKENS, PAGE_TOKENS)
                 count = _list_page(s, entries, count, base, used, chunk)

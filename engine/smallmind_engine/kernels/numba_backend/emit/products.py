@@ -57,10 +57,10 @@ def _take(taken: int, units: int, tiles: int, threads: int, thread: int) -> tupl
     for turn in range(shares_of(threads)):
         share, low, high = share_of(thread, turn, threads, units)
         word = taken + 8 * share
-        size = (high - low - atomic_read(word)) // _PIECES_OF_THE_REST
-        begin = low + atomic_add(word, max(1, size))
+        size = max(1, (high - low - atomic_read(word)) // _PIECES_OF_THE_REST)
+        begin = low + atomic_add(word, size)
         if begin < high:
-            return begin, min(begin + max(1, size), high), 0
+            return begin, min(begin + size, high), 0
     return units, units, 0
 
 
