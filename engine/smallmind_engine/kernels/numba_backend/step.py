@@ -153,5 +153,6 @@ class StepTable:
         if isinstance(places, int):
             places, arrays = (places,), (arrays,)
         for place, array in zip(places, arrays, strict=True):
-            self._words[place] = array.ctypes.data
+            # Not through ``ctypes``, whose objects may outlive their use: one for some steps.
+            self._words[place] = array.__array_interface__["data"][0]
             self._words[place + 1 : place + 1 + array.ndim] = array.shape
