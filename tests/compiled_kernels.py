@@ -37,8 +37,6 @@ from smallmind_engine.kernels.numba_backend.records import (
     MAX_QUERY_ROWS,
     PAGE_TOKENS,
     SCALE_FIELDS,
-    SPARE_TOKENS,
-    TERMS,
     TOKEN_TILE,
     Attend,
     InputScale,
@@ -241,29 +239,6 @@ def multiply(
         job[Job.TOKEN_BEGIN], job[Job.TOKEN_END] = first, min(first + TOKEN_TILE, end)
         call(address(record), address(job))
     return out
-
-
-def upper_bounds(call: Call, matrix: PackedMatrix, inputs: Quantized, count: int) -> Floats:
-    """Of the first ``count`` tokens' outputs, by group of 16 rows: shape (count, groups)."""
-    record = matrix_record(matrix)
-    job = np.zeros(len(Job), np.int64)
-    codes = inputs.codes.astype(np.float64)
-    factors, sums = (inputs.scales[..., i] for i in (InputScale.FACTOR, InputScale.SUM))
-    squares = factors.astype(np.float64) ** 2 * (codes**2).sum(-1)
-    terms = zeros((inputs.codes.shape[1], len(codes), TERMS), np.float32)
-    terms[..., 0] = 16.0 * factors.T
-    terms[..., 1] = (7.5 - 128.0) * sums.T
-    terms[..., 2] = (16.0**2 - 1.0) / 12.0 * squares.T
-    out = zeros((count + SPARE_TOKENS, int(record[Matrix.GROUPS])), np.float32)
-    out[...] = np.nan
-    scratch = zeros((TOKEN_TILE + SPARE_TOKENS, LANES), np.float32)
-    job[Job.GROUP_BEGIN], job[Job.GROUP_END] = 0, record[Matrix.GROUPS]
-    job[Job.OUT], job[Job.OUT_STRIDE] = address(out), out.strides[0]
-    job[Job.TERMS], job[Job.TERM_STRIDE] = address(terms), terms.strides[0]
-    job[Job.SCRATCH], job[Job.STRIDE] = address(scratch), inputs.codes.shape[1]
-    job[Job.CODES], job[Job.TOKEN_END] = address(inputs.codes), count
-    call(address(record), address(job))
-    return out[:count]
 
 
 def read_row(call: Call, matrix: PackedMatrix, row: int) -> Floats:

@@ -32,7 +32,7 @@ pytest.importorskip("numba")
 
 from smallmind_engine.kernels.numba_backend.emit.matmul import TOKENS_AT_ONCE
 from smallmind_engine.kernels.numba_backend.emit.screening import _CHECKED
-from smallmind_engine.kernels.numba_backend.records import LINE_WORDS
+from smallmind_engine.kernels.numba_backend.records import LINE_WORDS, OUTLIERS, Outlier
 from smallmind_engine.kernels.numba_backend.runner import NumbaRunner
 
 IDS = [3 + (i * 37) % 256 for i in range(80)]
@@ -156,6 +156,31 @@ def test_undecided_tokens_are_searched_together(tmp_path: Path, count: int) -> N
     computed = sum(buffers.doubt_words[1::LINE_WORDS])
     assert computed > buffers.groups // 2
     assert computed <= 2 * _CHECKED * count + buffers.groups * -(-count // TOKENS_AT_ONCE)
+
+
+@pytest.mark.parametrize("count", [2, 9, 32])
+def test_the_largest_inputs_of_several_tokens_are_taken_in_full(tmp_path: Path, count: int) -> None:
+    outliers = [3, 41]
+    norm = np.ones(WIDTH, np.float32)
+    norm[outliers] = 30.0
+    model = TinyModel(qtype=Quant.Q8_0, tensors={"output_norm.weight": norm})
+    runner = numba_runner_for(write_tiny_model(tmp_path / "tiny.gguf", model))
+    chunks = [
+        Chunk(np.array([IDS[index]]), runner.new_cache(4), LogitsWanted.BEST)
+        for index in range(count)
+    ]
+    found = runner.forward(chunks)
+    for index, best in enumerate(found):
+        (row,) = runner.forward(
+            [Chunk(np.array([IDS[index]]), runner.new_cache(4), LogitsWanted.LAST)]
+        )
+        assert best == BestToken(int(np.argmax(row)), float(row.max()))
+    search = runner._search
+    assert search.doubts == 0
+    for record in search.buffers.outliers:
+        inputs = record[: OUTLIERS * len(Outlier)].reshape(OUTLIERS, -1)[:, Outlier.INPUT]
+        assert set(outliers) < set(inputs.tolist())
+        assert len(set(inputs.tolist())) == OUTLIERS
 
 
 def test_a_model_with_nan_gives_the_row_rather_than_a_best_token(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 pytest.importorskip("numba")
 
+from compiled_bounds import upper_bounds as bounds
 from compiled_kernels import LANES, TIERS, Floats, Quantized, multiply, product, screener
-from compiled_kernels import upper_bounds as bounds
 from packed_weights import PackedMatrix, random_packed
+from smallmind_engine.kernels.numba_backend.records import OUTLIERS
 from smallmind_engine.kernels.packing import SPLIT_Q8_0
 
 MOST = 33
@@ -62,6 +63,43 @@ def test_a_token_has_the_same_bounds_alone_and_in_company_on_every_tier(tokens: 
             alone = _only(inputs, token)
             one = bounds(screener(tier, several=False), matrix, alone, 1)
             np.testing.assert_array_equal(one[0], expected[token])
+
+
+@settings(deadline=None, max_examples=30)
+@given(
+    rows=st.integers(1, 70),
+    blocks=st.integers(1, 20),
+    tokens=st.integers(1, MOST),
+    data=st.data(),
+)
+def test_bounds_with_inputs_taken_in_full_hold(
+    rows: int, blocks: int, tokens: int, data: st.DataObject
+) -> None:
+    places = st.integers(0, 32 * blocks - 1)
+    outliers = data.draw(st.lists(places, min_size=OUTLIERS, max_size=OUTLIERS, unique=True))
+    matrix, inputs = made(rows, 32 * blocks, tokens, blocks)
+    most = largest_of_groups(matrix, inputs)
+    for tier in TIERS:
+        above = bounds(screener(tier, several=True), matrix, inputs, tokens, outliers)
+        assert (above >= most).all()
+        for token in range(tokens):
+            alone = _only(inputs, token)
+            one = bounds(screener(tier, several=False), matrix, alone, 1, outliers)
+            np.testing.assert_array_equal(one[0], above[token])
+
+
+def test_taking_the_largest_inputs_in_full_makes_bounds_narrower() -> None:
+    outliers = [17, 199, 322, 387]
+    matrix = random_packed(SPLIT_Q8_0, 64, 576, 3)
+    values = np.random.default_rng(3).normal(0, 1, (8, 576)).astype(np.float32)
+    values[:, outliers] *= 30.0
+    inputs = Quantized.of(values)
+    most = largest_of_groups(matrix, inputs)
+    screen = screener(TIERS[0], several=True)
+    wide = bounds(screen, matrix, inputs, 8) - most
+    narrow = bounds(screen, matrix, inputs, 8, outliers) - most
+    assert (narrow >= 0.0).all()
+    assert narrow.mean() < wide.mean() / 2
 
 
 def _only(inputs: Quantized, token: int) -> Quantized:

@@ -21,6 +21,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     MAX_QUERY_ROWS,
     MOST_AHEAD_TOKENS,
     MOST_BEST,
+    OUTLIERS,
     PAGE_TOKENS,
     PUT_WORDS,
     SCALE_FIELDS,
@@ -110,8 +111,9 @@ class SearchBuffers:
     checked. ``doubts`` has for each thread whether an output was further off than plausible or is
     no number, and how often a group was computed in full. ``picked`` lists the tokens of such a
     computation, ``exact`` receives its outputs. ``terms`` is what bounds are made of, see
-    ``screening_ir.terms``. ``logit_numbers``, ``id_words`` and ``doubt_words`` are views of arrays
-    through which single numbers are read faster.
+    ``screening_ir.terms``; ``outliers`` and ``energies`` are for ``outliers.find_outliers``.
+    ``logit_numbers``, ``id_words`` and ``doubt_words`` are views of arrays through which single
+    numbers are read faster.
 
     Args:
         spec: the model.
@@ -124,7 +126,7 @@ class SearchBuffers:
         # Rows of threads are cache lines of their own.
         groups = -(-spec.vocab_size // 16)
         self.bounds = aligned((MOST_BEST, apart(groups)), np.float32)
-        self.terms = aligned((threads, tokens, round_up(blocks * TERMS)), np.float32)
+        self.terms = aligned((threads, tokens, round_up(blocks * TERMS + OUTLIERS)), np.float32)
         self.reached = aligned((MOST_BEST, threads, 16), np.float32)
         self.scratch = aligned((threads, 2, 16), np.float32)
         self.exact = aligned((threads, SPARE_TOKENS, 16), np.float32)
@@ -134,6 +136,8 @@ class SearchBuffers:
         outputs = (threads, tokens, 16 * BEST_GROUPS)
         self.outputs = aligned(outputs, np.float32)
         self.picked = aligned((threads, LINE_WORDS), np.int64)
+        self.outliers = aligned((threads, 2 * LINE_WORDS), np.int64)
+        self.energies = aligned((threads, blocks * _BLOCK), np.int32)
         self.arrays: Final[tuple[npt.NDArray[Any], ...]] = tuple(vars(self).values())
         self.groups: Final = groups
         self.logit_numbers: Final = self.best_logits.reshape(-1).data

@@ -20,6 +20,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     BEST_GROUPS,
     MAX_QUERY_ROWS,
     MOST_BEST,
+    OUTLIERS,
     PAGE_TOKENS,
     SPARE_TOKENS,
     TERMS,
@@ -47,9 +48,10 @@ def scratch_bytes(spec: TransformerSpec, request: ScratchRequest) -> int:
     logits = request.sequences * round_up(spec.vocab_size) * _FLOAT_BYTES
     bounds = MOST_BEST * -(-spec.vocab_size // 16)
     blocks = -(-spec.width // _BLOCK)
-    terms = request.threads * (MOST_BEST + SPARE_TOKENS) * round_up(blocks * TERMS)
+    terms = request.threads * (MOST_BEST + SPARE_TOKENS) * round_up(blocks * TERMS + OUTLIERS)
+    energies = request.threads * blocks * _BLOCK
     best = request.threads * (MOST_BEST + SPARE_TOKENS) * 16 * (BEST_GROUPS + 2)
-    search = (bounds + terms + best) * _FLOAT_BYTES
+    search = (bounds + terms + energies + best) * _FLOAT_BYTES
     return buffers + logits + search + turns_bytes(spec, request.context_length)
 
 

@@ -43,6 +43,8 @@ class Job(IntEnum):
     AHEAD_END = 15  # address of the last, which is asked for again and again
     AHEAD_OFFSET = 16  # what to add to each
     PICKED = 17  # int64 [4]: tokens, for products of those only
+    OUTLIERS = 18  # int64 [OUTLIERS][...], see ``Outlier``
+    OUTLIER_COUNT = 19  # how many bounds of one token take in full: all or none
 
 
 class InputScale(IntEnum):
@@ -64,6 +66,18 @@ TERMS = 3
 """Numbers of a block of inputs that bounds of outputs are made of, see ``screening``."""
 
 TERM_BYTES = 4 * TERMS
+
+OUTLIERS = 4
+"""Inputs of a step that are taken in full where outputs of several tokens are bounded, see
+``outliers``. Behind its terms stand their values for each token."""
+
+
+class Outlier(IntEnum):
+    """Where the lower halves of the codes that belong to an input are."""
+
+    INPUT = 0  # which one
+    PLACE = 1  # bytes from the begin of a group of rows in the low plane
+    SHIFT = 2  # bits below them in the 32-bit integer of a row
 
 
 TOKEN_TILE = 128

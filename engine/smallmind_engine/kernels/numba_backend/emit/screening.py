@@ -19,6 +19,7 @@ from smallmind_engine.kernels.numba_backend.emit.addresses import address_of, ca
 from smallmind_engine.kernels.numba_backend.emit.best_outputs import highest
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.matmul import LANE_BYTES, TOKENS_AT_ONCE
+from smallmind_engine.kernels.numba_backend.emit.outliers import find_outliers
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK
 from smallmind_engine.kernels.numba_backend.emit.screening_ir import DEVIATION, ESTIMATE, terms
 from smallmind_engine.kernels.numba_backend.emit.step_parts import (
@@ -28,7 +29,7 @@ from smallmind_engine.kernels.numba_backend.emit.step_parts import (
 )
 from smallmind_engine.kernels.numba_backend.emit.sync_ir import wait_for_all
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import LANES
-from smallmind_engine.kernels.numba_backend.records import Function, Job, Matrix, Size
+from smallmind_engine.kernels.numba_backend.records import OUTLIERS, Function, Job, Matrix, Size
 
 PLAUSIBLE: Final = 6.0
 """An output further off than this shows that the model of the error is wrong here."""
@@ -222,6 +223,11 @@ def find_best(s: Any, thread: int, job: Any, counter: int) -> None:
             job[Job.CODES], job[Job.SCALES], job[Job.STRIDE], token, blocks,
             address_of(own_terms[token]),
         )  # fmt: skip
+    job[Job.OUTLIERS] = address_of(s.search[10][thread])
+    job[Job.OUTLIER_COUNT] = 0
+    if n_wanted > 1:
+        job[Job.OUTLIER_COUNT] = OUTLIERS
+        find_outliers(s, thread, job)
     _bound_all(s, thread, job, tile, counter)
     wait_for_all(address_of(s.barrier), threads)
     _find_in_bounds(s, thread, job, counter + 1)

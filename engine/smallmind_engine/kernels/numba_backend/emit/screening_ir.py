@@ -19,6 +19,7 @@ from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     VECTOR_BYTES,
     high_bytes,
     load_halves,
+    low_bytes,
     moved_bits,
     scale_bytes,
 )
@@ -30,6 +31,7 @@ from smallmind_engine.kernels.numba_backend.emit.matmul import (
     blocks_ahead,
     quads_at,
 )
+from smallmind_engine.kernels.numba_backend.emit.outliers import VARIANCE
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
@@ -49,12 +51,14 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import (
+    OUTLIERS,
     SCALE_FIELDS,
     TERM_BYTES,
     TERMS,
     InputScale,
     Job,
     Matrix,
+    Outlier,
 )
 from smallmind_engine.kernels.packing import SPLIT_Q8_0
 
@@ -62,10 +66,11 @@ SURE: Final = 7.0
 """Standard deviations between an output and its bounds."""
 
 _UPPER: Final = 16.0
-_OFFSET: Final = 7.5 - SPLIT_Q8_0.zero
-_VARIANCE: Final = 255.0 / 12.0
+_MIDDLE: Final = 7.5
+_OFFSET: Final = _MIDDLE - SPLIT_Q8_0.zero
 _HIGHEST_NIBBLE: Final = 15
 _ROUNDING: Final = 1e-5
+_LOW_BYTES: Final = low_bytes(SPLIT_Q8_0)
 _HIGH_BYTES: Final = high_bytes(SPLIT_Q8_0)
 _SCALE_BYTES: Final = scale_bytes(SPLIT_Q8_0)
 
@@ -87,7 +92,7 @@ def _terms(
         base = code.address(scales, code.times(at, 4 * SCALE_FIELDS))
         factor = code.load(F32, code.address(base, 4 * InputScale.FACTOR), 4)
         total = code.load(F32, code.address(base, 4 * InputScale.SUM), 4)
-        scaled = code.b.fmul(code.b.fmul(factor, factor), ir.Constant(F32, _VARIANCE))
+        scaled = code.b.fmul(code.b.fmul(factor, factor), ir.Constant(F32, VARIANCE))
         terms = (
             code.b.fmul(factor, ir.Constant(F32, _UPPER)),
             code.b.fmul(total, ir.Constant(F32, _OFFSET)),
@@ -118,7 +123,8 @@ class _Screen:
         fields, self.job = Fields(code, matrix), Fields(code, job)
         self.blocks = code.b.udiv(fields[Matrix.COLUMNS], number(BLOCK))
         self.rows = fields[Matrix.ROWS]
-        self._high, self._scales = fields[Matrix.HIGH], fields[Matrix.SCALES]
+        self._low, self._high = fields[Matrix.LOW], fields[Matrix.HIGH]
+        self._scales = fields[Matrix.SCALES]
 
     def weights(self, at: Value) -> tuple[list[Value], Value]:
         """The upper halves of a block's codes, and the factors of its rows."""
@@ -156,6 +162,37 @@ class _Screen:
             inner = code.fma(b.sitofp(product, FLOATS), scale, offset)
             added.append((code.fma(factor, inner, estimate), code.fma(squared, energy, variance)))
         return added
+
+    def ask_for_outliers(self, group: Value) -> None:
+        """Ask for what ``outlier`` will read of the next group."""
+        code = self.code
+        begin = code.times(code.b.mul(code.address(group, 1), self.blocks), _LOW_BYTES)
+        for index in range(OUTLIERS):
+            place = self._outlier(number(index))[Outlier.PLACE]
+            code.prefetch(code.address(self._low, begin, place))
+
+    def outlier(self, group: Value, index: Value) -> Value:
+        """What an outlier's lower halves add to a group's outputs for an input of 1."""
+        code, b = self.code, self.code.b
+        fields = self._outlier(index)
+        first = b.mul(group, self.blocks)
+        low = code.address(self._low, code.times(first, _LOW_BYTES), fields[Outlier.PLACE])
+        shift = code.splat(INTS, b.trunc(fields[Outlier.SHIFT], I32))
+        halves = b.and_(b.lshr(code.load(INTS, low, VECTOR_BYTES), shift), every(INTS, 15))
+        block = b.udiv(fields[Outlier.INPUT], number(BLOCK))
+        scales = code.times(b.add(first, block), _SCALE_BYTES)
+        factor = load_halves(code, self.tier, code.address(self._scales, scales), _SCALE_BYTES)
+        return b.fmul(factor, b.fadd(b.sitofp(halves, FLOATS), every(FLOATS, -_MIDDLE)))
+
+    def value(self, token: Value, index: Value) -> Value:
+        """A token's input that is an outlier, for all rows."""
+        code = self.code
+        values = code.address(self._terms_of(token), code.times(self.blocks, TERM_BYTES))
+        return code.splat(FLOATS, code.load(F32, code.address(values, code.times(index, 4)), 4))
+
+    def _outlier(self, index: Value) -> Fields:
+        place = self.code.times(index, 8 * len(Outlier))
+        return Fields(self.code, self.code.address(self.job[Job.OUTLIERS], place))
 
     def _terms_of(self, token: Value) -> Value:
         code = self.code
@@ -199,6 +236,11 @@ def screen(tier: IsaTier) -> Callable[[int, int], None]:
                 (sums,) = work.add(work.weights(at), index, [token], [before])
                 for slot, value in zip(slots, sums, strict=True):
                     code.b.store(value, slot)
+            with code.loop(0, work.job[Job.OUTLIER_COUNT]) as index:
+                more = code.fma(
+                    work.outlier(group, index), work.value(token, index), code.b.load(slots[0])
+                )
+                code.b.store(more, slots[0])
             estimate = code.b.load(slots[0])
             deviation = work.put(group, token, estimate, code.b.load(slots[1]))
             for part, vector in ((ESTIMATE, estimate), (DEVIATION, deviation)):
@@ -218,6 +260,7 @@ def screen_several(tier: IsaTier) -> Callable[[int, int], None]:
         work = _Screen(code, tier, matrix, job)
         end, scratch = work.job[Job.TOKEN_END], work.job[Job.SCRATCH]
         together = [number(index) for index in range(TOKENS_AT_ONCE)]
+        numbers = [number(index) for index in range(OUTLIERS)]
 
         def kept(token: Value, part: int) -> Value:
             return code.address(scratch, code.times(token, 2 * LANE_BYTES), part * LANE_BYTES)
@@ -236,6 +279,7 @@ def screen_several(tier: IsaTier) -> Callable[[int, int], None]:
             with code.loop(0, end, TOKENS_AT_ONCE) as first:
                 for index in together:
                     store(code.b.add(first, index), (zeros(FLOATS), zeros(FLOATS)))
+            work.ask_for_outliers(group)
             with code.loop(0, work.blocks) as index:
                 at = code.b.add(code.b.mul(group, work.blocks), index)
                 work.ask_ahead(at, TOKENS_AT_ONCE)
@@ -245,8 +289,12 @@ def screen_several(tier: IsaTier) -> Callable[[int, int], None]:
                     added = work.add(weights, index, tokens, [load(token) for token in tokens])
                     for token, sums in zip(tokens, added, strict=True):
                         store(token, sums)
+            outliers = [(number_, work.outlier(group, number_)) for number_ in numbers]
             with code.loop(0, end) as token:
-                work.put(group, token, *load(token))
+                estimate, variance = load(token)
+                for index, more in outliers:
+                    estimate = code.fma(more, work.value(token, index), estimate)
+                work.put(group, token, estimate, variance)
 
     return kernel_of(emit)
 

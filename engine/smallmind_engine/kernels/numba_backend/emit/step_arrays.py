@@ -49,6 +49,7 @@ def _array_reader(item: Any, dimensions: int) -> Any:
 ints_1: Final = _array_reader(types.int64, 1)
 _ints_2: Final = _array_reader(types.int64, 2)
 _ints_3: Final = _array_reader(types.int64, 3)
+_small_ints_2: Final = _array_reader(types.int32, 2)
 _floats_1: Final = _array_reader(types.float32, 1)
 _floats_2: Final = _array_reader(types.float32, 2)
 _floats_3: Final = _array_reader(types.float32, 3)
@@ -68,6 +69,8 @@ def _search_at(t: int) -> Any:
         _ints_2(t + 8 * _SEARCH[7]),
         _floats_3(t + 8 * _SEARCH[8]),
         _ints_2(t + 8 * _SEARCH[9]),
+        _ints_2(t + 8 * _SEARCH[10]),
+        _small_ints_2(t + 8 * _SEARCH[11]),
     )
 
 
