@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from smallmind_engine.runtime.work import PAUSED, RequestWork
 from smallmind_engine.telemetry import ReasonCode, now_ns
 from smallmind_engine.telemetry.errors import BackpressureError, ClosedError
+
+_SOON_NS: Final = 20_000_000
+"""Who has prepared a request for longer than this is not expected to submit it soon."""
 
 STALL_NS: Final = 1_000_000_000
 """A request whose reader stays away for so long gives its place to those in the queue."""
@@ -46,11 +50,27 @@ class Admission:
         self.ended = 0
         self.rejected = 0
         self.starved = False
+        self._preparing: dict[RequestWork, int] = {}
 
-    def enter(self, live: Sequence[RequestWork]) -> None:
+    @contextmanager
+    def preparing(self, work: RequestWork) -> Iterator[None]:
+        """A request is prepared in the ``with`` block, which submits it."""
+        self._preparing[work] = now_ns()
+        try:
+            yield
+        finally:
+            self._preparing.pop(work, None)
+
+    def expects_more(self) -> bool:
+        """Whether somebody is about to submit a request."""
+        before = now_ns() - _SOON_NS
+        return any(begin > before for begin in tuple(self._preparing.values()))
+
+    def enter(self, work: RequestWork, live: Sequence[RequestWork]) -> None:
         """Come in; the caller holds the lock.
 
         Args:
+            work: the request.
             live: admitted requests.
 
         Raises:
@@ -58,6 +78,7 @@ class Admission:
             ClosedError: the engine was closed, or is being drained.
         """
         self._check_room(live)
+        self._preparing.pop(work, None)
         self.waiting += 1
         self.submitted += 1
 
@@ -71,7 +92,7 @@ class Admission:
     def check_early(self, live: Sequence[RequestWork]) -> None:
         """Turn a request away that would not be let in now; ``enter`` has the last word.
 
-        Arguments and errors are those of ``enter``; the caller does not hold the lock.
+        Errors are those of ``enter``; the caller does not hold the lock.
         """
         with self.lock:
             self._check_room(live)

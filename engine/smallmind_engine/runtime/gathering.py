@@ -1,4 +1,4 @@
-"""Waiting a moment for readers, so that requests that go in step with them share their steps."""
+"""Waiting a moment for those who are about to come, so that requests share their steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,39 @@ _MOST_S: Final = 0.002
 _STEP_SHARE: Final = 0.1
 """How long a step may wait for readers, at most, and as a share of the step before."""
 
+_NEXT_S: Final = 0.005
+_BURST_S: Final = 0.02
+"""How long the first step of a burst may wait for the next request, and for all of them. Threads
+give the interpreter away after five milliseconds (``sys.getswitchinterval``)."""
+
 Notes = queue.SimpleQueue[RequestWork | None]
+
+
+def gather_burst(
+    expects_more: Callable[[], bool], notes: Notes, receive: Callable[[RequestWork], None]
+) -> None:
+    """Wait for requests that are about to be submitted, as long as one comes after the other.
+
+    Callers who come all at once prepare their prompts on the cores that a step needs. If the first
+    step began with the first of them, it would take several times as long, and those who come in
+    the next steps would end in steps of their own, too.
+
+    Args:
+        expects_more: whether somebody is about to submit a request.
+        notes: tell of those that were.
+        receive: takes a note.
+    """
+    until = time.perf_counter() + _BURST_S
+    while expects_more():
+        left = min(until - time.perf_counter(), _NEXT_S)
+        if left <= 0.0:
+            return
+        try:
+            work = notes.get(timeout=left)
+        except queue.Empty:
+            return
+        if work is not None:
+            receive(work)
 
 
 class ReaderGathering:

@@ -144,7 +144,11 @@ class GenerationRun:
         self._begun = True
         arrivals, scheduler = self._core.arrivals, self._core.scheduler
         crowded = scheduler.admission.looks_full(scheduler.live)
-        with arrivals.held(), arrivals.one_by_one(crowded=crowded):
+        with (
+            arrivals.held(),
+            arrivals.one_by_one(crowded=crowded),
+            scheduler.admission.preparing(self._work),
+        ):
             self._begin()
 
     def _begin(self) -> None:

@@ -17,7 +17,7 @@ from smallmind_engine.runtime.admission import STALL_NS, Admission, running
 from smallmind_engine.runtime.batch_observer import BatchObserver
 from smallmind_engine.runtime.ending import end, stop_reason_of
 from smallmind_engine.runtime.fork_pause import ForkPause
-from smallmind_engine.runtime.gathering import ReaderGathering
+from smallmind_engine.runtime.gathering import ReaderGathering, gather_burst
 from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
 from smallmind_engine.runtime.request_queue import RequestQueue
@@ -108,7 +108,7 @@ class Scheduler:
         """
         work.submitted_ns = now_ns()
         with self.admission.lock:
-            self.admission.enter(self._live)
+            self.admission.enter(work, self._live)
             if self._thread is None:
                 self._thread = threading.Thread(
                     target=self._work, name="smallmind-scheduler", daemon=True
@@ -144,6 +144,8 @@ class Scheduler:
                         self.attend()
                         if self._readers.expected:
                             self._readers.gather(self._live, self._notes, self._receive)
+                        if not self._live and len(self._queue):
+                            gather_burst(self.admission.expects_more, self._notes, self._receive)
                         if self._queue.lines or self.admission.starved:
                             self._admit()
                         if not (self._live and self._step()):

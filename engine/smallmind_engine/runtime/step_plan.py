@@ -65,6 +65,8 @@ class StepSpeed:
         if not prefill_tokens:
             self._decode_s = _smoothed(self._decode_s, seconds)
             return
+        if prefill_tokens < _LEAST_BUDGET:
+            return  # what a step takes at all would count for the few tokens
         rest = max(seconds - (self._decode_s if decode_tokens else 0.0), 0.0)
         self._token_s = _smoothed(self._token_s, rest / prefill_tokens)
 

@@ -86,6 +86,16 @@ def test_a_request_in_step_with_its_reader_counts_as_decoding() -> None:
 
 def test_a_slow_machine_still_gets_on_with_prompts() -> None:
     speed = StepSpeed(None, 512)
-    speed.note(10, 0, 10.0)
+    speed.note(20, 0, 20.0)
     speed.note(0, 1, 1.0)
     assert speed.budget([work(DECODE)]) == 16  # type: ignore[list-item]
+
+
+def test_a_step_with_few_tokens_of_prompts_does_not_tell_what_many_would_take() -> None:
+    speed = StepSpeed(None, 512)
+    speed.note(0, 1, 0.005)
+    speed.note(100, 0, 0.100)
+    before = speed.budget([work(DECODE)])  # type: ignore[list-item]
+    for _ in range(50):
+        speed.note(2, 0, 0.008)
+    assert speed.budget([work(DECODE)]) == before  # type: ignore[list-item]
