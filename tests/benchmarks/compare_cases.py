@@ -19,8 +19,7 @@ class Case:
     """One thing to measure: the prompt of each sequence is read, then each is decoded.
 
     Attributes:
-        sequences: decoded side by side. With more than one, the prompts are read once and kept:
-            only the decoding is measured.
+        sequences: decoded side by side. With more than one, only the decoding is measured.
         context: tokens of each sequence's prompt.
         steps: tokens decoded greedily behind each prompt.
     """

@@ -54,11 +54,6 @@ class Context:
         """Forget all sequences."""
         C.llama_memory_clear(self._memory, False)  # noqa: FBT003 - positional in C
 
-    def truncate(self, sequence: int, length: int) -> None:
-        """Forget a sequence's tokens from position ``length`` on."""
-        if not C.llama_memory_seq_rm(self._memory, sequence, length, -1):
-            raise RuntimeError(f"llama.cpp cannot cut sequence {sequence} at {length}")
-
     def read(self, prompt: np.ndarray, sequence: int) -> int:
         """Read a prompt; answers the token behind it."""
         for at in range(0, len(prompt), BATCH_TOKENS):
@@ -103,7 +98,7 @@ class Context:
 
 
 class MeasuredLlamaCpp:
-    """One context for single sequences, and one for each number of concurrent ones."""
+    """Has one context at a time: for single sequences, or for those of a case."""
 
     def __init__(self, request: LoadRequest) -> None:
         C.llama_log_set(_no_log, ctypes.c_void_p(0))
@@ -115,8 +110,8 @@ class MeasuredLlamaCpp:
             raise RuntimeError(f"llama.cpp cannot load {request.path.name}")
         self._threads = request.threads
         self._vocab_size = C.llama_vocab_n_tokens(C.llama_model_get_vocab(self._model))
-        self._single = Context(self._model, 1, request.capacity, request.threads)
-        self._kept: dict[Case, tuple[Context, list[int]]] = {}
+        self._capacity = request.capacity
+        self._single: Context | None = None
 
     def about(self) -> dict[str, object]:
         return {
@@ -131,20 +126,23 @@ class MeasuredLlamaCpp:
         }
 
     def first_token(self) -> None:
-        self._single.clear()
-        self._single.read(np.zeros(1, np.int64), 0)
+        self._for_one().read(np.zeros(1, np.int64), 0)
 
     def measure(self, case: Case) -> Measured:
         prefill_s = None
         if case.prefill_is_measured:
-            context = self._single
-            context.clear()
+            context = self._for_one()
             prompt = prompt_ids(0, case.context, self._vocab_size)
             begin = time.perf_counter()
             tokens = [context.read(prompt, 0)]
             prefill_s = time.perf_counter() - begin
         else:
-            context, tokens = self._prompts_of(case)
+            self._close_single()
+            context = Context(self._model, case.sequences, case.capacity, self._threads)
+            tokens = [
+                context.read(prompt_ids(number, case.context, self._vocab_size), number)
+                for number in range(case.sequences)
+            ]
         context.begin_steps(case.sequences)
         decoded = [tokens[0]]
         begin = time.perf_counter()
@@ -152,23 +150,22 @@ class MeasuredLlamaCpp:
             tokens = context.step(tokens, case.context + step)
             decoded.append(tokens[0])
         decode_s = time.perf_counter() - begin if case.steps else None
+        if context is not self._single:
+            context.close()
         return Measured(prefill_s=prefill_s, decode_s=decode_s, tokens=decoded)
 
-    def _prompts_of(self, case: Case) -> tuple[Context, list[int]]:
-        """A context with the prompts and nothing behind them, and the tokens to go on with."""
-        if case not in self._kept:
-            context = Context(self._model, case.sequences, case.capacity, self._threads)
-            tokens = [
-                context.read(prompt_ids(number, case.context, self._vocab_size), number)
-                for number in range(case.sequences)
-            ]
-            self._kept[case] = context, tokens
-        context, tokens = self._kept[case]
-        for number in range(case.sequences):
-            context.truncate(number, case.context)
-        return context, tokens
+    def _for_one(self) -> Context:
+        """The context of single sequences, empty."""
+        if self._single is None:
+            self._single = Context(self._model, 1, self._capacity, self._threads)
+        self._single.clear()
+        return self._single
+
+    def _close_single(self) -> None:
+        if self._single is not None:
+            self._single.close()
+        self._single = None
 
     def close(self) -> None:
-        for context in (self._single, *(context for context, _ in self._kept.values())):
-            context.close()
+        self._close_single()
         C.llama_model_free(self._model)

@@ -15,7 +15,7 @@ from smallmind_engine.kernels import Chunk, LogitsWanted
 
 
 class MeasuredSmallmind:
-    """Keeps one KV cache for single sequences, and those of concurrent ones with their prompts."""
+    """Has the KV caches of one case at a time, as an engine has those of its requests."""
 
     def __init__(self, request: LoadRequest) -> None:
         self._engine = smallmind.load(
@@ -27,8 +27,7 @@ class MeasuredSmallmind:
         )
         self._runner = self._engine.model.runner
         self._vocab_size = self._engine.model.spec.vocab_size
-        self._cache = self._runner.new_cache(request.capacity)
-        self._kept: dict[Case, tuple[list[KVCache], list[int]]] = {}
+        self._capacity = request.capacity
 
     def about(self) -> dict[str, object]:
         return {
@@ -41,18 +40,22 @@ class MeasuredSmallmind:
         }
 
     def first_token(self) -> None:
-        self._read(np.zeros(1, np.int64), self._cache)
+        self._read(np.zeros(1, np.int64), self._runner.new_cache(1))
 
     def measure(self, case: Case) -> Measured:
         prefill_s = None
         if case.prefill_is_measured:
             prompt = prompt_ids(0, case.context, self._vocab_size)
-            caches = [self._cache]
+            caches = [self._runner.new_cache(self._capacity)]
             begin = time.perf_counter()
-            tokens = [self._read(prompt, self._cache)]
+            tokens = [self._read(prompt, caches[0])]
             prefill_s = time.perf_counter() - begin
         else:
-            caches, tokens = self._prompts_of(case)
+            caches = [self._runner.new_cache(case.capacity) for _ in range(case.sequences)]
+            tokens = [
+                self._read(prompt_ids(number, case.context, self._vocab_size), cache)
+                for number, cache in enumerate(caches)
+            ]
         decoded = [tokens[0]]
         begin = time.perf_counter()
         for _ in range(case.steps):
@@ -68,27 +71,12 @@ class MeasuredSmallmind:
         return Measured(prefill_s=prefill_s, decode_s=decode_s, tokens=decoded)
 
     def _read(self, prompt: np.ndarray, cache: KVCache) -> int:
-        """Read a prompt into an emptied cache; answers the next token."""
-        cache.truncate(0)
+        """Read a prompt into an empty cache; answers the next token."""
         size = self._runner.prefill_chunk
         last = (len(prompt) - 1) // size * size
         for at in range(0, last, size):
             self._runner.forward([Chunk(prompt[at : at + size], cache, LogitsWanted.NONE)])
         return greedy_step(self._runner, [Chunk(prompt[last:], cache, LogitsWanted.LAST)])[0]
-
-    def _prompts_of(self, case: Case) -> tuple[list[KVCache], list[int]]:
-        """Caches that hold the prompts and nothing behind them, and the tokens to go on with."""
-        if case not in self._kept:
-            caches = [self._runner.new_cache(case.capacity) for _ in range(case.sequences)]
-            tokens = [
-                self._read(prompt_ids(number, case.context, self._vocab_size), cache)
-                for number, cache in enumerate(caches)
-            ]
-            self._kept[case] = caches, tokens
-        caches, tokens = self._kept[case]
-        for cache in caches:
-            cache.truncate(case.context)
-        return caches, tokens
 
     def close(self) -> None:
         self._engine.close()
