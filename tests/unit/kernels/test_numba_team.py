@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -25,8 +26,8 @@ from smallmind_engine.kernels.numba_backend.compile_cache import compile_kernels
 from smallmind_engine.kernels.numba_backend.emit.step_arrays import ints_1
 from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, wait_for_all
 from smallmind_engine.kernels.numba_backend.isa import choose_tier
-from smallmind_engine.kernels.numba_backend.kernel_names import SERVE
-from smallmind_engine.kernels.numba_backend.kernel_table import serve_source
+from smallmind_engine.kernels.numba_backend.kernel_names import LEAD, SERVE
+from smallmind_engine.kernels.numba_backend.kernel_table import team_sources
 from smallmind_engine.kernels.numba_backend.records import BARRIER_WORDS, LINE_WORDS, Mail
 from smallmind_engine.kernels.numba_backend.team import Team
 from tiny_models import write_tiny_model
@@ -35,8 +36,9 @@ Words = npt.NDArray[np.int64]
 
 LINE = 8
 
-kernel = compile_kernels([serve_source()], tier=choose_tier())[0][SERVE]
-serve = kernel.call
+kernels = compile_kernels(team_sources(), tier=choose_tier())[0]
+TEAM = (kernels[LEAD], kernels[SERVE])
+lead, serve = kernels[LEAD].call, kernels[SERVE].call
 
 
 @njit(nogil=True)
@@ -120,7 +122,7 @@ def _compiled() -> None:
 
 @pytest.fixture
 def team() -> Iterator[Team]:
-    made = Team(3, kernel)
+    made = Team(3, *TEAM)
     yield made
     made.close()
 
@@ -193,6 +195,14 @@ def test_a_member_ends_when_there_is_no_function() -> None:
     assert serve(address(mailbox(1, 0)), 0) == 0
 
 
+def test_the_leader_tells_the_members_and_does_its_own_part() -> None:
+    group = Group(1)
+    words = mailbox(4, group.address, group.record)
+    lead(address(words), 0)
+    assert words[Mail.CALLS] == 5
+    assert group.all_came()
+
+
 # -- the team -----------------------------------------------------------------------------------
 
 
@@ -232,7 +242,7 @@ def test_members_that_fell_asleep_are_woken(team: Team) -> None:
 
 
 def test_a_team_of_one_is_the_caller(started: Callable[[], set[str]]) -> None:
-    team, group = Team(1, kernel), Group(1)
+    team, group = Team(1, *TEAM), Group(1)
     team.run(group, group.record)
     team.close()
     assert group.all_came()
@@ -242,7 +252,7 @@ def test_a_team_of_one_is_the_caller(started: Callable[[], set[str]]) -> None:
 def test_threads_start_with_the_first_work_and_end_with_close(
     started: Callable[[], set[str]],
 ) -> None:
-    team, group = Team(3, kernel), Group(3)
+    team, group = Team(3, *TEAM), Group(3)
     assert started() == set()
     team.run(group, group.record)
     assert started() == {"smallmind-kernels-1", "smallmind-kernels-2"}
@@ -266,7 +276,7 @@ def test_a_closed_team_begins_anew(team: Team) -> None:
 
 
 def test_closing_a_team_that_never_worked_does_nothing() -> None:
-    Team(3, kernel).close()
+    Team(3, *TEAM).close()
 
 
 def test_callers_may_take_turns(team: Team) -> None:
@@ -288,7 +298,7 @@ def test_callers_may_take_turns(team: Team) -> None:
 
 
 def test_two_teams_work_at_the_same_time() -> None:
-    teams, groups = [Team(2, kernel), Team(2, kernel)], [Group(2), Group(2)]
+    teams, groups = [Team(2, *TEAM), Team(2, *TEAM)], [Group(2), Group(2)]
 
     def call(index: int) -> None:
         for _ in range(20):
@@ -313,6 +323,52 @@ def test_a_closed_team_lets_go_of_its_work(team: Team) -> None:
     team.close()
     del group
     assert seen() is None
+
+
+_INTERRUPTED = """
+import random
+import signal
+import time
+
+from test_numba_team import TEAM, Group, Team
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+signal.signal(signal.SIGALRM, interrupt)
+team, group, dice = Team(3, *TEAM), Group(3), random.Random(1)
+interrupted = 0
+end = time.monotonic() + 2
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, dice.uniform(1e-6, 3e-4))
+        for _ in range(1000):
+            team.run(group, group.record)
+    except KeyboardInterrupt:
+        interrupted += 1
+        group.slots[...] = 0
+signal.setitimer(signal.ITIMER_REAL, 0)
+group.slots[...] = 0
+assert group.done_by(team)
+team.close()
+print(interrupted)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
+def test_work_that_is_interrupted_anywhere_leaves_a_team_that_works() -> None:
+    """Members that were told, and whose leader did not come, would wait for it for ever."""
+    paths = [str(Path(__file__).parent), *filter(None, sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-c", _INTERRUPTED],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 100
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -351,6 +407,10 @@ def test_a_process_may_exit_while_members_wait_for_the_next_call(tmp_path: Path)
     program = _LEFT_WAITING.format(model=str(model))
     for _ in range(3):
         done = subprocess.run(
-            [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", program],
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
         )
         assert done.returncode == 0, done.stderr

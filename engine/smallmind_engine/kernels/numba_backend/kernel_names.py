@@ -8,6 +8,7 @@ from smallmind_engine.cache import KVType
 from smallmind_engine.kernels.packing import PackedLayout
 
 STEP: Final = "step"
+LEAD: Final = "lead"
 SERVE: Final = "serve"
 SCREEN: Final = "screen"
 SCREEN_SEVERAL: Final = "screen_several"

@@ -13,6 +13,7 @@ from smallmind_engine.cache import KVType
 from smallmind_engine.kernels.numba_backend.compile_cache import KernelSource, is_kept
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.kernel_names import (
+    LEAD,
     PICKED,
     SCREEN,
     SCREEN_SEVERAL,
@@ -46,12 +47,12 @@ def kernel_sources(
             make = partial(_attention, tier, kind, rows)
             sources.append(KernelSource(attention_name(kind, rows), make))
         sources.append(KernelSource(store_name(kind), partial(_store, tier, kind)))
-    return [*sources, serve_source(), _STEP]
+    return [*sources, *team_sources(), _STEP]
 
 
-def serve_source() -> KernelSource:
-    """What the members of a team run."""
-    return KernelSource(SERVE, _serve, returns=True)
+def team_sources() -> list[KernelSource]:
+    """What the leader of a team runs, and what its members do."""
+    return [KernelSource(LEAD, _lead), KernelSource(SERVE, _serve, returns=True)]
 
 
 def step_is_kept(tier: IsaTier) -> bool:
@@ -105,6 +106,13 @@ def _store(tier: IsaTier, kind: KVType) -> _Made:
     from smallmind_engine.kernels.numba_backend.emit.kv_store_ir import store_row
 
     return store_row(tier, kind)
+
+
+def _lead() -> _Made:
+    from smallmind_engine.kernels.numba_backend.emit.sync_ir import lead
+
+    made: _Made = lead.py_func
+    return made
 
 
 def _serve() -> _Made:

@@ -110,7 +110,7 @@ class NumbaRunner:
         self._pages = page_layout(spec, kind)
         self._pages.write_offsets(model.layers)
         self._pool = PagePool(self._pages.page_bytes)
-        self._team = Team(threads, kernels[kernel_names.SERVE])
+        self._team = Team(threads, kernels[kernel_names.LEAD], kernels[kernel_names.SERVE])
         self._turn = threading.Lock()
         self._run_step: Final = kernels[kernel_names.STEP]
         self._functions = np.zeros(FUNCTIONS, np.int64)

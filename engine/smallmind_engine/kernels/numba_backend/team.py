@@ -23,8 +23,8 @@ _NOTHING: Final = 0
 _JOIN_TIMEOUT_S: Final = 5.0
 
 
-class Serve(Protocol):
-    """The compiled ``sync_ir.serve``."""
+class Compiled(Protocol):
+    """The compiled ``sync_ir.lead`` or ``sync_ir.serve``."""
 
     @property
     def call(self) -> Callable[[int, int], int]:
@@ -41,12 +41,7 @@ class Work(Protocol):
 
     @property
     def address(self) -> int:
-        """Where members call it."""
-        ...
-
-    @property
-    def call(self) -> Callable[[int, int], object]:
-        """How the caller does; lets go of the GIL."""
+        """Where it is."""
         ...
 
 
@@ -62,9 +57,10 @@ class _Member(threading.Thread):
         self.asleep = False
 
     def wake(self) -> None:
-        """End its sleep; only when it is asleep."""
+        """End its sleep. In an order in which Ctrl-C may come between: twice does no harm."""
+        if self._wake.locked():
+            self._wake.release()
         self.asleep = False
-        self._wake.release()
 
     def run(self) -> None:
         while self._team.serve(self.number):
@@ -77,11 +73,13 @@ class Team:
 
     Args:
         size: threads in all, the caller's included.
+        lead: begins a call for all, and does the caller's part.
         serve: what members do; kept as it is, since its code must outlive them.
     """
 
-    def __init__(self, size: int, serve: Serve) -> None:
+    def __init__(self, size: int, lead: Compiled, serve: Compiled) -> None:
         self.size: Final = size
+        self._lead = lead
         self._serve = serve
         words = np.zeros(Mail.SEEN + (size + 1) * LINE_WORDS, np.int64)
         begin = -(words.ctypes.data // words.itemsize) % LINE_WORDS
@@ -94,32 +92,40 @@ class Team:
         self._members: list[_Member] = []
         self._lock = threading.Lock()
         self._post: tuple[int, int] | None = None
+        self._calling = False
+        self._is_started = False
 
     def run(self, work: Work, argument: int) -> None:
         """Call ``work(0, argument)`` here and ``work(1, argument)``, ... on the other threads."""
-        if self.size > 1:
-            self._announce(work.address, argument)
-        work.call(0, argument)
-
-    def _announce(self, function: int, argument: int) -> None:
-        words = self._words
-        with self._lock:  # letting go of it, all that was written is there before the call is
-            if self._post != (function, argument):
-                words[Mail.FUNCTION], words[Mail.ARGUMENT] = self._post = (function, argument)
-        if not self._members:
+        if not self._is_started:
             self._start()
-        with self._lock:
-            words[Mail.CALLS] += 1
-            for member in self._members:
-                if member.asleep:
-                    member.wake()
+        self._call(work.address, argument)
+
+    def _call(self, function: int, argument: int) -> None:
+        """Have all members awake, then begin the call. Ctrl-C may come before that or behind it."""
+        if self._post != (function, argument):
+            self._post = None
+            self._words[Mail.FUNCTION], self._words[Mail.ARGUMENT] = function, argument
+            self._post = (function, argument)
+        try:
+            with self._lock:
+                self._calling = True
+                for member in self._members:
+                    if member.asleep:
+                        member.wake()
+            self._lead.call(self._address, 0)
+        finally:
+            self._calling = False
 
     def _start(self) -> None:
-        for number in range(1, self.size):
-            self._words[_seen(number)] = self._words[Mail.CALLS]
-            self._members.append(_Member(self, number))
+        if not self._members:
+            for number in range(1, self.size):
+                self._words[_seen(number)] = self._words[Mail.CALLS]
+            self._members = [_Member(self, number) for number in range(1, self.size)]
         for member in self._members:
-            member.start()
+            if member.ident is None:
+                member.start()
+        self._is_started = True
 
     def serve(self, number: int) -> int:
         """Do the calls that come; 0 when there will be none any more."""
@@ -128,7 +134,8 @@ class Team:
     def may_sleep(self, member: _Member) -> bool:
         """Whether a member has done all calls; from then on it has to be woken."""
         with self._lock:
-            member.asleep = self._words[Mail.CALLS] == self._words[_seen(member.number)]
+            done = self._words[Mail.CALLS] == self._words[_seen(member.number)]
+            member.asleep = done and not self._calling
             return member.asleep
 
     def begin_in_child(self) -> None:
@@ -139,10 +146,11 @@ class Team:
         """End the threads. The next work starts new ones."""
         members = self._members
         if members:
-            self._announce(_NOTHING, 0)
+            self._call(_NOTHING, 0)
         for member in members:
             member.join(_JOIN_TIMEOUT_S)
         self._members = []
+        self._is_started = False
 
 
 def _seen(number: int) -> int:

@@ -101,6 +101,22 @@ def wait_for_all(barrier: int, threads: int) -> None:
 
 
 @inner
+def lead(mailbox: int, _unused: int) -> None:
+    """Begin the call that the mailbox tells of, for all of a team, and do the leader's part.
+
+    Both here, so that nothing can come between: members whose leader does not come to a barrier
+    would wait for it for ever.
+
+    Args:
+        mailbox: address of the team's words, see ``records.Mail``.
+    """
+    function = atomic_read(mailbox + 8 * Mail.FUNCTION)
+    atomic_add(mailbox + 8 * Mail.CALLS, 1)
+    if function != 0:
+        call_function(function, 0, atomic_read(mailbox + 8 * Mail.ARGUMENT))
+
+
+@inner
 def serve(mailbox: int, member: int) -> int:
     """Do the calls of a team's leader as they come.
 
