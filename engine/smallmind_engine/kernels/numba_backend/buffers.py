@@ -25,6 +25,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     PAGE_TOKENS,
     PUT_WORDS,
     SCALE_FIELDS,
+    SEARCHED_GROUPS,
     SPARE_TOKENS,
     TERMS,
     TOKEN_TILE,
@@ -112,6 +113,7 @@ class SearchBuffers:
     no number, and how often a group was computed in full. ``picked`` lists the tokens of such a
     computation, ``exact`` receives its outputs. ``terms`` is what bounds are made of, see
     ``screening_ir.terms``; ``outliers`` and ``energies`` are for ``outliers.find_outliers``.
+    ``undecided`` marks the groups that a thread is to look into.
     ``logit_numbers``, ``id_words`` and ``doubt_words`` are views of arrays through which single
     numbers are read faster.
 
@@ -138,6 +140,7 @@ class SearchBuffers:
         self.picked = aligned((threads, LINE_WORDS), np.int64)
         self.outliers = aligned((threads, 2 * LINE_WORDS), np.int64)
         self.energies = aligned((threads, blocks * _BLOCK), np.int32)
+        self.undecided = aligned((threads, SEARCHED_GROUPS), np.int64)
         self.arrays: Final[tuple[npt.NDArray[Any], ...]] = tuple(vars(self).values())
         self.groups: Final = groups
         self.logit_numbers: Final = self.best_logits.reshape(-1).data

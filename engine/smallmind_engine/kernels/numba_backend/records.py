@@ -111,6 +111,9 @@ MOST_AHEAD_TOKENS = 32
 """Tokens of a step that asks for keys and values ahead: with more, attention computes more than it
 reads. See ``kv_ahead``."""
 
+SEARCHED_GROUPS = 16
+"""Groups that a thread looks through at once for those that bounds leave undecided."""
+
 BEST_GROUPS = 16
 """Groups of rows that are computed at once where only the best is kept."""
 

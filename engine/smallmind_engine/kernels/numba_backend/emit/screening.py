@@ -29,7 +29,14 @@ from smallmind_engine.kernels.numba_backend.emit.step_parts import (
 )
 from smallmind_engine.kernels.numba_backend.emit.sync_ir import wait_for_all
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import LANES
-from smallmind_engine.kernels.numba_backend.records import OUTLIERS, Function, Job, Matrix, Size
+from smallmind_engine.kernels.numba_backend.records import (
+    OUTLIERS,
+    SEARCHED_GROUPS,
+    Function,
+    Job,
+    Matrix,
+    Size,
+)
 
 PLAUSIBLE: Final = 6.0
 """An output further off than this shows that the model of the error is wrong here."""
@@ -38,7 +45,6 @@ _CHECKED: Final = 8
 """Groups of a token that a thread checks the model of the error with, the likeliest among them."""
 
 _GROUPS_AT_ONCE: Final = 64
-_GROUPS_IN_CACHE: Final = 16
 _NONE: Final = np.float32(-np.inf)
 
 
@@ -181,6 +187,20 @@ def _find_in_group(s: Any, thread: int, job: Any, group: Any) -> None:
 
 
 @inner
+def _mark_undecided(
+    bounds: Any, best: Any, n_wanted: int, first: Any, last: Any, undecided: Any
+) -> None:
+    """Find out which of some groups may hold the best output of any token."""
+    for place in range(last - first):
+        undecided[place] = 0
+    for token in range(n_wanted):
+        row, bar = bounds[token], best[token, 1]
+        for group in range(first, last):
+            if not row[group] < bar:  # nor where a bound is no number
+                undecided[group - first] = 1
+
+
+@inner
 def _find_in_bounds(s: Any, thread: int, job: Any, counter: int) -> None:
     """Find the best outputs of all tokens among what their bounds leave.
 
@@ -193,11 +213,14 @@ def _find_in_bounds(s: Any, thread: int, job: Any, counter: int) -> None:
         for other in range(1, s.sizes[Size.THREADS]):
             bar = max(bar, reached[token, other, 0])
         best[token, 1] = bar
-    first, last = next_groups(s, thread, counter, _GROUPS_IN_CACHE)
+    undecided = s.search[12][thread]
+    first, last = next_groups(s, thread, counter, SEARCHED_GROUPS)
     while first < last:
+        _mark_undecided(s.search[0], best, s.sizes[Size.WANTED], first, last, undecided)
         for group in range(first, last):
-            _find_in_group(s, thread, job, group)
-        first, last = next_groups(s, thread, counter, _GROUPS_IN_CACHE)
+            if undecided[group - first] != 0:  # few are
+                _find_in_group(s, thread, job, group)
+        first, last = next_groups(s, thread, counter, SEARCHED_GROUPS)
 
 
 @inner

@@ -71,6 +71,7 @@ def _search_at(t: int) -> Any:
         _ints_2(t + 8 * _SEARCH[9]),
         _ints_2(t + 8 * _SEARCH[10]),
         _small_ints_2(t + 8 * _SEARCH[11]),
+        _ints_2(t + 8 * _SEARCH[12]),
     )
 
 
