@@ -183,13 +183,19 @@ def test_the_largest_inputs_of_several_tokens_are_taken_in_full(tmp_path: Path, 
         assert len(set(inputs.tolist())) == OUTLIERS
 
 
-def test_a_model_with_nan_gives_the_row_rather_than_a_best_token(tmp_path: Path) -> None:
-    broken = {"output_norm.weight": np.full(64, np.nan, np.float32)}
-    model = TinyModel(qtype=Quant.Q8_0, tensors=broken)
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_model_with_what_is_no_number_gives_rows_rather_than_best_tokens(
+    tmp_path: Path, count: int, value: float
+) -> None:
+    weights = np.ones(64, np.float32)
+    weights[9] = value
+    model = TinyModel(qtype=Quant.Q8_0, tensors={"output_norm.weight": weights})
     runner = numba_runner_for(write_tiny_model(tmp_path / "tiny.gguf", model))
-    (row,) = runner.forward([Chunk(np.array([5]), runner.new_cache(4), LogitsWanted.BEST)])
-    assert isinstance(row, np.ndarray)
-    assert np.isnan(row).all()
+    chunks = [Chunk(np.array([5]), runner.new_cache(4), LogitsWanted.BEST) for _ in range(count)]
+    for row in runner.forward(chunks):
+        assert isinstance(row, np.ndarray)
+        assert not np.isfinite(row).any()
 
 
 def test_a_prompt_of_eight_thousand_tokens_needs_no_more_scratch_than_a_short_one(

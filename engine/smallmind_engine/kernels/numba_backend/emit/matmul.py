@@ -25,8 +25,8 @@ from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     scales,
 )
 from smallmind_engine.kernels.numba_backend.emit.dot import dots
+from smallmind_engine.kernels.numba_backend.emit.input_scales import load_scale
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
-    F32,
     FLOATS,
     I32,
     I64,
@@ -39,7 +39,6 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
 )
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import (
-    SCALE_FIELDS,
     InputScale,
     Job,
     Matrix,
@@ -183,9 +182,7 @@ class _Product:
                 sums[place] = code.fma(scale.offset, code.splat(FLOATS, whole), sums[place])
 
     def _scale(self, at: Value, which: int) -> Value:
-        code = self.code
-        base = code.address(self.job[Job.SCALES], code.times(at, 4 * SCALE_FIELDS))
-        return code.load(F32, code.address(base, 4 * which), 4)
+        return load_scale(self.code, self.job[Job.SCALES], at, which)
 
     def few(self, count: int) -> None:
         """For at most ``count`` tokens: their sums stay in registers."""

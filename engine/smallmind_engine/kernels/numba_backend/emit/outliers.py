@@ -16,6 +16,7 @@ from llvmlite import ir
 from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner
 from smallmind_engine.kernels.numba_backend.emit.decode_ir import VECTOR_BYTES, low_bytes
+from smallmind_engine.kernels.numba_backend.emit.input_scales import load_scale
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     BYTES,
@@ -24,10 +25,10 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     Code,
     Value,
     ir_function,
+    number,
 )
 from smallmind_engine.kernels.numba_backend.records import (
     OUTLIERS,
-    SCALE_FIELDS,
     TERM_BYTES,
     TERMS,
     InputScale,
@@ -49,11 +50,6 @@ _BYTE_BITS: Final = 8
 _HALF_BITS: Final = 4
 
 
-def _factor(code: Code, scales: Value, at: Value) -> Value:
-    place = code.address(scales, code.times(at, 4 * SCALE_FIELDS))
-    return code.load(F32, code.address(place, 4 * InputScale.FACTOR), 4)
-
-
 def _add_energies(
     code: Code, codes: Value, scales: Value, stride: Value, token: Value, blocks: Value,
     energies: Value,
@@ -64,9 +60,8 @@ def _add_energies(
         loaded = code.load(
             ir.VectorType(BYTES.element, BLOCK), code.address(codes, code.times(at, BLOCK)), BLOCK
         )
-        value = code.b.fmul(
-            code.b.sitofp(loaded, floats), code.splat(floats, _factor(code, scales, at))
-        )
+        factor = load_scale(code, scales, at, InputScale.FACTOR)
+        value = code.b.fmul(code.b.sitofp(loaded, floats), code.splat(floats, factor))
         place = code.address(energies, code.times(block, 4 * BLOCK))
         code.store(code.fma(value, value, code.load(floats, place, 4 * BLOCK)), place, 4 * BLOCK)
 
@@ -79,17 +74,17 @@ def _take_in_full(
     code: Code, codes: Value, scales: Value, stride: Value, token: Value, which: Value,
     terms: Value, value_at: Value,
 ) -> None:  # fmt: skip
-    block, lane = (
-        operation(which, ir.Constant(which.type, BLOCK)) for operation in (code.b.udiv, code.b.urem)
-    )
+    block, lane = (divide(which, number(BLOCK)) for divide in (code.b.udiv, code.b.urem))
     at = code.b.add(code.times(block, stride), token)
     loaded = code.load(I8, code.address(codes, code.times(at, BLOCK), lane), 1)
-    value = code.b.fmul(code.b.sitofp(loaded, F32), _factor(code, scales, at))
+    factor = load_scale(code, scales, at, InputScale.FACTOR)
+    value = code.b.fmul(code.b.sitofp(loaded, F32), factor)
     code.store(value, value_at, 4)
     place = code.address(terms, code.times(block, TERM_BYTES), 4 * (TERMS - 1))
     scaled = code.b.fmul(code.b.fmul(value, value), ir.Constant(F32, VARIANCE))
     rest = code.b.fsub(code.load(F32, place, 4), scaled)
-    code.store(code.larger(rest, ir.Constant(F32, 0.0)), place, 4)
+    # Rounded, it may be less than nothing; what is no number stays so.
+    code.store(code.larger(ir.Constant(F32, 0.0), rest), place, 4)
 
 
 _in_full: Any = ir_function(_take_in_full, 7)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from llvmlite import ir
 
+from smallmind_engine.kernels.numba_backend.emit.input_scales import scale_place
 from smallmind_engine.kernels.numba_backend.emit.math_ir import gelu_tanh, silu, tanh
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
@@ -20,7 +21,7 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     ir_function,
     number,
 )
-from smallmind_engine.kernels.numba_backend.records import SCALE_FIELDS, InputScale
+from smallmind_engine.kernels.numba_backend.records import InputScale
 
 BLOCK: Final = 32
 _LARGEST_CODE: Final = 127.0
@@ -63,7 +64,6 @@ def _quantize(
         inverse = b.select(scaled, b.fdiv(top, largest), zero)
         factor = b.fdiv(largest, top)
         at = b.add(code.times(block, stride), token)
-        place = code.address(scales, code.times(at, 4 * SCALE_FIELDS))
         total = []
         for index, half in enumerate(halves):
             quotient = b.fmul(half, code.splat(FLOATS, inverse))
@@ -71,9 +71,9 @@ def _quantize(
             target = code.address(codes, code.times(at, BLOCK), LANES * index)
             code.store(b.trunc(whole, SMALL_INTS), target, LANES)
             total.append(b.fmul(factor, _sum_of(code, whole)))
-            code.store(total[-1], code.address(place, 4 * (InputScale.HALF_SUMS + index)), 4)
-        code.store(factor, code.address(place, 4 * InputScale.FACTOR), 4)
-        code.store(b.fadd(*total), code.address(place, 4 * InputScale.SUM), 4)
+            code.store(total[-1], scale_place(code, scales, at, InputScale.HALF_SUMS + index), 4)
+        code.store(factor, scale_place(code, scales, at, InputScale.FACTOR), 4)
+        code.store(b.fadd(*total), scale_place(code, scales, at, InputScale.SUM), 4)
 
 
 quantize: Any = ir_function(_quantize, 7)

@@ -24,6 +24,7 @@ from smallmind_engine.kernels.numba_backend.emit.decode_ir import (
     scale_bytes,
 )
 from smallmind_engine.kernels.numba_backend.emit.dot import dots
+from smallmind_engine.kernels.numba_backend.emit.input_scales import load_scale
 from smallmind_engine.kernels.numba_backend.emit.matmul import (
     LANE_BYTES,
     TOKENS_AT_ONCE,
@@ -52,7 +53,6 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
 from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import (
     OUTLIERS,
-    SCALE_FIELDS,
     TERM_BYTES,
     TERMS,
     InputScale,
@@ -89,9 +89,8 @@ def _terms(
         loaded = code.load(bytes_32, code.address(codes, code.times(at, BLOCK)), BLOCK)
         wide = code.b.sext(loaded, ints_32)
         squares = code.external(kind, "llvm.vector.reduce.add.v32i32", code.b.mul(wide, wide))
-        base = code.address(scales, code.times(at, 4 * SCALE_FIELDS))
-        factor = code.load(F32, code.address(base, 4 * InputScale.FACTOR), 4)
-        total = code.load(F32, code.address(base, 4 * InputScale.SUM), 4)
+        factor = load_scale(code, scales, at, InputScale.FACTOR)
+        total = load_scale(code, scales, at, InputScale.SUM)
         scaled = code.b.fmul(code.b.fmul(factor, factor), ir.Constant(F32, VARIANCE))
         terms = (
             code.b.fmul(factor, ir.Constant(F32, _UPPER)),
