@@ -17,6 +17,7 @@ from smallmind_engine.kernels.numba_backend.records import (
     Job,
     Matrix,
     Outlier,
+    Term,
 )
 
 
@@ -51,9 +52,9 @@ def upper_bounds(
         values.append(value)
     rows = zeros((inputs.codes.shape[1], len(codes) * TERMS + OUTLIERS), np.float32)
     terms = np.empty((len(rows), len(codes), TERMS), np.float32)
-    terms[..., 0] = 16.0 * factors.T
-    terms[..., 1] = (7.5 - 128.0) * sums.T
-    terms[..., 2] = (16.0**2 - 1.0) / 12.0 * np.maximum(squares, 0.0).T
+    terms[..., Term.SCALE] = 16.0 * factors.T
+    terms[..., Term.OFFSET] = (7.5 - 128.0) * sums.T
+    terms[..., Term.VARIANCE] = (16.0**2 - 1.0) / 12.0 * np.maximum(squares, 0.0).T
     rows[:, :-OUTLIERS] = terms.reshape(len(rows), -1)
     if values:
         rows[:, -OUTLIERS:] = np.transpose(values)

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from engines import Recorder, tiny_engine
+from smallmind import Engine
 from smallmind._registry import resolve
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -42,6 +44,20 @@ def golden_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"no golden files at {folder}; set SMALLMIND_GOLDEN_DIR")
     return folder
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    """Keeps every event of the test."""
+    return Recorder()
+
+
+@pytest.fixture
+def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
+    """Over a tiny model, on the numba backend; ``recorder`` has its events."""
+    pytest.importorskip("numba")
+    with tiny_engine(tmp_path, exporters=[recorder], backend="numba") as engine:
+        yield engine
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -26,11 +26,6 @@ TIME_LIMIT_S = 30
 SYSTEM = [3 + i * 11 % 250 for i in range(100)]
 
 
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
 @pytest.fixture(params=["numba", "numpy"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     if request.param == "numba":

@@ -9,7 +9,6 @@ import statistics
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -26,18 +25,6 @@ from smallmind_engine.telemetry import InferenceStopped
 ROOT = Path(__file__).parents[2]
 GREEDY = {"temperature": 0.0, "ignore_eos": True, "max_tokens": 8}
 CALLERS = 16
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
-    pytest.importorskip("numba")
-    with tiny_engine(tmp_path, exporters=[recorder], backend="numba") as engine:
-        yield engine
 
 
 def conversation(engine: Engine, number: int) -> tuple[tuple[int, ...], ...]:

@@ -62,9 +62,10 @@ class Admission:
             self._preparing.pop(work, None)
 
     def expects_more(self) -> bool:
-        """Whether somebody is about to submit a request."""
+        """Whether somebody is about to submit a request; all who did are in the notes by then."""
         before = now_ns() - _SOON_NS
-        return any(begin > before for begin in tuple(self._preparing.values()))
+        with self.lock:  # held from ``enter`` until the scheduler has a note of the request
+            return any(begin > before for begin in tuple(self._preparing.values()))
 
     def enter(self, work: RequestWork, live: Sequence[RequestWork]) -> None:
         """Come in; the caller holds the lock.

@@ -35,9 +35,24 @@ def gather_burst(
         notes: tell of those that were.
         receive: takes a note.
     """
-    until = time.perf_counter() + _BURST_S
-    while expects_more():
-        left = min(until - time.perf_counter(), _NEXT_S)
+    _receive_while(expects_more, notes, receive, most_s=_BURST_S, next_s=_NEXT_S)
+
+
+def _receive_while(
+    wanted: Callable[[], bool],
+    notes: Notes,
+    receive: Callable[[RequestWork], None],
+    *,
+    most_s: float,
+    next_s: float,
+) -> None:
+    """Take notes as they come while they are ``wanted``, ``most_s`` seconds for all at most.
+
+    When ``next_s`` seconds go by without one, no more are waited for.
+    """
+    until = time.perf_counter() + most_s
+    while wanted():
+        left = min(until - time.perf_counter(), next_s)
         if left <= 0.0:
             return
         try:
@@ -80,14 +95,9 @@ class ReaderGathering:
         if not self.expected or all(work.stage is PAUSED for work in live):
             return
         expected, self.expected = self.expected, []
-        until = time.perf_counter() + min(self.step_s * _STEP_SHARE, _MOST_S)
-        while any(work.stage is PAUSED for work in expected):
-            left = until - time.perf_counter()
-            if left <= 0.0:
-                return
-            try:
-                work = notes.get(timeout=left)
-            except queue.Empty:
-                return
-            if work is not None:
-                receive(work)
+        most_s = min(self.step_s * _STEP_SHARE, _MOST_S)
+
+        def some_stay_away() -> bool:
+            return any(work.stage is PAUSED for work in expected)
+
+        _receive_while(some_stay_away, notes, receive, most_s=most_s, next_s=most_s)

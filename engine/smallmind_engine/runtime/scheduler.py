@@ -22,12 +22,7 @@ from smallmind_engine.runtime.kv_store import KVStore
 from smallmind_engine.runtime.options import EngineOptions
 from smallmind_engine.runtime.request_queue import RequestQueue
 from smallmind_engine.runtime.step_limit import StepLimit
-from smallmind_engine.runtime.step_plan import (
-    Share,
-    StepCounts,
-    StepSpeed,
-    plan_of,
-)
+from smallmind_engine.runtime.step_plan import Share, StepCounts, StepSpeed, plan_of
 from smallmind_engine.runtime.work import DECODE, ENDED, PAUSED, PREFILL, RequestWork, Stage
 from smallmind_engine.telemetry import Phase, ReasonCode, StopReason, now_ns
 from smallmind_engine.telemetry.errors import InferenceError, OperationCancelledError
@@ -146,6 +141,7 @@ class Scheduler:
                             self._readers.gather(self._live, self._notes, self._receive)
                         if not self._live and len(self._queue):
                             gather_burst(self.admission.expects_more, self._notes, self._receive)
+                            self.attend()
                         if self._queue.lines or self.admission.starved:
                             self._admit()
                         if not (self._live and self._step()):

@@ -27,11 +27,6 @@ PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
 def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     path = write_tiny_encoder(tmp_path / "encoder.gguf")
     with load(path, backend="numpy", exporters=[recorder], max_concurrent_requests=1,

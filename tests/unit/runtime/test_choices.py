@@ -19,11 +19,6 @@ PROMPT = "the and in the inn"
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
 def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     with tiny_engine(tmp_path, exporters=[recorder]) as engine:
         yield engine

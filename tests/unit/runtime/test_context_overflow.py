@@ -19,11 +19,6 @@ GREEDY = {"temperature": 0.0, "ignore_eos": True}
 CONTEXT = 64
 
 
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
 @pytest.fixture(params=["numba", "numpy"])
 def engine(request: pytest.FixtureRequest, tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     if request.param == "numba":

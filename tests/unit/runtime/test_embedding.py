@@ -43,11 +43,6 @@ TEXTS = ["The cat sat on the mat.", "unaffable", "", "playing, it runs!" * 2]
 TRACEPARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 
 
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
 def encoder_engine(folder: Path, model: TinyEncoder | None = None, **options: object) -> Engine:
     path = folder / "encoder.gguf"
     if not path.exists():

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from engines import Recorder, tiny_engine
+from engines import Recorder
 from smallmind import Engine
 from smallmind_engine.runtime import admission, gathering
 from smallmind_engine.telemetry import BatchStepped
@@ -20,18 +19,6 @@ from smallmind_engine.telemetry.errors import ConfigError
 GREEDY = {"temperature": 0.0, "ignore_eos": True}
 LONG_S = 3600.0
 PATIENCE_S = 60.0
-
-
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
-def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
-    pytest.importorskip("numba")
-    with tiny_engine(tmp_path, exporters=[recorder], backend="numba") as engine:
-        yield engine
 
 
 @pytest.fixture

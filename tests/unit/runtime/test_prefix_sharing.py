@@ -21,11 +21,6 @@ BLOCK = 64
 SYSTEM = [3 + i * 11 % 250 for i in range(140)]  # two blocks and a bit
 
 
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
 @pytest.fixture(params=["numba", "numpy"])
 def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "numba":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -31,23 +31,11 @@ GREEDY = {"temperature": 0.0, "ignore_eos": True}
 LONG = [3 + i * 7 % 250 for i in range(180)]
 
 
-@pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
 @pytest.fixture(params=["numba", "numpy"])
 def backend(request: pytest.FixtureRequest) -> str:
     if request.param == "numba":
         pytest.importorskip("numba")
     return str(request.param)
-
-
-@pytest.fixture
-def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
-    pytest.importorskip("numba")
-    with tiny_engine(tmp_path, exporters=[recorder], backend="numba") as engine:
-        yield engine
 
 
 def held(engine: Engine) -> tuple[threading.Event, Callable[[object], None]]:

@@ -36,11 +36,6 @@ PROMPT, CONTINUATION = "the and in", " the inn"
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
 def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     with tiny_engine(tmp_path, backend="numpy", exporters=[recorder]) as engine:
         yield engine

@@ -27,11 +27,6 @@ GREEDY = {"temperature": 0.0, "ignore_eos": True, "max_tokens": 6}
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
 def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     with tiny_engine(tmp_path, exporters=[recorder]) as engine:
         yield engine

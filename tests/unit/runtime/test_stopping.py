@@ -23,11 +23,6 @@ LONG = {"max_tokens": 250, **GREEDY}
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
 def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     with tiny_engine(tmp_path, exporters=[recorder]) as engine:
         yield engine

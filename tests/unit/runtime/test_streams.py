@@ -19,11 +19,6 @@ SEEDED = {"seed": 7, "temperature": 1.5, "ignore_eos": True, "max_tokens": 30}
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
 def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     with tiny_engine(tmp_path, exporters=[recorder]) as engine:
         yield engine

@@ -31,11 +31,6 @@ GREEDY = {"temperature": 0.0, "ignore_eos": True}
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
 def spied(monkeypatch: pytest.MonkeyPatch) -> Callable[[Engine], list[str]]:
     """Notes the texts that an engine's tokenizer is given."""
 

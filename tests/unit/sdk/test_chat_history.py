@@ -27,11 +27,6 @@ LONG = "word " * 8  # about sixty tokens of a context of 256
 
 
 @pytest.fixture
-def recorder() -> Recorder:
-    return Recorder()
-
-
-@pytest.fixture
 def engine(tmp_path: Path, recorder: Recorder) -> Iterator[Engine]:
     with tiny_engine(tmp_path, exporters=[recorder]) as engine:
         yield engine

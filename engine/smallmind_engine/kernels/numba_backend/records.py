@@ -62,9 +62,15 @@ class InputScale(IntEnum):
 SCALE_FIELDS = 4
 
 
-TERMS = 3
-"""Numbers of a block of inputs that bounds of outputs are made of, see ``screening``."""
+class Term(IntEnum):
+    """Numbers of a block of inputs that bounds of outputs are made of, see ``screening``."""
 
+    SCALE = 0  # of the products
+    OFFSET = 1  # added to them
+    VARIANCE = 2  # that the lower halves of the codes can add to an output
+
+
+TERMS = len(Term)
 TERM_BYTES = 4 * TERMS
 
 OUTLIERS = 4

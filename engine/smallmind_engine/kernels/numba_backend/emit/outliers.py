@@ -30,12 +30,12 @@ from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
 from smallmind_engine.kernels.numba_backend.records import (
     OUTLIERS,
     TERM_BYTES,
-    TERMS,
     InputScale,
     Job,
     Matrix,
     Outlier,
     Size,
+    Term,
 )
 from smallmind_engine.kernels.packing import SPLIT_Q8_0
 
@@ -80,7 +80,7 @@ def _take_in_full(
     factor = load_scale(code, scales, at, InputScale.FACTOR)
     value = code.b.fmul(code.b.sitofp(loaded, F32), factor)
     code.store(value, value_at, 4)
-    place = code.address(terms, code.times(block, TERM_BYTES), 4 * (TERMS - 1))
+    place = code.address(terms, code.times(block, TERM_BYTES), 4 * Term.VARIANCE)
     scaled = code.b.fmul(code.b.fmul(value, value), ir.Constant(F32, VARIANCE))
     rest = code.b.fsub(code.load(F32, place, 4), scaled)
     # Rounded, it may be less than nothing; what is no number stays so.

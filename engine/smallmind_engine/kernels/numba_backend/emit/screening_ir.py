@@ -54,11 +54,11 @@ from smallmind_engine.kernels.numba_backend.isa import IsaTier
 from smallmind_engine.kernels.numba_backend.records import (
     OUTLIERS,
     TERM_BYTES,
-    TERMS,
     InputScale,
     Job,
     Matrix,
     Outlier,
+    Term,
 )
 from smallmind_engine.kernels.packing import SPLIT_Q8_0
 
@@ -92,19 +92,18 @@ def _terms(
         factor = load_scale(code, scales, at, InputScale.FACTOR)
         total = load_scale(code, scales, at, InputScale.SUM)
         scaled = code.b.fmul(code.b.fmul(factor, factor), ir.Constant(F32, VARIANCE))
-        terms = (
-            code.b.fmul(factor, ir.Constant(F32, _UPPER)),
-            code.b.fmul(total, ir.Constant(F32, _OFFSET)),
-            code.b.fmul(scaled, code.b.sitofp(squares, F32)),
-        )
-        for place, term in enumerate(terms):
-            code.store(term, code.address(out, code.times(block, TERM_BYTES), 4 * place), 4)
+        terms = {
+            Term.SCALE: code.b.fmul(factor, ir.Constant(F32, _UPPER)),
+            Term.OFFSET: code.b.fmul(total, ir.Constant(F32, _OFFSET)),
+            Term.VARIANCE: code.b.fmul(scaled, code.b.sitofp(squares, F32)),
+        }
+        for term, value in terms.items():
+            code.store(value, code.address(out, code.times(block, TERM_BYTES), 4 * term), 4)
 
 
 terms: Any = ir_function(_terms, 6)
 """``(codes, scales, stride, token, blocks, out)``: by block, what a token's input
-contributes for a weight factor of 1: the factor of the products, what is added to them, and the
-variance that the lower halves of the codes can add to an output."""
+contributes for a weight factor of 1, see ``records.Term``."""
 
 
 class _Screen:
@@ -155,8 +154,7 @@ class _Screen:
         for token, product, (estimate, variance) in zip(tokens, products, sums, strict=True):
             base = code.address(self._terms_of(token), code.times(index, TERM_BYTES))
             scale, offset, energy = (
-                code.splat(FLOATS, code.load(F32, code.address(base, 4 * place), 4))
-                for place in range(TERMS)
+                code.splat(FLOATS, code.load(F32, code.address(base, 4 * term), 4)) for term in Term
             )
             inner = code.fma(b.sitofp(product, FLOATS), scale, offset)
             added.append((code.fma(factor, inner, estimate), code.fma(squared, energy, variance)))
