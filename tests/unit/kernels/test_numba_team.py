@@ -215,7 +215,7 @@ def started() -> Callable[[], set[str]]:
 
 def wait_until_asleep(team: Team) -> None:
     deadline = time.monotonic() + 30
-    while not all(member.asleep for member in team._members):
+    while not (team._roster and sum(m.asleep for m in team._roster.members.values()) == 2):
         assert time.monotonic() < deadline
         time.sleep(0)
 
@@ -344,6 +344,8 @@ while time.monotonic() < end:
         signal.setitimer(signal.ITIMER_REAL, dice.uniform(1e-6, 3e-4))
         for _ in range(1000):
             team.run(group, group.record)
+            if dice.random() < 0.1:
+                team.close()
     except KeyboardInterrupt:
         interrupted += 1
         group.slots[...] = 0
@@ -369,6 +371,26 @@ def test_work_that_is_interrupted_anywhere_leaves_a_team_that_works() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) > 100
+
+
+@pytest.mark.parametrize("start", [lambda _: None, threading.Thread.start])
+def test_another_thread_is_started_where_it_is_unknown_whether_one_runs(
+    team: Team, start: Callable[[threading.Thread], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    group = Group(3)
+
+    def interrupted(thread: threading.Thread) -> None:
+        start(thread)
+        raise KeyboardInterrupt
+
+    for _ in range(20):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                team.run(group, group.record)
+        assert group.done_by(team)
+        assert group.done_by(team)
+        team.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

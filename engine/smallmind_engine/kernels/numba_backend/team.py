@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
+from queue import Empty, SimpleQueue
 from typing import Final, Protocol
 
 import numpy as np
@@ -45,12 +47,27 @@ class Work(Protocol):
         ...
 
 
+class _Roster:
+    """The members of one life of a team: from its first work until it is closed.
+
+    Who belongs to it is what the threads themselves have written here. Ctrl-C while a thread is
+    being started leaves nobody knowing whether it runs; another one is started then, and the first
+    of them to come takes the place.
+    """
+
+    def __init__(self) -> None:
+        self.members: dict[int, _Member] = {}
+        self.is_open = True
+        self.left: SimpleQueue[None] = SimpleQueue()
+
+
 class _Member(threading.Thread):
     """A thread that takes part in each call once."""
 
-    def __init__(self, team: Team, number: int) -> None:
+    def __init__(self, team: Team, roster: _Roster, number: int) -> None:
         super().__init__(name=f"smallmind-kernels-{number}", daemon=True)
         self._team = team
+        self._roster = roster
         self.number = number
         self._wake = threading.Lock()
         self._wake.acquire()
@@ -63,9 +80,12 @@ class _Member(threading.Thread):
         self.asleep = False
 
     def run(self) -> None:
+        if not self._team.joins(self, self._roster):
+            return
         while self._team.serve(self.number):
             if self._team.may_sleep(self):
                 self._wake.acquire()
+        self._team.leaves(self, self._roster)
 
 
 class Team:
@@ -89,7 +109,7 @@ class Team:
         renew_in_child(self)
 
     def _begin_anew(self) -> None:
-        self._members: list[_Member] = []
+        self._roster: _Roster | None = None
         self._lock = threading.Lock()
         self._post: tuple[int, int] | None = None
         self._calling = False
@@ -110,22 +130,39 @@ class Team:
         try:
             with self._lock:
                 self._calling = True
-                for member in self._members:
-                    if member.asleep:
-                        member.wake()
+                if self._roster is not None:
+                    for member in self._roster.members.values():
+                        if member.asleep:
+                            member.wake()
             self._lead.call(self._address, 0)
         finally:
             self._calling = False
 
     def _start(self) -> None:
-        if not self._members:
+        if self._roster is not None and not self._roster.is_open:
+            self.close()  # did not come to its end
+        if self._roster is None:
             for number in range(1, self.size):
                 self._words[_seen(number)] = self._words[Mail.CALLS]
-            self._members = [_Member(self, number) for number in range(1, self.size)]
-        for member in self._members:
-            if member.ident is None:
-                member.start()
+            self._roster = _Roster()
+        for number in range(1, self.size):
+            if number not in self._roster.members:
+                _Member(self, self._roster, number).start()
         self._is_started = True
+
+    def joins(self, member: _Member, roster: _Roster) -> bool:
+        """Let a thread take its place, unless another one has it or the team was closed."""
+        with self._lock:
+            joins = roster.is_open and member.number not in roster.members
+            if joins:
+                roster.members[member.number] = member
+            return joins
+
+    def leaves(self, member: _Member, roster: _Roster) -> None:
+        """A member does not touch the team's words any more."""
+        with self._lock:
+            del roster.members[member.number]
+        roster.left.put(None)
 
     def serve(self, number: int) -> int:
         """Do the calls that come; 0 when there will be none any more."""
@@ -144,13 +181,21 @@ class Team:
 
     def close(self) -> None:
         """End the threads. The next work starts new ones."""
-        members = self._members
+        roster = self._roster
+        if roster is None:
+            return
+        self._is_started = False
+        with self._lock:
+            roster.is_open = False
+            members = list(roster.members.values())
         if members:
             self._call(_NOTHING, 0)
+        with suppress(Empty):
+            while roster.members:
+                roster.left.get(timeout=_JOIN_TIMEOUT_S)
         for member in members:
             member.join(_JOIN_TIMEOUT_S)
-        self._members = []
-        self._is_started = False
+        self._roster = None
 
 
 def _seen(number: int) -> int:
