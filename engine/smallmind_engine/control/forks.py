@@ -20,7 +20,8 @@ class ForkGate:
         self._begin()
 
     def _begin(self) -> None:
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._working: list[int] = []
         self._forking = 0
 
@@ -28,27 +29,27 @@ class ForkGate:
     def held(self) -> Iterator[None]:
         """Forks of other threads wait until the ``with`` block has ended."""
         own = threading.get_ident()
-        with self._changed:
+        with self._lock:
             # Who is inside already may go deeper, or the fork would wait for it for ever.
             self._changed.wait_for(lambda: not self._forking or own in self._working)
             self._working.append(own)
         try:
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._working.remove(own)
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
         """Wait until no other thread works, and let none begin."""
         own = threading.get_ident()
-        with self._changed:
+        with self._lock:
             self._forking += 1
             self._changed.wait_for(lambda: all(each == own for each in self._working))
 
     def after_in_parent(self) -> None:
         """Let work begin again."""
-        with self._changed:
+        with self._lock:
             self._forking -= 1
             self._changed.notify_all()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from smallmind_engine.telemetry.errors import ConcurrentSessionUseError
 from smallmind_engine.telemetry.reasons import ReasonCode
+
+_Visitor = list[threading.Thread]
+"""One thread, in a list that is like no other."""
 
 
 class SingleUseGuard:
@@ -22,7 +23,7 @@ class SingleUseGuard:
     def __init__(self, name: str) -> None:
         self._name = name
         # Setting the only key if it is missing is one step, and tells who was there before.
-        self._inside: dict[None, list[threading.Thread]] = {}
+        self._inside: dict[None, _Visitor] = {}
 
     @property
     def is_here(self) -> bool:
@@ -30,14 +31,22 @@ class SingleUseGuard:
         inside = self._inside.get(None)
         return inside is not None and inside[0] is threading.current_thread()
 
-    def enter(self) -> None:
+    def enter(self) -> _Visitor:
         """Come in.
+
+        Returns:
+            What stands for this stay.
 
         Raises:
             ConcurrentSessionUseError: somebody is inside.
         """
         mine = [threading.current_thread()]
-        inside = self._inside.setdefault(None, mine)
+        try:
+            inside = self._inside.setdefault(None, mine)
+        except BaseException:  # Ctrl-C, which may come when that is done
+            if self._inside.get(None) is mine:
+                del self._inside[None]
+            raise
         if inside is not mine:
             owner, here = inside[0].name, mine[0].name
             raise ConcurrentSessionUseError(
@@ -47,16 +56,41 @@ class SingleUseGuard:
                 owner=owner,
                 intruder=here,
             )
+        return mine
 
-    def leave(self) -> None:
-        """Go out."""
-        del self._inside[None]
+    def leave(self, visitor: _Visitor | None = None) -> None:
+        """Go out; with a visitor only if it is that one that is inside."""
+        if visitor is None or self._inside.get(None) is visitor:
+            del self._inside[None]
 
-    @contextmanager
-    def __call__(self) -> Iterator[None]:
+    def __call__(self) -> _Stay:
         """Be inside for the ``with`` block."""
-        self.enter()
-        try:
-            yield
-        finally:
-            self.leave()
+        return _Stay(self)
+
+
+class _Stay:
+    """Inside for a ``with`` block.
+
+    Not a generator: Ctrl-C behind its coming in would leave it inside until nobody holds the
+    traceback any more, and its owner could not even be closed.
+    """
+
+    __slots__ = ("_guard", "_mine")
+
+    def __init__(self, guard: SingleUseGuard) -> None:
+        self._guard = guard
+        self._mine: _Visitor | None = None
+
+    def __enter__(self) -> None:
+        self._mine = self._guard.enter()
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def __del__(self) -> None:
+        self._end()  # where Ctrl-C came before ``__exit__`` could do that
+
+    def _end(self) -> None:
+        mine, self._mine = self._mine, None
+        if mine is not None:
+            self._guard.leave(mine)

@@ -67,18 +67,8 @@ class Admission:
         with self.lock:  # held from ``enter`` until the scheduler has a note of the request
             return any(begin > before for begin in tuple(self._preparing.values()))
 
-    def enter(self, work: RequestWork, live: Sequence[RequestWork]) -> None:
-        """Come in; the caller holds the lock.
-
-        Args:
-            work: the request.
-            live: admitted requests.
-
-        Raises:
-            BackpressureError: the queue is full.
-            ClosedError: the engine was closed, or is being drained.
-        """
-        self._check_room(live)
+    def enter(self, work: RequestWork) -> None:
+        """Come in, where there is room; the caller holds the lock, and tells the scheduler."""
         self._preparing.pop(work, None)
         self.waiting += 1
         self.submitted += 1
@@ -91,14 +81,20 @@ class Admission:
         return self.waiting >= room
 
     def check_early(self, live: Sequence[RequestWork]) -> None:
-        """Turn a request away that would not be let in now; ``enter`` has the last word.
-
-        Errors are those of ``enter``; the caller does not hold the lock.
-        """
+        """As ``check_room``, which has the last word; the caller does not hold the lock."""
         with self.lock:
-            self._check_room(live)
+            self.check_room(live)
 
-    def _check_room(self, live: Sequence[RequestWork]) -> None:
+    def check_room(self, live: Sequence[RequestWork]) -> None:
+        """Turn a request away that cannot be let in; the caller holds the lock.
+
+        Args:
+            live: admitted requests.
+
+        Raises:
+            BackpressureError: the queue is full.
+            ClosedError: the engine was closed, or is being drained.
+        """
         if self._closed:
             raise ClosedError(ReasonCode.CLOSED, "the engine is closed or being drained")
         if self.looks_full(live):

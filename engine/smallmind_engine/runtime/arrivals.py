@@ -24,22 +24,23 @@ class Arrivals:
 
     def begin_in_child(self) -> None:
         """Begin with a free lock and nobody inside, as in a forked child."""
-        self._changed = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._inside: dict[object, int] = {}  # threads by what stands for each stay
         # Re-entrant: an exporter may call the engine in the middle of a refusal.
         self._turnstile = threading.RLock()
-        self._crowd = 0
+        self._crowd: set[object] = set()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Be inside for the ``with`` block."""
         stay = object()
-        with self._changed:
-            self._inside[stay] = threading.get_ident()
         try:
+            with self._lock:
+                self._inside[stay] = threading.get_ident()
             yield
         finally:
-            with self._changed:
+            with self._lock:
                 self._inside.pop(stay, None)  # in a forked child it is not there
                 self._changed.notify_all()
 
@@ -53,26 +54,24 @@ class Arrivals:
         if not crowded or _in_event_loop():  # a loop is a single thread, which must not wait
             yield
             return
-        turnstile = self._turnstile  # in a forked child it is another
-        with self._changed:
-            self._crowd += 1
+        turnstile, waits = self._turnstile, object()  # in a forked child it is another
         try:
-            alone = turnstile.acquire(timeout=_PATIENCE_S)
+            self._crowd.add(waits)
+            turnstile.acquire(timeout=_PATIENCE_S)
+            self._crowd.discard(waits)
+            try:
+                yield
+            finally:
+                if self._crowd:
+                    time.sleep(_PAUSE_S)
         finally:
-            with self._changed:
-                self._crowd -= 1
-        try:
-            yield
-        finally:
-            if alone:
-                self._pause_before_the_next(turnstile)
-
-    def _pause_before_the_next(self, turnstile: threading.RLock) -> None:
-        try:
-            if self._crowd > 0:
-                time.sleep(_PAUSE_S)
-        finally:
-            turnstile.release()
+            # First of all: Ctrl-C may come behind each call. It may also have come right before
+            # or behind the acquiring, so that only the lock knows whether it is held here.
+            try:  # noqa: SIM105 - which would be more calls
+                turnstile.release()
+            except RuntimeError:
+                pass
+            self._crowd.discard(waits)
 
     def wait(self, timeout_s: float | None) -> bool:
         """Wait until those have left who are inside now, but the caller; whether they have.
@@ -81,7 +80,7 @@ class Arrivals:
         end.
         """
         me = threading.get_ident()
-        with self._changed:
+        with self._lock:
             others = {stay for stay, thread in self._inside.items() if thread != me}
             return self._changed.wait_for(lambda: not others & self._inside.keys(), timeout_s)
 

@@ -16,6 +16,7 @@ def collected(run: GenerationRun) -> GenerationResult:
 
 def open_stream(run: GenerationRun) -> TokenStream:
     """A stream of a run; one that runs ahead of its reader begins now."""
+    stream = TokenStream(run, run.steps(), run.close)  # first: it ends what Ctrl-C interrupts
     if run.runs_ahead:
         run.begin_quietly()
-    return TokenStream(run, run.steps(), run.close)
+    return stream

@@ -371,9 +371,9 @@ class GenerationRun:
     def close(self) -> None:
         """Stop the request, and wait for its end. May be called again."""
         self.cancel()
-        if not self._begun:
+        if self._work.stage is Stage.NEW:
             self._work.token.close()  # or its parents would remember it for ever
-        elif self._work.stage is not Stage.NEW:
+        else:
             self._wait_end()
 
     def abandon(self) -> None:

@@ -201,7 +201,12 @@ class KVStore:
                 slot.in_use = False
                 raise
             self._room.slots.add(slot)
-            cache = self._filled(slot, match)
+            try:
+                cache = self._filled(slot, match)
+            except BaseException:  # memory that the budget allows, and the machine does not have
+                self._room.drop(slot)
+                slot.in_use = False
+                raise
             cache.truncate(plan.reused)
             slot.token_ids = list(plan.token_ids[: plan.reused])
             if told:
@@ -213,21 +218,24 @@ class KVStore:
     def _filled(self, slot: CacheSlot, match: PrefixMatch | None) -> KVCache:
         """The slot's cache with room for all its blocks, and with what the match brings."""
         whole = () if match is None else match.blocks
+        copied = () if match is None else match.all_blocks
         if self._by_reference:
             slot.shared.extend(whole)
-        rows = (len(slot.shared) + slot.own_blocks) * BLOCK_TOKENS
-        if slot.cache is None:
-            slot.cache = self._runner.new_cache(0 if self._by_reference else rows)
-        cache = slot.cache
-        if match is not None:
-            cache.use_blocks([block.content for block in whole])
-        cache.reserve(rows)
-        if match is not None and match.partial is not None:
-            cache.copy_block(len(whole), match.partial.content)
-            cache.length += match.partial_tokens
-            self._prefixes.let_go([match.partial])
-        if match is not None and not self._by_reference:
-            self._prefixes.let_go(whole)
+            copied = copied[len(whole) :]
+        try:
+            rows = (len(slot.shared) + slot.own_blocks) * BLOCK_TOKENS
+            if slot.cache is None:
+                slot.cache = self._runner.new_cache(0 if self._by_reference else rows)
+            cache = slot.cache
+            if match is not None:
+                cache.use_blocks([block.content for block in whole])
+            cache.reserve(rows)
+            if match is not None and match.partial is not None:
+                cache.copy_block(len(whole), match.partial.content)
+                cache.length += match.partial_tokens
+        finally:
+            if copied:
+                self._prefixes.let_go(copied)
         return cache
 
     # -- sharing ------------------------------------------------------------------------------

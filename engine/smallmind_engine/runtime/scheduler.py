@@ -103,12 +103,10 @@ class Scheduler:
         """
         work.submitted_ns = now_ns()
         with self.admission.lock:
-            self.admission.enter(work, self._live)
+            self.admission.check_room(self._live)
             if self._thread is None:
-                self._thread = threading.Thread(
-                    target=self._work, name="smallmind-scheduler", daemon=True
-                )
-                self._thread.start()
+                self._thread = self._started()
+            self.admission.enter(work)
             work.stage = Stage.QUEUED
             self._notes.put(work)
 
@@ -131,7 +129,15 @@ class Scheduler:
 
     # -- the loop -----------------------------------------------------------------------------
 
+    def _started(self) -> threading.Thread:
+        thread = threading.Thread(target=self._work, name="smallmind-scheduler", daemon=True)
+        thread.start()
+        return thread
+
     def _work(self) -> None:
+        with self.admission.lock:  # until the one that started it has gone on
+            if not self.is_here:  # or has not: by Ctrl-C, behind which another one is started
+                return
         while True:
             try:
                 with self._at_work:

@@ -10,6 +10,15 @@ from smallmind_engine.telemetry import ReasonCode
 from smallmind_engine.telemetry.errors import BackpressureError, ClosedError
 
 
+class Visit:
+    """A caller at the gate: before it, in the queue, or inside."""
+
+    __slots__ = ("turn",)
+
+    def __init__(self) -> None:
+        self.turn = threading.Event()
+
+
 class WorkGate:
     """Lets a limited number of callers in; the others wait in order. Thread-safe.
 
@@ -26,54 +35,52 @@ class WorkGate:
 
     def begin_in_child(self) -> None:
         """Begin with a free lock and nobody inside, as in a forked child."""
-        self._changed = threading.Condition(threading.RLock())
-        self._running = 0
-        self._waiting: deque[threading.Event] = deque()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._inside: set[Visit] = set()
+        self._waiting: deque[Visit] = deque()
 
     @property
     def running(self) -> int:
         """Callers inside."""
-        return self._running
+        return len(self._inside)
 
     @property
     def waiting(self) -> int:
         """Callers in the queue."""
         return len(self._waiting)
 
-    def enter(self, limit: WorkLimit, token: CancellationToken) -> ReasonCode | None:
+    def enter(self, visit: Visit, limit: WorkLimit, token: CancellationToken) -> ReasonCode | None:
         """Wait for a place.
 
         Args:
+            visit: to be ended with ``leave`` in any case, also behind an error.
             limit: how long to wait.
             token: the same token as in ``limit``; wakes the wait.
 
         Returns:
-            None with a place taken, to be given back with ``leave``; or why there is none.
+            None with a place taken, or why there is none.
 
         Raises:
             BackpressureError: the queue is full.
             ClosedError: the engine was closed, or is being drained.
         """
-        turn = threading.Event()
-        with self._changed:
+        with self._lock:
             self.check_room()
-            if self._running < self._most_running and not self._waiting:
-                self._running += 1
+            if len(self._inside) < self._most_running and not self._waiting:
+                self._inside.add(visit)
                 return None
-            self._waiting.append(turn)
-        wake = token.on_cancel(turn.set)
+            self._waiting.append(visit)
+        wake = token.on_cancel(visit.turn.set)
         try:
-            turn.wait(limit.remaining_s)
-        except BaseException:  # Ctrl-C while waiting: the place may have been given already
-            if not self._withdraw(turn):
-                self.leave()
-            raise
+            visit.turn.wait(limit.remaining_s)
         finally:
             wake()
-        if self._withdraw(turn):
+        with self._lock:
+            if visit in self._inside:
+                return None
             self._check_open()
-            return limit.exceeded or ReasonCode.CANCELLED_BY_CALLER
-        return None
+        return limit.exceeded or ReasonCode.CANCELLED_BY_CALLER
 
     def check_room(self) -> None:
         """Turn a caller away who would not be let in now, nor may wait.
@@ -82,10 +89,10 @@ class WorkGate:
             BackpressureError: the queue is full.
             ClosedError: the engine was closed, or is being drained.
         """
-        with self._changed:
+        with self._lock:
             self._check_open()
             waiting = len(self._waiting)
-            busy = self._running >= self._most_running or waiting
+            busy = len(self._inside) >= self._most_running or waiting
             if busy and waiting >= self._most_waiting:
                 raise BackpressureError(
                     ReasonCode.BACKPRESSURE_QUEUE_FULL,
@@ -95,28 +102,23 @@ class WorkGate:
                     limit=self._most_waiting,
                 )
 
-    def _withdraw(self, turn: threading.Event) -> bool:
-        """Leave the queue; answers False when the place was given in the meantime."""
-        with self._changed:
-            if turn in self._waiting:
-                self._waiting.remove(turn)
-                return True
-        return False
-
-    def leave(self) -> None:
-        """Give the place to the next in the queue."""
-        with self._changed:
-            if self._waiting:
-                self._waiting.popleft().set()
-                return
-            self._running -= 1
+    def leave(self, visit: Visit) -> None:
+        """End a visit, wherever it is, and let the next in the queue come in."""
+        with self._lock:
+            if visit in self._waiting:
+                self._waiting.remove(visit)
+            self._inside.discard(visit)
+            while self._waiting and len(self._inside) < self._most_running:
+                following = self._waiting.popleft()
+                self._inside.add(following)
+                following.turn.set()
             self._changed.notify_all()
 
     def drain(self, timeout_s: float | None) -> bool:
         """Turn newcomers away, and wait until nobody is inside; whether that came about."""
-        with self._changed:
+        with self._lock:
             self._closed = True
-            return self._changed.wait_for(lambda: self._running == 0, timeout_s)
+            return self._changed.wait_for(lambda: not self._inside, timeout_s)
 
     def _check_open(self) -> None:
         if self._closed:

@@ -228,3 +228,33 @@ def test_many_threads_with_sessions_of_their_own_get_what_one_would(engine: Engi
     for thread in threads:
         thread.join(30)
     assert expected == [got[i] for i in range(len(prompts))]
+
+
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_memory_that_the_machine_does_not_have_costs_one_request_only(
+    tmp_path: Path, backend: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The budget allowed it; what it booked is given back, and the session is free again."""
+    with tiny_engine(tmp_path, backend=backend) as engine, engine.session() as session:
+        expected = engine.generate("the", **GREEDY).token_ids
+        session.generate("and", **GREEDY)
+        kind = type(engine.model.runner.new_cache(0))
+
+        def fail(cache: object, capacity: int) -> None:
+            raise MemoryError(capacity)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(kind, "reserve", fail)
+            for work in (
+                lambda: engine.generate("the", **GREEDY),
+                lambda: session.generate("the" * 70, **GREEDY),
+                lambda: engine.embed("the"),
+            ):
+                with pytest.raises(MemoryError):
+                    work()
+        stats = engine.stats()
+        assert stats.kv_blocks_used == stats.prefix_blocks_idle
+        assert stats.ended == stats.submitted
+        session.reset()
+        assert session.generate("the", **GREEDY).token_ids == expected
+        assert engine.generate("the", **GREEDY).token_ids == expected

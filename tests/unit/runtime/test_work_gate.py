@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from smallmind_engine.control import NO_LIMIT, CancellationToken, WorkLimit
-from smallmind_engine.runtime.work_gate import WorkGate
+from smallmind_engine.runtime.work_gate import Visit, WorkGate
 from smallmind_engine.telemetry import ReasonCode
 from smallmind_engine.telemetry.errors import BackpressureError, ClosedError
 
@@ -22,21 +22,22 @@ def wait_until_waiting(gate: WorkGate, count: int) -> None:
 
 
 def test_places_are_given_in_the_order_of_arrival() -> None:
-    gate = WorkGate(1, 10)
-    assert gate.enter(NO_LIMIT, NEVER) is None
+    gate, first = WorkGate(1, 10), Visit()
+    assert gate.enter(first, NO_LIMIT, NEVER) is None
     order: list[int] = []
 
     def work(number: int) -> None:
-        gate.enter(NO_LIMIT, NEVER)
+        visit = Visit()
+        gate.enter(visit, NO_LIMIT, NEVER)
         order.append(number)
-        gate.leave()
+        gate.leave(visit)
 
     threads = []
     for number in range(5):
         threads.append(threading.Thread(target=work, args=(number,)))
         threads[-1].start()
         wait_until_waiting(gate, number + 1)
-    gate.leave()
+    gate.leave(first)
     for thread in threads:
         thread.join(10)
     assert order == [0, 1, 2, 3, 4]
@@ -44,59 +45,94 @@ def test_places_are_given_in_the_order_of_arrival() -> None:
 
 
 def test_a_full_queue_refuses_at_once() -> None:
-    gate = WorkGate(1, 0)
-    gate.enter(NO_LIMIT, NEVER)
+    gate, first, refused = WorkGate(1, 0), Visit(), Visit()
+    gate.enter(first, NO_LIMIT, NEVER)
     with pytest.raises(BackpressureError):
-        gate.enter(NO_LIMIT, NEVER)
-    gate.leave()
-    assert gate.enter(NO_LIMIT, NEVER) is None
+        gate.enter(refused, NO_LIMIT, NEVER)
+    gate.leave(refused)
+    assert gate.running == 1
+    gate.leave(first)
+    assert gate.enter(Visit(), NO_LIMIT, NEVER) is None
 
 
 def test_a_deadline_ends_the_wait() -> None:
-    gate = WorkGate(1, 1)
-    gate.enter(NO_LIMIT, NEVER)
-    assert gate.enter(WorkLimit.within(0.01), NEVER) is ReasonCode.CANCELLED_BY_TIMEOUT
-    assert gate.waiting == 0
+    gate, late = WorkGate(1, 1), Visit()
+    gate.enter(Visit(), NO_LIMIT, NEVER)
+    assert gate.enter(late, WorkLimit.within(0.01), NEVER) is ReasonCode.CANCELLED_BY_TIMEOUT
+    gate.leave(late)
+    assert (gate.running, gate.waiting) == (1, 0)
+
+
+def test_a_place_that_was_given_to_one_who_goes_away_is_passed_on() -> None:
+    """As when Ctrl-C comes between the giving and the taking."""
+    gate, first, gone = WorkGate(1, 2), Visit(), Visit()
+    gate.enter(first, NO_LIMIT, NEVER)
+    served: list[str] = []
+
+    def work() -> None:
+        visit = Visit()
+        gate.enter(visit, NO_LIMIT, NEVER)
+        served.append("next")
+        gate.leave(visit)
+
+    gate.enter(gone, WorkLimit.within(0.01), NEVER)
+    waiter = threading.Thread(target=work)
+    waiter.start()
+    wait_until_waiting(gate, 2)
+    gate.leave(first)
+    assert (gate.running, gate.waiting, served) == (1, 1, [])
+    gate.leave(gone)
+    waiter.join(10)
+    assert (gate.running, gate.waiting, served) == (0, 0, ["next"])
 
 
 def test_cancellation_ends_the_wait() -> None:
     gate, token = WorkGate(1, 1), CancellationToken()
-    gate.enter(NO_LIMIT, NEVER)
+    first, second = Visit(), Visit()
+    gate.enter(first, NO_LIMIT, NEVER)
     answers: list[ReasonCode | None] = []
-    waiter = threading.Thread(target=lambda: answers.append(gate.enter(WorkLimit(token), token)))
+
+    def wait() -> None:
+        answers.append(gate.enter(second, WorkLimit(token), token))
+
+    waiter = threading.Thread(target=wait)
     waiter.start()
     wait_until_waiting(gate, 1)
     token.cancel()
     waiter.join(10)
     assert answers == [ReasonCode.CANCELLED_BY_CALLER]
-    gate.leave()
+    gate.leave(second)
+    gate.leave(first)
     assert gate.running == 0
 
 
 def test_draining_waits_for_those_inside_and_in_the_queue() -> None:
-    gate = WorkGate(1, 1)
-    gate.enter(NO_LIMIT, NEVER)
+    gate, first = WorkGate(1, 1), Visit()
+    gate.enter(first, NO_LIMIT, NEVER)
     done: list[str] = []
 
     def work() -> None:
-        gate.enter(NO_LIMIT, NEVER)
+        visit = Visit()
+        gate.enter(visit, NO_LIMIT, NEVER)
         done.append("served")
-        gate.leave()
+        gate.leave(visit)
 
     waiter = threading.Thread(target=work)
     waiter.start()
     wait_until_waiting(gate, 1)
     assert not gate.drain(0.01)
     with pytest.raises(ClosedError):
-        gate.enter(NO_LIMIT, NEVER)
-    gate.leave()
+        gate.enter(Visit(), NO_LIMIT, NEVER)
+    gate.leave(first)
     assert gate.drain(10.0)
     waiter.join(10)
     assert (done, gate.running) == (["served"], 0)
 
 
 def test_a_forked_child_begins_with_nobody_inside() -> None:
-    gate = WorkGate(1, 0)
-    gate.enter(NO_LIMIT, NEVER)
+    gate, of_the_parent = WorkGate(1, 0), Visit()
+    gate.enter(of_the_parent, NO_LIMIT, NEVER)
     gate.begin_in_child()
-    assert gate.enter(NO_LIMIT, NEVER) is None
+    assert gate.enter(Visit(), NO_LIMIT, NEVER) is None
+    gate.leave(of_the_parent)
+    assert gate.running == 1

@@ -111,7 +111,7 @@ class NumbaRunner:
         self._pages.write_offsets(model.layers)
         self._pool = PagePool(self._pages.page_bytes)
         self._team = Team(threads, kernels[kernel_names.LEAD], kernels[kernel_names.SERVE])
-        self._turn = threading.Lock()
+        self._turn = threading.RLock()  # which knows by whom it is held
         self._run_step: Final = kernels[kernel_names.STEP]
         self._functions = np.zeros(FUNCTIONS, np.int64)
         for rows in range(1, MAX_QUERY_ROWS + 1):
@@ -176,12 +176,17 @@ class NumbaRunner:
             timer = OperationTimer(self._costs, self._tick_rate, self._team.size)
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
-        if not self._turn.acquire(blocking=False):
-            self._wait_for_turn(limit)
+        turn = self._turn
         try:
+            if not turn.acquire(blocking=False):
+                self._wait_for_turn(limit)
             outputs = self._find_best(chunks, limit, timer) or self._compute(chunks, limit, timer)
         finally:
-            self._turn.release()
+            # Ctrl-C may come right before or behind the acquiring, and behind any call in here.
+            try:  # noqa: SIM105 - which would be more calls
+                turn.release()
+            except RuntimeError:
+                pass
         if timer is not None and on_operations is not None:
             on_operations(timer.operations)
         return outputs
@@ -204,12 +209,9 @@ class NumbaRunner:
 
     def find_non_finite(self, token_ids: IntArray) -> str:
         """Where NaN or infinity first appears; see ``ModelRunner.find_non_finite``."""
-        self._wait_for_turn(NO_LIMIT)
-        try:
+        with self._turn:
             cache = self.new_cache(len(token_ids))
             return find_non_finite(token_ids, cache, self._source, self._run)
-        finally:
-            self._turn.release()
 
     def close(self) -> None:
         """Let go of the weights, once no step is under way any more."""

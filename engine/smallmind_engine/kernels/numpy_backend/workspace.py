@@ -39,7 +39,8 @@ class WorkspacePool:
     """Lends workspaces, last returned first, so that as few as possible exist. Thread-safe."""
 
     def __init__(self) -> None:
-        self._lock = threading.Condition()
+        self._lock = threading.RLock()
+        self._returned = threading.Condition(self._lock)
         self._idle: list[Workspace] = []
         self._all: list[Workspace] = []
 
@@ -57,7 +58,7 @@ class WorkspacePool:
         finally:
             with self._lock:
                 self._idle.append(workspace)
-                self._lock.notify_all()
+                self._returned.notify_all()
 
     @property
     def nbytes(self) -> int:
@@ -74,4 +75,4 @@ class WorkspacePool:
     def wait_idle(self, timeout_s: float) -> bool:
         """Wait until nothing is lent out; answers whether that came about in time."""
         with self._lock:
-            return self._lock.wait_for(lambda: len(self._idle) == len(self._all), timeout_s)
+            return self._returned.wait_for(lambda: len(self._idle) == len(self._all), timeout_s)

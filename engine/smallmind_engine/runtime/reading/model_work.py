@@ -12,6 +12,7 @@ from smallmind_engine.control import CancellationToken, WorkLimit
 from smallmind_engine.kernels import Chunk, Output
 from smallmind_engine.runtime.core import EngineCore
 from smallmind_engine.runtime.kv_slot import CacheSlot
+from smallmind_engine.runtime.work_gate import Visit
 from smallmind_engine.telemetry import ReasonCode, RequestStatus, new_correlation, now_ns
 from smallmind_engine.telemetry.errors import (
     BackpressureError,
@@ -110,17 +111,17 @@ class ModelWork:
             OperationCancelledError: stopped while waiting.
             ClosedError: the engine was closed.
         """
-        begin_ns = now_ns()
-        stopped = self._core.gate.enter(self.limit, self._token)
-        self.queue_s += (now_ns() - begin_ns) / 1e9
-        if stopped is not None:
-            raise OperationCancelledError(
-                stopped, f"{self._name} was stopped in the queue", work=self._name
-            )
+        gate, visit, begin_ns = self._core.gate, Visit(), now_ns()
         try:
+            stopped = gate.enter(visit, self.limit, self._token)
+            self.queue_s += (now_ns() - begin_ns) / 1e9
+            if stopped is not None:
+                raise OperationCancelledError(
+                    stopped, f"{self._name} was stopped in the queue", work=self._name
+                )
             yield
         finally:
-            self._core.gate.leave()
+            gate.leave(visit)
 
     @contextmanager
     def caches(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[KVCache]]:

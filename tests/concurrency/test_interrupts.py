@@ -1,0 +1,102 @@
+"""Ctrl-C at whatever moment: the engine works on for everybody, and nothing stays taken."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+_STORM = """
+import faulthandler
+import gc
+import random
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+from engines import tiny_engine
+
+GREEDY = {{"temperature": 0.0, "ignore_eos": True}}
+faulthandler.dump_traceback_later(50, exit=True)
+sys.unraisablehook = lambda _: None  # a finalizer was interrupted
+dice = random.Random(1)
+engine = tiny_engine(Path({folder!r}), backend={backend!r}, threads=2, max_concurrent_requests=3)
+expected = engine.generate("and", max_tokens=20, **GREEDY).token_ids
+
+
+def generate():
+    engine.generate("the", max_tokens=dice.randint(1, 20), **GREEDY)
+
+
+def stream():
+    with engine.stream("the", max_tokens=20, max_buffered_tokens=2, **GREEDY) as chunks:
+        for _ in zip(range(dice.randint(1, 10)), chunks):
+            pass
+
+
+def embed():
+    engine.embed(["the"] * dice.randint(1, 3))
+
+
+def talk():
+    with engine.session() as session:
+        session.generate("a", max_tokens=5, **GREEDY)
+        session.generate("b", max_tokens=5, **GREEDY)
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt
+
+
+def work_beside():
+    while not over:
+        seen.add(engine.generate("and", max_tokens=20, **GREEDY).token_ids)
+
+
+signal.signal(signal.SIGALRM, interrupt)
+over, seen, interrupted = [], set(), 0
+beside = threading.Thread(target=work_beside, daemon=True)
+beside.start()
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 10 ** dice.uniform(-5, -2.2))
+        for _ in range(20):  # not for ever: a finalizer may swallow it
+            dice.choice([generate, stream, embed, talk])()
+    except KeyboardInterrupt:
+        interrupted += 1
+over.append(True)
+beside.join()
+gc.collect()
+assert seen == {{expected}}
+assert engine.generate("and", max_tokens=20, **GREEDY).token_ids == expected
+embed()
+talk()
+assert engine.drain(10)
+stats = engine.stats()
+assert (stats.running, stats.queue_depth, stats.ended) == (0, 0, stats.submitted), stats
+engine.close()
+print(interrupted)
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_an_engine_outlives_interruptions_at_any_moment(tmp_path: Path, backend: str) -> None:
+    paths = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+    done = subprocess.run(
+        [sys.executable, "-c", _STORM.format(folder=str(tmp_path), backend=backend)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 50
