@@ -105,7 +105,9 @@ class Scheduler:
         with self.admission.lock:
             self.admission.check_room(self._live)
             if self._thread is None:
-                self._thread = self._started()
+                thread = threading.Thread(None, self._work, "smallmind-scheduler", daemon=True)
+                thread.start()
+                self._thread = thread
             self.admission.enter(work)
             work.stage = Stage.QUEUED
             self._notes.put(work)
@@ -129,14 +131,9 @@ class Scheduler:
 
     # -- the loop -----------------------------------------------------------------------------
 
-    def _started(self) -> threading.Thread:
-        thread = threading.Thread(target=self._work, name="smallmind-scheduler", daemon=True)
-        thread.start()
-        return thread
-
     def _work(self) -> None:
-        with self.admission.lock:  # until the one that started it has gone on
-            if not self.is_here:  # or has not: by Ctrl-C, behind which another one is started
+        with self.admission.lock:  # while it is being started
+            if not self.is_here:  # Ctrl-C came; the next request starts another thread
                 return
         while True:
             try:
