@@ -17,13 +17,12 @@ import random
 import signal
 import sys
 import threading
-import time
 from pathlib import Path
 
 from engines import tiny_engine
 
 GREEDY = {{"temperature": 0.0, "ignore_eos": True}}
-faulthandler.dump_traceback_later(50, exit=True)
+faulthandler.dump_traceback_later(100, exit=True)
 sys.unraisablehook = lambda _: None  # a finalizer was interrupted
 dice = random.Random(1)
 engine = tiny_engine(Path({folder!r}), backend={backend!r}, threads=2, max_concurrent_requests=3)
@@ -63,8 +62,7 @@ signal.signal(signal.SIGALRM, interrupt)
 over, seen, interrupted = [], set(), 0
 beside = threading.Thread(target=work_beside, daemon=True)
 beside.start()
-end = time.monotonic() + 4
-while time.monotonic() < end:
+while interrupted < 150:
     try:
         signal.setitimer(signal.ITIMER_REAL, 10 ** dice.uniform(-5, -2.2))
         for _ in range(20):  # not for ever: a finalizer may swallow it
@@ -78,11 +76,11 @@ assert seen == {{expected}}
 assert engine.generate("and", max_tokens=20, **GREEDY).token_ids == expected
 embed()
 talk()
-assert engine.drain(10)
+assert engine.drain(10), engine.stats()
 stats = engine.stats()
 assert (stats.running, stats.queue_depth, stats.ended) == (0, 0, stats.submitted), stats
 engine.close()
-print(interrupted)
+print("books balance")
 """
 
 
@@ -99,4 +97,4 @@ def test_an_engine_outlives_interruptions_at_any_moment(tmp_path: Path, backend:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 50
+    assert "books balance" in done.stdout

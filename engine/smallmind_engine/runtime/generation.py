@@ -374,6 +374,8 @@ class GenerationRun:
         if self._work.stage is Stage.NEW:
             self._work.token.close()  # or its parents would remember it for ever
         else:
+            if self.is_under_way:  # told again, in case Ctrl-C has kept the token from it
+                self._core.scheduler.look_at(self._work)
             self._wait_end()
 
     def abandon(self) -> None:

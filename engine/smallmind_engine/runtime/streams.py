@@ -74,4 +74,8 @@ class TokenStream:
 
     def __del__(self) -> None:
         self._run.abandon()
-        self._on_close()
+        try:
+            self._on_close()
+        except KeyboardInterrupt:  # in the midst of it, and nobody else will stop the request
+            self._on_close()
+            raise

@@ -328,7 +328,6 @@ def test_a_closed_team_lets_go_of_its_work(team: Team) -> None:
 _INTERRUPTED = """
 import random
 import signal
-import time
 
 from test_numba_team import TEAM, Group, Team
 
@@ -338,8 +337,7 @@ def interrupt(*_):
 signal.signal(signal.SIGALRM, interrupt)
 team, group, dice = Team(3, *TEAM), Group(3), random.Random(1)
 interrupted = 0
-end = time.monotonic() + 2
-while time.monotonic() < end:
+while interrupted < 300:
     try:
         signal.setitimer(signal.ITIMER_REAL, dice.uniform(1e-6, 3e-4))
         for _ in range(1000):
@@ -353,7 +351,7 @@ signal.setitimer(signal.ITIMER_REAL, 0)
 group.slots[...] = 0
 assert group.done_by(team)
 team.close()
-print(interrupted)
+print("all came")
 """
 
 
@@ -370,7 +368,7 @@ def test_work_that_is_interrupted_anywhere_leaves_a_team_that_works() -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) > 100
+    assert "all came" in done.stdout
 
 
 @pytest.mark.parametrize("start", [lambda _: None, threading.Thread.start])
