@@ -11,6 +11,7 @@ from overload import overload
 from smallmind_engine.telemetry import InferenceStopped
 
 PLACES, QUEUE, CALLERS, EACH = 2, 2, 100, 6
+HANGING_S = 30.0
 OPTIONS = {"temperature": 0.0, "ignore_eos": True, "max_tokens": 8}
 
 
@@ -31,7 +32,7 @@ def test_every_request_gets_a_result_or_a_clear_rejection(tmp_path: Path, backen
         def ask(number: int) -> str:
             return engine.generate([5, 6 + number % 200], **OPTIONS).stop_reason.value
 
-        alone = overload(engine, ask, callers=1, each=5)
+        overload(engine, ask, callers=1, each=5)
         seen = overload(engine, ask, callers=CALLERS, each=EACH)
         stats = engine.stats()
     asked = CALLERS * EACH
@@ -43,6 +44,5 @@ def test_every_request_gets_a_result_or_a_clear_rejection(tmp_path: Path, backen
     assert len(recorder.events) == asked + 5
     # Those that wait are let in as places become free, whatever is turned away meanwhile.
     assert seen.most_waiting <= PLACES + QUEUE
-    bound_s = 100 * max(alone.admitted_s) + 1.0
-    assert max(seen.admitted_s) < bound_s
+    assert max(seen.admitted_s) < HANGING_S  # how long it takes is measured by ``make stress``
     assert stats.kv_blocks_used == stats.prefix_blocks_idle
