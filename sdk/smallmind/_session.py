@@ -92,10 +92,13 @@ class Session:
         """As ``generate``, chunk by chunk; the session is in use until the stream ends."""
         chosen = merged(options, kwargs)
         self._guard.enter()
+        run = None
         try:
             run = self.new_run(prompt, chosen, streaming=True)
             return guarded(run, open_stream(run), lambda: self._end_stream(run))
         except BaseException:
+            if run is not None:
+                run.close()
             self._guard.leave()
             raise
 

@@ -38,17 +38,21 @@ class CancellationToken:
 
     def cancel(self) -> None:
         """Flip the switch and run the callbacks, once; one that raises keeps no other from it."""
-        with self._lock:
-            if self._cancelled:
-                return
-            self._cancelled = True
-            callbacks, self._callbacks = self._callbacks, []
+        callbacks: list[Callable[[], None]] = []
         failure: BaseException | None = None
-        for callback in callbacks:
-            try:
-                callback()
-            except BaseException as error:  # noqa: BLE001 - raised when all have been called
-                failure = failure or error
+        try:
+            with self._lock:
+                if self._cancelled:
+                    return
+                self._cancelled = True
+                callbacks, self._callbacks = self._callbacks, []
+        finally:  # also when Ctrl-C comes as the lock is left
+            while callbacks:
+                try:
+                    while callbacks:
+                        callbacks.pop(0)()
+                except BaseException as error:  # noqa: BLE001 - raised when all have been called
+                    failure = failure or error
         if failure is not None:
             raise failure
 

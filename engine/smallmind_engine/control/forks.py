@@ -22,41 +22,45 @@ class ForkGate:
     def _begin(self) -> None:
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
-        self._working: list[int] = []
-        self._forking = 0
+        self._working: dict[object, int] = {}  # threads by what stands for each piece of work
+        self._forking: set[int] = set()
 
     @contextmanager
     def held(self) -> Iterator[None]:
         """Forks of other threads wait until the ``with`` block has ended."""
-        own = threading.get_ident()
-        with self._lock:
+        own, work = threading.get_ident(), object()
+
+        def may_begin() -> bool:
             # Who is inside already may go deeper, or the fork would wait for it for ever.
-            self._changed.wait_for(lambda: not self._forking or own in self._working)
-            self._working.append(own)
+            return not self._forking - {own} or own in self._working.values()
+
         try:
+            with self._lock:
+                self._changed.wait_for(may_begin)
+                self._working[work] = own
             yield
         finally:
             with self._lock:
-                self._working.remove(own)
+                self._working.pop(work, None)
                 self._changed.notify_all()
 
     def before_fork(self) -> None:
         """Wait until no other thread works, and let none begin."""
         own = threading.get_ident()
         with self._lock:
-            self._forking += 1
-            self._changed.wait_for(lambda: all(each == own for each in self._working))
+            self._forking.add(own)
+            self._changed.wait_for(lambda: all(each == own for each in self._working.values()))
 
     def after_in_parent(self) -> None:
         """Let work begin again."""
         with self._lock:
-            self._forking -= 1
+            self._forking.discard(threading.get_ident())
             self._changed.notify_all()
 
     def after_in_child(self) -> None:  # pragma: no cover - runs in forked children, not measured
         """Begin anew, with what the forking thread itself was in the midst of."""
         own = threading.get_ident()
-        working = [each for each in self._working if each == own]
+        working = {work: thread for work, thread in self._working.items() if thread == own}
         self._begin()
         self._working = working
 

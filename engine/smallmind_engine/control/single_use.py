@@ -91,6 +91,6 @@ class _Stay:
         self._end()  # where Ctrl-C came before ``__exit__`` could do that
 
     def _end(self) -> None:
-        mine, self._mine = self._mine, None
-        if mine is not None:
-            self._guard.leave(mine)
+        if self._mine is not None:
+            self._guard.leave(self._mine)
+            self._mine = None  # behind it: Ctrl-C may have kept it from leaving

@@ -43,7 +43,7 @@ class Admission:
 
     def begin_in_child(self) -> None:
         """Begin with a free lock and nobody inside, as in a forked child."""
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         self._all_ended = threading.Condition(self.lock)
         self.waiting = 0
         self.submitted = 0

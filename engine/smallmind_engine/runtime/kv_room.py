@@ -80,8 +80,8 @@ class KVRoom:
 
     def drop(self, slot: CacheSlot) -> None:
         """Empty a slot."""
-        self._account.give_back(slot.own_blocks)
-        slot.own_blocks = 0
+        own, slot.own_blocks = slot.own_blocks, 0
+        self._account.give_back(own)
         if slot.cache is not None:
             slot.cache.release()
         slot.cache = None

@@ -200,8 +200,8 @@ class KVStore:
                 self._tree.let_go(plan.held)
                 slot.in_use = False
                 raise
-            self._room.slots.add(slot)
             try:
+                self._room.slots.add(slot)
                 cache = self._filled(slot, match)
             except BaseException:  # memory that the budget allows, and the machine does not have
                 self._room.drop(slot)
@@ -304,6 +304,8 @@ class KVStore:
         with self._lock:
             slot.in_use = False
             if slot.cache is None:
+                if slot.own_blocks:  # Ctrl-C came when they were taken
+                    self._room.drop(slot)
                 return
             if sound and self._sharing and not self._closed and emitter is not None:
                 self._offers.share(slot, emitter, to_the_end=not keep)

@@ -73,8 +73,8 @@ class TokenStream:
         self.close()
 
     def __del__(self) -> None:
-        self._run.abandon()
         try:
+            self._run.abandon()
             self._on_close()
         except KeyboardInterrupt:  # in the midst of it, and nobody else will stop the request
             self._on_close()

@@ -103,15 +103,20 @@ class WorkGate:
                 )
 
     def leave(self, visit: Visit) -> None:
-        """End a visit, wherever it is, and let the next in the queue come in."""
+        """End a visit, wherever it is, and let the next in the queue come in.
+
+        May be called again, which does what Ctrl-C has kept the first call from.
+        """
         with self._lock:
-            if visit in self._waiting:
-                self._waiting.remove(visit)
             self._inside.discard(visit)
             while self._waiting and len(self._inside) < self._most_running:
-                following = self._waiting.popleft()
-                self._inside.add(following)
-                following.turn.set()
+                if self._waiting[0] is not visit:
+                    self._inside.add(self._waiting[0])
+                self._waiting.popleft()
+            if visit in self._waiting:
+                self._waiting.remove(visit)
+            for other in tuple(self._inside):
+                other.turn.set()
             self._changed.notify_all()
 
     def drain(self, timeout_s: float | None) -> bool:

@@ -60,6 +60,8 @@ from smallmind_engine.kernels.spec import (
     TransformerSpec,
     WeightSource,
 )
+from smallmind_engine.telemetry import ReasonCode
+from smallmind_engine.telemetry.errors import InferenceError
 
 _LAYER_FLOPS_AT_ONCE: Final = 6e9
 """Work of one call for many tokens; between calls a step can be stopped."""
@@ -112,6 +114,7 @@ class NumbaRunner:
         self._pool = PagePool(self._pages.page_bytes)
         self._team = Team(threads, kernels[kernel_names.LEAD], kernels[kernel_names.SERVE])
         self._turn = threading.RLock()  # which knows by whom it is held
+        self._owner = 0  # the thread that has its turn
         self._run_step: Final = kernels[kernel_names.STEP]
         self._functions = np.zeros(FUNCTIONS, np.int64)
         for rows in range(1, MAX_QUERY_ROWS + 1):
@@ -176,13 +179,17 @@ class NumbaRunner:
             timer = OperationTimer(self._costs, self._tick_rate, self._team.size)
         for chunk in chunks:
             chunk.cache.check_room(len(chunk.token_ids))
-        turn = self._turn
+        turn, me = self._turn, threading.get_ident()
+        self._check_outside(me)
         try:
             if not turn.acquire(blocking=False):
                 self._wait_for_turn(limit)
+            self._owner = me
             outputs = self._find_best(chunks, limit, timer) or self._compute(chunks, limit, timer)
         finally:
             # Ctrl-C may come right before or behind the acquiring, and behind any call in here.
+            if self._owner == me:
+                self._owner = 0
             try:  # noqa: SIM105 - which would be more calls
                 turn.release()
             except RuntimeError:
@@ -215,6 +222,7 @@ class NumbaRunner:
 
     def close(self) -> None:
         """Let go of the weights, once no step is under way any more."""
+        self._check_outside(threading.get_ident())
         with self._turn:
             self._model = None
             self._team.close()  # first: a thread may still look at a barrier, which is in a buffer
@@ -222,6 +230,15 @@ class NumbaRunner:
             self._places.clear()
             self._filler.forget()
             self._pool.drop_idle()
+
+    def _check_outside(self, thread: int) -> None:
+        if self._owner == thread:
+            raise InferenceError(
+                ReasonCode.ERROR,
+                "a signal handler or a finalizer used the model in the midst of a step that its"
+                " own thread computes",
+                hint="only note in it what is to be done, and do that afterwards",
+            )
 
     def _wait_for_turn(self, limit: WorkLimit) -> None:
         """The team works for one caller at a time; who waits can still be stopped."""

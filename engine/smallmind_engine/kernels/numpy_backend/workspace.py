@@ -47,17 +47,20 @@ class WorkspacePool:
     @contextmanager
     def lend(self) -> Iterator[Workspace]:
         """A workspace that nobody else uses inside the ``with`` block."""
-        with self._lock:
-            if self._idle:
-                workspace = self._idle.pop()
-            else:
-                workspace = Workspace()
-                self._all.append(workspace)
+        workspace: Workspace | None = None
         try:
+            with self._lock:
+                if self._idle:
+                    workspace = self._idle[-1]
+                    del self._idle[-1]
+                else:
+                    workspace = Workspace()
+                    self._all.append(workspace)
             yield workspace
         finally:
             with self._lock:
-                self._idle.append(workspace)
+                if workspace is not None:
+                    self._idle.append(workspace)
                 self._returned.notify_all()
 
     @property

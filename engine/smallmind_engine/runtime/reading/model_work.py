@@ -121,7 +121,11 @@ class ModelWork:
                 )
             yield
         finally:
-            gate.leave(visit)
+            try:
+                gate.leave(visit)
+            except KeyboardInterrupt:  # before it, or in its midst
+                gate.leave(visit)
+                raise
 
     @contextmanager
     def caches(self, sequences: Sequence[Sequence[int]]) -> Iterator[list[KVCache]]:
@@ -140,8 +144,11 @@ class ModelWork:
             lent = [self._lent(slots, ids[:1], len(ids)) for ids in sequences]
             yield [cache for cache, _ in lent]
         finally:
-            for slot in slots:
-                core.kv_store.give_back(slot, keep=False)
+            try:
+                self._give_back(slots)
+            except KeyboardInterrupt:  # before it, or in its midst
+                self._give_back(slots)
+                raise
 
     @contextmanager
     def prefixed_cache(
@@ -155,7 +162,6 @@ class ModelWork:
         Raises:
             MemoryBudgetError: it does not fit the budget.
         """
-        store = self._core.kv_store
         slots: list[CacheSlot] = []
         sound = False
         try:
@@ -164,8 +170,15 @@ class ModelWork:
             slots[0].token_ids = list(ids[: cache.length])
             sound = True
         finally:
-            for slot in slots:
-                store.give_back(slot, keep=False, emitter=self.emitter, sound=sound)
+            try:
+                self._give_back(slots, sound=sound)
+            except KeyboardInterrupt:  # before it, or in its midst
+                self._give_back(slots)
+                raise
+
+    def _give_back(self, slots: Sequence[CacheSlot], *, sound: bool = False) -> None:
+        for slot in slots:
+            self._core.kv_store.give_back(slot, keep=False, emitter=self.emitter, sound=sound)
 
     def _lent(
         self, slots: list[CacheSlot], ids: Sequence[int], tokens: int, *, told: bool = False
