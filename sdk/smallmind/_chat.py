@@ -23,7 +23,7 @@ from smallmind._stores import ChatStore
 from smallmind._threads import in_thread
 from smallmind_engine.runtime import EngineCore, GenerationOptions, GenerationRun, StreamChunk
 from smallmind_engine.runtime.collect import open_stream
-from smallmind_engine.telemetry.errors import invalid_option
+from smallmind_engine.telemetry.errors import ConcurrentSessionUseError, invalid_option
 
 
 class ChatClient(ToolTurns):
@@ -266,4 +266,8 @@ class ChatClient(ToolTurns):
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except ConcurrentSessionUseError:
+            if exc is None:  # else what came first is told; the cache goes with the session
+                raise

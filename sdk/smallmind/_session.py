@@ -25,14 +25,15 @@ from smallmind_engine.runtime import (
     TokenStream,
 )
 from smallmind_engine.runtime.collect import collected, open_stream
-from smallmind_engine.telemetry.errors import ClosedError
+from smallmind_engine.telemetry.errors import ClosedError, ConcurrentSessionUseError
 from smallmind_engine.telemetry.reasons import ReasonCode
 
 
 class Session:
     """Not thread-safe: one thread at a time; a second gets ``ConcurrentSessionUseError`` at once.
 
-    Each call continues what the calls before have left: their prompts and completions.
+    Each call continues what the calls before have left: their prompts and completions. Its cache
+    is kept until ``close``, or until nothing refers to it any more.
 
     Args:
         core: the engine's parts.
@@ -234,4 +235,13 @@ class Session:
         exc: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        try:
+            self.close()
+        except ConcurrentSessionUseError:
+            if exc is None:  # else what came first is told; the cache goes with this object
+                raise
+
+    def __del__(self) -> None:
+        # Not there where ``__init__`` has raised.
+        if not getattr(self, "_closed", True):
+            self._core.kv_store.abandon(self._slot)

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
 import pytest
+
+from engines import tiny_engine
+from smallmind import Engine
+
+GREEDY = {"temperature": 0.0, "ignore_eos": True}
+EVERY = 7
+"""So many function entries are from one interruption to the next."""
 
 _STORM = """
 import faulthandler
@@ -98,3 +109,87 @@ def test_an_engine_outlives_interruptions_at_any_moment(tmp_path: Path, backend:
     )
     assert done.returncode == 0, done.stderr
     assert "books balance" in done.stdout
+
+
+def generate(engine: Engine) -> None:
+    engine.generate("the", max_tokens=2, **GREEDY)
+
+
+def stream(engine: Engine) -> None:
+    with engine.stream("the", max_tokens=4, max_buffered_tokens=2, **GREEDY) as chunks:
+        next(chunks)
+
+
+def embed(engine: Engine) -> None:
+    engine.embed(["the", "and"])
+
+
+def score(engine: Engine) -> None:
+    engine.score("the", " and")
+
+
+def talk(engine: Engine) -> None:
+    with engine.session() as session:
+        session.generate("the", max_tokens=2, **GREEDY)
+
+
+def talk_in_chunks(engine: Engine) -> None:
+    with engine.session() as session, session.stream("the", max_tokens=4, **GREEDY) as chunks:
+        next(chunks)
+
+
+def interrupted_at(number: int, work: Callable[[Engine], None], engine: Engine) -> bool:
+    """Do work with Ctrl-C at its so-many-th function entry; whether there are so many."""
+    entries, ours = 0, ("smallmind_engine", "sdk/smallmind", "contextlib.py")
+
+    def trace(frame: FrameType, event: str, _: object) -> None:
+        nonlocal entries
+        if event == "call" and any(part in frame.f_code.co_filename for part in ours):
+            entries += 1
+            if entries == number:
+                raise KeyboardInterrupt  # which also ends the tracing
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        work(engine)
+    except KeyboardInterrupt:
+        pass
+    finally:
+        sys.settrace(before)
+    return entries >= number
+
+
+def is_at_rest(engine: Engine) -> bool:
+    core, stats = engine._core, engine.stats()
+    return (
+        (stats.running, stats.queue_depth, stats.ended) == (0, 0, stats.submitted)
+        and (core.gate.running, core.gate.waiting) == (0, 0)
+        and not any(slot.in_use for slot in core.kv_store._room.slots)
+        and core.arrivals.wait(0)
+    )
+
+
+@pytest.fixture(scope="module")
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+    folder = tmp_path_factory.mktemp("model")
+    with tiny_engine(folder, backend="numpy", max_concurrent_requests=1) as engine:
+        yield engine
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("work", [generate, stream, embed, score, talk, talk_in_chunks])
+def test_an_interruption_at_a_function_entry_leaves_nothing_taken(
+    engine: Engine, work: Callable[[Engine], None]
+) -> None:
+    work(engine)
+    number = 1
+    while interrupted_at(number, work, engine):
+        gc.collect()
+        deadline = time.monotonic() + 30
+        while not is_at_rest(engine):
+            assert time.monotonic() < deadline, (number, engine.stats())
+            time.sleep(0.0005)
+        number += EVERY
+    assert number > 10 * EVERY
+    work(engine)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
@@ -79,6 +80,7 @@ class KVStore:
         )
         self._room = KVRoom(self._tree, self._prefixes, self._account, model)
         self._closed = False
+        self._abandoned: deque[CacheSlot] = deque()
         self.counts = PrefixCounts()
         self.begin_in_child()
 
@@ -116,6 +118,7 @@ class KVStore:
             The plan, to be followed by ``lend``; None when the request has to wait.
         """
         with self._lock:
+            self._collect()
             if slot.in_use:
                 return None
             slot.in_use = True
@@ -315,6 +318,20 @@ class KVStore:
             if self._closed:
                 self._prefixes.forget_all()
 
+    def abandon(self, slot: CacheSlot) -> None:
+        """Nobody will use a slot any more; called by finalizers, so its cache is dropped later."""
+        self._abandoned.append(slot)
+
+    def _collect(self) -> None:
+        """Drop the caches of abandoned slots, but of those that a request still ends with."""
+        for _ in range(len(self._abandoned)):
+            slot = self._abandoned.popleft()
+            if slot.in_use:
+                self._abandoned.append(slot)
+            else:
+                self._room.drop(slot)
+                self._prefixes.keep_few(None)
+
     def tell_usage(self, emitter: Emitter) -> None:
         """Publish how full the caches are."""
         used, capacity = self.usage()
@@ -323,6 +340,7 @@ class KVStore:
     def usage(self) -> tuple[int, int]:
         """Tokens in the caches, shared ones counted once, and tokens they have room for."""
         with self._lock:
+            self._collect()
             own = sum(
                 slot.cache.length - min(len(slot.shared) * BLOCK_TOKENS, slot.cache.length)
                 for slot in tuple(self._room.slots)
@@ -334,6 +352,7 @@ class KVStore:
         """How many blocks there are, and have been."""
         account, tree = self._account, self._tree
         with self._lock:
+            self._collect()
             return BlockCounts(
                 used=account.used,
                 free=account.free_blocks,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -228,6 +229,47 @@ def test_many_threads_with_sessions_of_their_own_get_what_one_would(engine: Engi
     for thread in threads:
         thread.join(30)
     assert expected == [got[i] for i in range(len(prompts))]
+
+
+def test_a_session_that_nobody_refers_to_gives_its_cache_back(engine: Engine) -> None:
+    for _ in range(3):
+        engine.session().generate("the and", **GREEDY)
+    gc.collect()
+    stats = engine.stats()
+    assert stats.kv_blocks_used == stats.prefix_blocks_idle
+    assert stats.kv_blocks_rented > 0
+
+
+def test_a_session_that_is_dropped_before_its_request_has_ended_is_collected_behind_it(
+    engine: Engine,
+) -> None:
+    session = engine.session()
+    store, slot = engine._core.kv_store, session._slot
+    with session.stream("the and", **GREEDY) as stream:
+        next(stream)
+        store.abandon(slot)
+        assert engine.stats().kv_blocks_used > 0
+        rest = list(stream)
+    assert len(rest) >= GREEDY["max_tokens"] - 1
+    stats = engine.stats()
+    assert (slot.cache, stats.kv_blocks_used) == (None, stats.prefix_blocks_idle)
+
+
+def test_leaving_a_session_by_an_error_tells_that_error(engine: Engine) -> None:
+    """Not that a stream was not finished, which is why the session could not be closed."""
+
+    def work() -> None:
+        with engine.session() as session:
+            next(session.stream("the", **GREEDY))
+            stream = session.stream("the", **GREEDY)
+            next(stream)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        work()
+    gc.collect()
+    stats = engine.stats()
+    assert stats.kv_blocks_used == stats.prefix_blocks_idle
 
 
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
