@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
@@ -16,6 +16,7 @@ import pytest
 
 from engines import tiny_engine
 from smallmind import Engine
+from smallmind_engine.telemetry import current_correlation
 
 GREEDY = {"temperature": 0.0, "ignore_eos": True}
 EVERY = 7
@@ -95,12 +96,12 @@ print("books balance")
 """
 
 
-@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
-@pytest.mark.parametrize("backend", ["numpy", "numba"])
-def test_an_engine_outlives_interruptions_at_any_moment(tmp_path: Path, backend: str) -> None:
-    paths = [str(Path(__file__).parents[1]), *filter(None, sys.path)]
+def output_of(program: str) -> str:
+    """What a Python program prints, which must end well."""
+    here = Path(__file__).parent
+    paths = [str(here), str(here.parent), *filter(None, sys.path)]
     done = subprocess.run(
-        [sys.executable, "-c", _STORM.format(folder=str(tmp_path), backend=backend)],
+        [sys.executable, "-c", program],
         capture_output=True,
         text=True,
         timeout=120,
@@ -108,7 +109,14 @@ def test_an_engine_outlives_interruptions_at_any_moment(tmp_path: Path, backend:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
     )
     assert done.returncode == 0, done.stderr
-    assert "books balance" in done.stdout
+    return done.stdout
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
+@pytest.mark.parametrize("backend", ["numpy", "numba"])
+def test_an_engine_outlives_interruptions_at_any_moment(tmp_path: Path, backend: str) -> None:
+    program = _STORM.format(folder=str(tmp_path), backend=backend)
+    assert "books balance" in output_of(program)
 
 
 def generate(engine: Engine) -> None:
@@ -162,7 +170,7 @@ def interrupted_at(number: int, work: Callable[[Engine], None], engine: Engine) 
 
 def is_at_rest(engine: Engine) -> bool:
     core, stats = engine._core, engine.stats()
-    return (
+    return current_correlation() is None and (
         (stats.running, stats.queue_depth, stats.ended) == (0, 0, stats.submitted)
         and (core.gate.running, core.gate.waiting) == (0, 0)
         and not any(slot.in_use for slot in core.kv_store._room.slots)
@@ -170,26 +178,28 @@ def is_at_rest(engine: Engine) -> bool:
     )
 
 
-@pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    folder = tmp_path_factory.mktemp("model")
-    with tiny_engine(folder, backend="numpy", max_concurrent_requests=1) as engine:
-        yield engine
+def interrupt_at_function_entries(folder: str, name: str) -> None:
+    """In a process of its own: an interruption may also leave the libraries that we use unsound."""
+    sys.unraisablehook = lambda _: None  # a finalizer was interrupted
+    work: Callable[[Engine], None] = globals()[name]
+    with tiny_engine(Path(folder), backend="numpy", max_concurrent_requests=1) as engine:
+        work(engine)
+        number = 1
+        while interrupted_at(number, work, engine):
+            gc.collect()
+            deadline = time.monotonic() + 30
+            while not is_at_rest(engine):
+                assert time.monotonic() < deadline, (number, engine.stats())
+                time.sleep(0.0005)
+            number += EVERY
+        assert number > 10 * EVERY
+        work(engine)
+    print("nothing is taken")
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("work", [generate, stream, embed, score, talk, talk_in_chunks])
 def test_an_interruption_at_a_function_entry_leaves_nothing_taken(
-    engine: Engine, work: Callable[[Engine], None]
+    tmp_path: Path, work: Callable[[Engine], None]
 ) -> None:
-    work(engine)
-    number = 1
-    while interrupted_at(number, work, engine):
-        gc.collect()
-        deadline = time.monotonic() + 30
-        while not is_at_rest(engine):
-            assert time.monotonic() < deadline, (number, engine.stats())
-            time.sleep(0.0005)
-        number += EVERY
-    assert number > 10 * EVERY
-    work(engine)
+    call = f"interrupt_at_function_entries({str(tmp_path)!r}, {work.__name__!r})"
+    assert "nothing is taken" in output_of(f"import test_interrupts\ntest_interrupts.{call}")

@@ -13,7 +13,7 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
 from typing import Final
@@ -111,8 +111,10 @@ def correlated(correlation: Correlation) -> Iterator[Correlation]:
         yield correlation
     finally:
         # A generator that is closed from another context leaves nothing to put back there.
-        with suppress(ValueError):
+        try:  # noqa: SIM105 - first of all: Ctrl-C may come behind each call
             _current.reset(reset)
+        except ValueError:
+            pass
 
 
 def new_correlation(
