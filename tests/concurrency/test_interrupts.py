@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import gc
-import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -14,6 +12,7 @@ from types import FrameType
 
 import pytest
 
+from child_programs import output_of
 from engines import tiny_engine
 from smallmind import Engine
 from smallmind_engine.telemetry import current_correlation
@@ -96,27 +95,11 @@ print("books balance")
 """
 
 
-def output_of(program: str) -> str:
-    """What a Python program prints, which must end well."""
-    here = Path(__file__).parent
-    paths = [str(here), str(here.parent), *filter(None, sys.path)]
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
 @pytest.mark.parametrize("backend", ["numpy", "numba"])
 def test_an_engine_outlives_interruptions_at_any_moment(tmp_path: Path, backend: str) -> None:
     program = _STORM.format(folder=str(tmp_path), backend=backend)
-    assert "books balance" in output_of(program)
+    assert "books balance" in output_of(program, __file__, timeout_s=120)
 
 
 def generate(engine: Engine) -> None:
@@ -202,4 +185,5 @@ def test_an_interruption_at_a_function_entry_leaves_nothing_taken(
     tmp_path: Path, work: Callable[[Engine], None]
 ) -> None:
     call = f"interrupt_at_function_entries({str(tmp_path)!r}, {work.__name__!r})"
-    assert "nothing is taken" in output_of(f"import test_interrupts\ntest_interrupts.{call}")
+    program = f"import test_interrupts\ntest_interrupts.{call}"
+    assert "nothing is taken" in output_of(program, __file__, timeout_s=120)

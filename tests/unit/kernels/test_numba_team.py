@@ -21,6 +21,7 @@ pytest.importorskip("numba")
 
 from numba import cfunc, njit, types
 
+from child_programs import output_of
 from compiled_kernels import address, zeros
 from smallmind_engine.kernels.numba_backend.compile_cache import compile_kernels
 from smallmind_engine.kernels.numba_backend.emit.step_arrays import ints_1
@@ -358,17 +359,7 @@ print("all came")
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer that interrupts")
 def test_work_that_is_interrupted_anywhere_leaves_a_team_that_works() -> None:
     """Members that were told, and whose leader did not come, would wait for it for ever."""
-    paths = [str(Path(__file__).parent), *filter(None, sys.path)]
-    done = subprocess.run(
-        [sys.executable, "-c", _INTERRUPTED],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
-    )
-    assert done.returncode == 0, done.stderr
-    assert "all came" in done.stdout
+    assert "all came" in output_of(_INTERRUPTED, __file__, timeout_s=60)
 
 
 @pytest.mark.parametrize("start", [lambda _: None, threading.Thread.start])

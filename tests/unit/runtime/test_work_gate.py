@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -21,21 +23,28 @@ def wait_until_waiting(gate: WorkGate, count: int) -> None:
         threading.Event().wait(0.001)
 
 
+def visited(gate: WorkGate, told: Callable[[], None]) -> threading.Thread:
+    """A thread that waits for a place, tells that it has one, and leaves."""
+
+    def work() -> None:
+        visit = Visit()
+        gate.enter(visit, NO_LIMIT, NEVER)
+        told()
+        gate.leave(visit)
+
+    visitor = threading.Thread(target=work)
+    visitor.start()
+    return visitor
+
+
 def test_places_are_given_in_the_order_of_arrival() -> None:
     gate, first = WorkGate(1, 10), Visit()
     assert gate.enter(first, NO_LIMIT, NEVER) is None
     order: list[int] = []
 
-    def work(number: int) -> None:
-        visit = Visit()
-        gate.enter(visit, NO_LIMIT, NEVER)
-        order.append(number)
-        gate.leave(visit)
-
     threads = []
     for number in range(5):
-        threads.append(threading.Thread(target=work, args=(number,)))
-        threads[-1].start()
+        threads.append(visited(gate, partial(order.append, number)))
         wait_until_waiting(gate, number + 1)
     gate.leave(first)
     for thread in threads:
@@ -69,15 +78,8 @@ def test_a_place_that_was_given_to_one_who_goes_away_is_passed_on() -> None:
     gate.enter(first, NO_LIMIT, NEVER)
     served: list[str] = []
 
-    def work() -> None:
-        visit = Visit()
-        gate.enter(visit, NO_LIMIT, NEVER)
-        served.append("next")
-        gate.leave(visit)
-
     gate.enter(gone, WorkLimit.within(0.01), NEVER)
-    waiter = threading.Thread(target=work)
-    waiter.start()
+    waiter = visited(gate, partial(served.append, "next"))
     wait_until_waiting(gate, 2)
     gate.leave(first)
     assert (gate.running, gate.waiting, served) == (1, 1, [])
@@ -111,14 +113,7 @@ def test_draining_waits_for_those_inside_and_in_the_queue() -> None:
     gate.enter(first, NO_LIMIT, NEVER)
     done: list[str] = []
 
-    def work() -> None:
-        visit = Visit()
-        gate.enter(visit, NO_LIMIT, NEVER)
-        done.append("served")
-        gate.leave(visit)
-
-    waiter = threading.Thread(target=work)
-    waiter.start()
+    waiter = visited(gate, partial(done.append, "served"))
     wait_until_waiting(gate, 1)
     assert not gate.drain(0.01)
     with pytest.raises(ClosedError):
