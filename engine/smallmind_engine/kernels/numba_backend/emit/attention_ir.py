@@ -10,14 +10,21 @@ row's result does not depend on the rows beside it: pages that it does not see c
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Callable, Iterator
+from typing import Final, Protocol
 
 from llvmlite import ir
 
 from smallmind_engine.cache import KVType
+from smallmind_engine.kernels.numba_backend.emit.attention_sums import (
+    VECTORS,
+    HalfSums,
+    Sums,
+    fits,
+)
 from smallmind_engine.kernels.numba_backend.emit.decode_ir import load_halves
-from smallmind_engine.kernels.numba_backend.emit.math_ir import exp, tanh
+from smallmind_engine.kernels.numba_backend.emit.math_ir import tanh
+from smallmind_engine.kernels.numba_backend.emit.softmax_ir import softmax
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     F32,
     FLOATS,
@@ -44,6 +51,7 @@ from smallmind_engine.kernels.numba_backend.records import (
 
 _SUBS: Final = PAGE_TOKENS // LANES
 _LANE_BYTES: Final = 64
+_LINE_BYTES: Final = 64
 
 _MOST_SUMS: Final = {
     IsaTier.AVX512_VNNI: 16,
@@ -61,13 +69,18 @@ def _at_once(tier: IsaTier, rows: int) -> int:
     return 4 if room >= 4 else max(room, 1)
 
 
+class _Add(Protocol):
+    def __call__(self, index: Value, *, asks: bool) -> None: ...
+
+
 class _Attention:
     """Emits the attention of ``rows`` query rows over a cache of type ``kind``."""
 
     def __init__(self, code: Code, tier: IsaTier, kind: KVType, rows: int, job: Value) -> None:
         self.code, self.tier, self.kind, self.rows = code, tier, kind, rows
         self.size = ITEM_BYTES[kind]
-        self.at_once = _at_once(tier, rows)
+        self.halves = fits(tier, kind, rows)
+        self.at_once = VECTORS if self.halves else _at_once(tier, rows)
         self.job = Fields(code, job)
         row_fields = len(QueryRow)
         self.row = [
@@ -99,23 +112,39 @@ class _Attention:
         for mixed in self.mixed:
             with code.loop(0, self.value_size, LANES) as index:
                 code.store(zeros(FLOATS), code.address(mixed, code.times(index, 4)), _LANE_BYTES)
-        last = self._last_seen()
+        first_seen, whole_until, last = self._seen()
         pages = self.job[Attend.PAGES]
         with code.loop(self.job[Attend.PAGE_BEGIN], self.job[Attend.PAGE_END]) as page:
             base = code.load(I64, code.address(pages, code.times(page, 8)), 8)
             first = code.times(page, PAGE_TOKENS)
             self._scores(base, first, last)
-            corrections = [self._softmax(index) for index in range(self.rows)]
+            self._cap_scores()
+            whole = code.b.and_(
+                code.b.icmp_signed(">=", first, first_seen),
+                code.b.icmp_signed("<", code.address(first, PAGE_TOKENS - 1), whole_until),
+            )
+            with code.b.if_then(code.b.not_(whole)):
+                self._hide_unseen(first)
+            corrections = softmax(code, self.weights, self.highest, self.total)
             self._mix(base, first, last, corrections, self._next_keys(pages, page))
         for index, row in enumerate(self.row):
             self._put(index, row)
 
-    def _last_seen(self) -> Value:
-        """The last position that any row sees; behind it there may be anything."""
-        last, *others = (row[QueryRow.LAST] for row in self.row)
-        for other in others:
-            last = self.code.b.select(self.code.b.icmp_signed(">", other, last), other, last)
-        return last
+    def _seen(self) -> tuple[Value, Value, Value]:
+        """What all rows see, from a position up to another, and the last that any row sees.
+
+        Behind that there may be anything.
+        """
+        b = self.code.b
+
+        def most(field: QueryRow, order: str) -> Value:
+            found, *others = (row[field] for row in self.row)
+            for other in others:
+                found = b.select(b.icmp_signed(order, other, found), other, found)
+            return found
+
+        until = b.add(most(QueryRow.LAST, "<"), number(1))
+        return most(QueryRow.FIRST, ">"), until, most(QueryRow.LAST, ">")
 
     def _next_keys(self, pages: Value, page: Value) -> Value:
         """Where the next page's keys are; this one's on the last page."""
@@ -129,60 +158,79 @@ class _Attention:
 
     def _scores(self, page: Value, first: Value, last: Value) -> None:
         """Of positions up to ``last``; behind it nothing is read."""
-        code = self.code
+        b = self.code.b
         for begin in range(0, _SUBS, self.at_once):
             subs = range(begin, begin + self.at_once)
-            seen = code.b.icmp_signed(">=", last, code.address(first, begin * LANES))
-            with code.b.if_else(seen) as (some, none):
+            with b.if_else(self._sees(last, first, begin)) as (some, none):
                 with some:
-                    self._scores_of(page, first, subs)
+                    self._scores_of(page, subs)
                 with none:
-                    for sub in subs:
-                        for weights in self.weights:
-                            place = code.address(weights, _LANE_BYTES * sub)
-                            code.store(every(FLOATS, float("-inf")), place, _LANE_BYTES)
+                    self._hide(subs)
 
-    def _scores_of(self, page: Value, first: Value, subs: range) -> None:
+    def _sees(self, last: Value, first: Value, sub: int) -> Value:
+        begin = self.code.address(first, sub * LANES)
+        return self.code.b.icmp_signed(">=", last, begin)
+
+    def _hide(self, subs: range) -> None:
+        code = self.code
+        for sub in subs:
+            for weights in self.weights:
+                place = code.address(weights, _LANE_BYTES * sub)
+                code.store(every(FLOATS, float("-inf")), place, _LANE_BYTES)
+
+    def _scores_of(self, page: Value, subs: range) -> None:
         code = self.code
         keys = code.address(page, self.job[Attend.KEYS])
         values = code.address(page, self.job[Attend.VALUES])
-        slots = [[code.variable(zeros(FLOATS)) for _ in subs] for _ in range(self.rows)]
         bases = [
             code.address(keys, code.times(self.key_size, sub * LANES * self.size)) for sub in subs
         ]
-        with code.loop(0, self.key_size) as d:
-            column = code.times(d, LANES * self.size)
-            vectors = [self._load(code.address(base, column)) for base in bases]
-            for base in bases:  # the values are next
-                place = code.b.sub(code.address(base, column), keys)
-                code.prefetch(code.address(values, place))
-            for row, sums in zip(self.row, slots, strict=True):
-                place = code.address(row[QueryRow.QUERY], code.times(d, 4))
-                q = code.splat(FLOATS, code.load(F32, place, 4))
-                for slot, vector in zip(sums, vectors, strict=True):
-                    code.b.store(code.fma(q, vector, code.b.load(slot)), slot)
+        sums = self._sums([[zeros(FLOATS)] * len(subs)] * self.rows)
+
+        def add(index: Value, *, asks: bool) -> None:
+            column = code.times(index, LANES * self.size)
+            if asks:  # for the values, which are next
+                for base in bases:
+                    place = code.b.sub(code.address(base, column), keys)
+                    code.prefetch(code.address(values, place))
+            places = [code.address(row[QueryRow.QUERY], code.times(index, 4)) for row in self.row]
+            queries = [code.load(F32, place, 4) for place in places]
+            sums.add(queries, [code.address(base, column) for base in bases])
+
+        self._two_by_two(self.key_size, add)
         for offset, sub in enumerate(subs):
             factor = None
             if self.kind is KVType.INT8:
                 place = code.address(page, self.job[Attend.KEY_FACTORS], _LANE_BYTES * sub)
                 factor = code.load(FLOATS, place, _LANE_BYTES)
             for index in range(self.rows):
-                score = code.b.load(slots[index][offset])
+                score = sums.vectors(index)[offset]
                 if factor is not None:
                     score = code.b.fmul(score, factor)
-                score = self._visible(index, self._capped(score), first, sub)
                 place = code.address(self.weights[index], _LANE_BYTES * sub)
                 code.store(score, place, _LANE_BYTES)
 
-    def _capped(self, score: Value) -> Value:
-        code = self.code
-        bits = self.job[Attend.CAP]
-        slot = code.variable(score)
+    def _cap_scores(self) -> None:
+        code, bits = self.code, self.job[Attend.CAP]
         with code.b.if_then(code.b.icmp_signed("!=", bits, number(0))):
             cap = code.splat(FLOATS, code.bits(code.b.trunc(bits, I32), F32))
-            squashed = tanh(code, code.b.fdiv(score, cap))
-            code.b.store(code.b.fmul(squashed, cap), slot)
-        return code.b.load(slot)
+            for place, _, _ in self._score_places():
+                score = code.load(FLOATS, place, _LANE_BYTES)
+                capped = code.b.fmul(tanh(code, code.b.fdiv(score, cap)), cap)
+                code.store(capped, place, _LANE_BYTES)
+
+    def _hide_unseen(self, first: Value) -> None:
+        """Let scores be minus infinity where their rows do not look."""
+        code = self.code
+        for place, index, sub in self._score_places():
+            score = code.load(FLOATS, place, _LANE_BYTES)
+            code.store(self._visible(index, score, first, sub), place, _LANE_BYTES)
+
+    def _score_places(self) -> Iterator[tuple[Value, int, int]]:
+        """Addresses of a page's scores, with their rows and groups of positions."""
+        for index, weights in enumerate(self.weights):
+            for sub in range(_SUBS):
+                yield self.code.address(weights, _LANE_BYTES * sub), index, sub
 
     def _visible(self, index: int, score: Value, first: Value, sub: int) -> Value:
         """Minus infinity where the row does not look."""
@@ -198,32 +246,7 @@ class _Attention:
         hidden = code.b.or_(late, early)
         return code.b.select(hidden, every(FLOATS, float("-inf")), score)
 
-    # -- softmax and values ---------------------------------------------------------------------
-
-    def _softmax(self, index: int) -> Value:
-        """Turn a page's scores into weights; answers what earlier sums are to be scaled by."""
-        code, b = self.code, self.code.b
-        places = [code.address(self.weights[index], _LANE_BYTES * sub) for sub in range(_SUBS)]
-        scores = [code.load(FLOATS, place, _LANE_BYTES) for place in places]
-        largest = scores[0]
-        for score in scores[1:]:
-            largest = code.larger(largest, score)
-        before = b.load(self.highest[index])
-        highest = code.larger(before, code.folded(largest, code.larger))
-        nothing = b.fcmp_ordered("==", highest, ir.Constant(F32, float("-inf")))
-        against = code.splat(FLOATS, b.select(nothing, ir.Constant(F32, 0.0), highest))
-        total = None
-        for place, score in zip(places, scores, strict=True):
-            seen = b.fcmp_unordered(">", score, every(FLOATS, float("-inf")))
-            weight = b.select(seen, exp(code, b.fsub(score, against)), zeros(FLOATS))
-            total = weight if total is None else b.fadd(total, weight)
-            code.store(weight, place, _LANE_BYTES)
-        correction = exp(code, b.fsub(code.splat(FLOATS, before), against))
-        scalar = b.extract_element(correction, ir.Constant(I32, 0))
-        page_total = code.folded(total, b.fadd)
-        b.store(b.fadd(b.fmul(b.load(self.total[index]), scalar), page_total), self.total[index])
-        b.store(highest, self.highest[index])
-        return correction
+    # -- values of a page -------------------------------------------------------------------------
 
     def _mix(
         self, page: Value, first: Value, last: Value, corrections: list[Value], ahead: Value
@@ -233,6 +256,7 @@ class _Attention:
         count = b.sub(b.add(last, number(1)), first)
         whole = number(PAGE_TOKENS)
         count = b.select(b.icmp_signed("<", count, whole), count, whole)
+        count = b.select(b.icmp_signed("<", count, number(0)), number(0), count)
         if self.kind is KVType.INT8:
             self._scale_weights(page)
         wide = LANES * self.at_once
@@ -265,34 +289,52 @@ class _Attention:
         ahead: Value,
     ) -> None:
         code, b = self.code, self.code.b
-        slots = []
-        for mixed, correction in zip(self.mixed, corrections, strict=True):
-            base = code.address(mixed, code.times(e, 4))
-            for index in range(vectors):
-                place = code.address(base, _LANE_BYTES * index)
-                value = b.fmul(code.load(FLOATS, place, _LANE_BYTES), correction)
-                slots.append((place, code.variable(value)))
+        places = [
+            [code.address(mixed, code.times(e, 4), _LANE_BYTES * index) for index in range(vectors)]
+            for mixed in self.mixed
+        ]
+        sums = self._sums(
+            [
+                [b.fmul(code.load(FLOATS, place, _LANE_BYTES), correction) for place in row]
+                for row, correction in zip(places, corrections, strict=True)
+            ]
+        )
         stride = code.times(self.value_size, self.size)
         column = code.address(values, code.times(e, self.size))
         begun = code.address(ahead, code.times(e, PAGE_TOKENS * self.size))
-        with code.loop(0, count) as position:
-            base = code.address(column, b.mul(position, stride))
-            loaded = [
-                self._load(code.address(base, LANES * self.size * index))
-                for index in range(vectors)
-            ]
-            for index in range(vectors):  # in the order in which they will be read
-                line = LANES * self.size * vectors
-                place = code.address(begun, code.times(position, line), LANES * self.size * index)
-                code.prefetch(place)
-            for index, weights in enumerate(self.weights):
-                place = code.address(weights, code.times(position, 4))
-                weight = code.splat(FLOATS, code.load(F32, place, 4))
-                for offset, vector in enumerate(loaded):
-                    _, slot = slots[index * vectors + offset]
-                    b.store(code.fma(weight, vector, b.load(slot)), slot)
-        for place, slot in slots:
-            code.store(b.load(slot), place, _LANE_BYTES)
+
+        def add(index: Value, *, asks: bool) -> None:
+            base = code.address(column, b.mul(index, stride))
+            size = LANES * self.size * vectors
+            for place in range(0, size, _LINE_BYTES):  # in the order in which they will be read
+                if asks or size >= _LINE_BYTES:
+                    code.prefetch(code.address(begun, code.times(index, size), place))
+            at = [code.address(weights, code.times(index, 4)) for weights in self.weights]
+            sums.add(
+                [code.load(F32, place, 4) for place in at],
+                [code.address(base, LANES * self.size * part) for part in range(vectors)],
+            )
+
+        self._two_by_two(count, add)
+        for index, row in enumerate(places):
+            for place, value in zip(row, sums.vectors(index), strict=True):
+                code.store(value, place, _LANE_BYTES)
+
+    def _two_by_two(self, count: Value, add: _Add) -> None:
+        """Add ``count`` times; every other time asks for memory ahead."""
+        code = self.code
+        even = code.b.and_(count, number(-2))
+        with code.loop(0, even, 2) as index:
+            add(index, asks=True)
+            add(code.address(index, 1), asks=False)
+        with code.loop(even, count) as index:
+            add(index, asks=True)
+
+    def _sums(self, begin: list[list[Value]]) -> Sums | HalfSums:
+        """Sums for each row, which begin with some vectors."""
+        if self.halves and len(begin[0]) == VECTORS:
+            return HalfSums(self.code, begin)
+        return Sums(self.code, begin, self._load)
 
     def _put(self, index: int, row: dict[QueryRow, Value]) -> None:
         code, b = self.code, self.code.b

@@ -59,7 +59,7 @@ def _factor(code: Code, source: Value, count: Value) -> Value:
     slot = code.variable(ir.Constant(F32, 0.0))
     with code.loop(0, count) as index:
         value = code.load(F32, code.address(source, code.times(index, 4)), 4)
-        code.b.store(code.binary("maxnum", code.b.load(slot), code.unary("fabs", value)), slot)
+        code.b.store(code.larger(code.unary("fabs", value), code.b.load(slot)), slot)
     return code.b.load(slot)
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Final
 
+from llvmlite import ir
+
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import (
     FLOATS,
-    INTS,
+    I32,
     Code,
     Value,
     every,
@@ -32,24 +34,23 @@ _GELU_CUBIC: Final = 0.044715
 
 
 def exp(code: Code, x: Value) -> Value:
-    """E to the power of 16 floats, to about 2 units in the last place; never 0, never infinite.
+    """E to the power of some floats, to about 2 units in the last place; never 0, never infinite.
 
     Source: Cephes ``expf`` (Moshier 1989): reduction to [-ln 2 / 2, ln 2 / 2], polynomial of
     degree 5, exponent put in.
     """
-    b = code.b
-    x = code.binary(
-        "maxnum", code.binary("minnum", x, every(FLOATS, _HIGHEST)), every(FLOATS, _LOWEST)
-    )
-    n = code.unary("rint", b.fmul(x, every(FLOATS, 1.0 / math.log(2.0))))
-    r = code.fma(n, every(FLOATS, -_LN2_HIGH), x)
-    r = code.fma(n, every(FLOATS, -_LN2_LOW), r)
-    p = every(FLOATS, _EXP[0])
+    b, floats = code.b, x.type
+    ints = ir.VectorType(I32, floats.count)
+    x = code.larger(code.smaller(x, every(floats, _HIGHEST)), every(floats, _LOWEST))
+    n = code.unary("rint", b.fmul(x, every(floats, 1.0 / math.log(2.0))))
+    r = code.fma(n, every(floats, -_LN2_HIGH), x)
+    r = code.fma(n, every(floats, -_LN2_LOW), r)
+    p = every(floats, _EXP[0])
     for coefficient in _EXP[1:]:
-        p = code.fma(p, r, every(FLOATS, coefficient))
-    p = code.fma(p, b.fmul(r, r), b.fadd(r, every(FLOATS, 1.0)))
-    exponent = b.add(b.fptosi(n, INTS), every(INTS, _EXPONENT_BIAS))
-    return b.fmul(p, code.bits(b.shl(exponent, every(INTS, _MANTISSA_BITS)), FLOATS))
+        p = code.fma(p, r, every(floats, coefficient))
+    p = code.fma(p, b.fmul(r, r), b.fadd(r, every(floats, 1.0)))
+    exponent = b.add(b.fptosi(n, ints), every(ints, _EXPONENT_BIAS))
+    return b.fmul(p, code.bits(b.shl(exponent, every(ints, _MANTISSA_BITS)), floats))
 
 
 def sigmoid(code: Code, x: Value) -> Value:

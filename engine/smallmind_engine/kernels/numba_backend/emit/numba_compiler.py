@@ -7,6 +7,7 @@ from collections.abc import Callable
 from types import FunctionType
 from typing import Any, Final
 
+from llvmlite import binding
 from numba.core import types
 from numba.core.ccallback import CFunc
 
@@ -23,6 +24,8 @@ _OPTIONS: Final[dict[str, Any]] = {
     "error_model": "numpy",
     "_nrt": False,
 }
+
+binding.initialize_native_asmparser()  # a kernel has instructions in assembly, see ``half_sums``
 
 
 def compile_function(

@@ -11,7 +11,11 @@ from numba.core import types
 from smallmind_engine.kernels.numba_backend.emit.addresses import address_of
 from smallmind_engine.kernels.numba_backend.emit.compiled import inner, inner_inlined
 from smallmind_engine.kernels.numba_backend.emit.rows_ir import BLOCK, quantize
-from smallmind_engine.kernels.numba_backend.emit.sync_ir import atomic_add, wait_for_all
+from smallmind_engine.kernels.numba_backend.emit.sync_ir import (
+    atomic_add,
+    atomic_read,
+    wait_for_all,
+)
 from smallmind_engine.kernels.numba_backend.emit.vector_ir import I64, Code, Value, ir_function
 from smallmind_engine.kernels.numba_backend.records import (
     COUNTER_WORDS,
@@ -86,15 +90,17 @@ def shares_of(threads: int) -> int:
 def next_groups(s: Any, thread: int, counter: int, at_once: int) -> tuple[int, int]:
     """The next piece of the output matrix: first group, and the one after the last.
 
-    None is left when they are equal.
+    Pieces have at most ``at_once`` groups, and become smaller as less is left, so that all threads
+    are done at about the same time. None is left when first and last are equal.
     """
     groups, threads = s.matrices[s.sizes[Size.OUTPUT], Matrix.GROUPS], s.sizes[Size.THREADS]
     for turn in range(shares_of(threads)):
         share, low, high = share_of(thread, turn, threads, groups)
         taken = address_of(s.counters[counter * COUNTER_WORDS + share :])
-        first = low + atomic_add(taken, at_once)
+        size = max(1, min(at_once, (high - low - atomic_read(taken)) // 2))
+        first = low + atomic_add(taken, size)
         if first < high:
-            return first, min(first + at_once, high)
+            return first, min(first + size, high)
     return groups, groups
 
 

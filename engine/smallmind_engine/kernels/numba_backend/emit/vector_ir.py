@@ -131,14 +131,13 @@ class Code:
         kind = "f32" if x.type == F32 else f"v{x.type.count}f32"
         return self.external(ir.FunctionType(x.type, [x.type]), f"llvm.{name}.{kind}", x)
 
-    def binary(self, name: str, x: Value, y: Value) -> Value:
-        """An intrinsic of two floats, such as ``maxnum``."""
-        kind = "f32" if x.type == F32 else f"v{x.type.count}f32"
-        return self.external(ir.FunctionType(x.type, [x.type] * 2), f"llvm.{name}.{kind}", x, y)
-
     def larger(self, x: Value, y: Value) -> Value:
         """The larger of two floats; ``y`` where one is no number. One instruction on x86."""
         return self.b.select(self.b.fcmp_ordered(">", x, y), x, y)
+
+    def smaller(self, x: Value, y: Value) -> Value:
+        """The smaller of two floats, in the same manner."""
+        return self.b.select(self.b.fcmp_ordered("<", x, y), x, y)
 
     def folded(self, vector: Value, combine: Callable[[Value, Value], Value]) -> Value:
         """All lanes combined into one, halves with halves: few steps, in an order that is fixed."""
