@@ -214,6 +214,8 @@ def kernel_of(emit: Callable[[Code, Value, Value], None]) -> Callable[[int, int]
 class Fields:
     """Reads 64-bit fields of a record by their place.
 
+    LLVM may read a field once for all: nothing that a kernel writes changes it.
+
     Args:
         code: where instructions go.
         address: of the record.
@@ -224,7 +226,9 @@ class Fields:
         self._address = address
 
     def __getitem__(self, place: int) -> Value:
-        return self._code.load(I64, self.address(place), 8)
+        loaded = self._code.load(I64, self.address(place), 8)
+        loaded.set_metadata("invariant.load", self._code.b.module.add_metadata([]))
+        return loaded
 
     def address(self, place: int) -> Value:
         """Where a field is."""
