@@ -158,14 +158,24 @@ class _Attention:
 
     def _scores(self, page: Value, first: Value, last: Value) -> None:
         """Of positions up to ``last``; behind it nothing is read."""
-        b = self.code.b
         for begin in range(0, _SUBS, self.at_once):
             subs = range(begin, begin + self.at_once)
-            with b.if_else(self._sees(last, first, begin)) as (some, none):
-                with some:
+            if len(subs) == 1:
+                self._scores_or_none(page, first, last, subs)
+                continue
+            with self.code.b.if_else(self._sees(last, first, subs[-1])) as (all_, some):
+                with all_:
                     self._scores_of(page, subs)
-                with none:
-                    self._hide(subs)
+                with some:  # all at once would be a waste
+                    for sub in subs:
+                        self._scores_or_none(page, first, last, range(sub, sub + 1))
+
+    def _scores_or_none(self, page: Value, first: Value, last: Value, subs: range) -> None:
+        with self.code.b.if_else(self._sees(last, first, subs[0])) as (some, none):
+            with some:
+                self._scores_of(page, subs)
+            with none:
+                self._hide(subs)
 
     def _sees(self, last: Value, first: Value, sub: int) -> Value:
         begin = self.code.address(first, sub * LANES)
