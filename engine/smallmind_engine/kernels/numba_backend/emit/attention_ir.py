@@ -10,7 +10,7 @@ row's result does not depend on the rows beside it: pages that it does not see c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final, Protocol
 
 from llvmlite import ir
@@ -117,16 +117,18 @@ class _Attention:
         with code.loop(self.job[Attend.PAGE_BEGIN], self.job[Attend.PAGE_END]) as page:
             base = code.load(I64, code.address(pages, code.times(page, 8)), 8)
             first = code.times(page, PAGE_TOKENS)
-            self._scores(base, first, last)
-            self._cap_scores()
+            count = self._between(0, code.b.sub(code.address(last, 1), first), PAGE_TOKENS)
+            subs = code.b.udiv(code.address(count, LANES - 1), number(LANES))
+            self._scores(base, subs)
+            self._cap_scores(subs)
             whole = code.b.and_(
                 code.b.icmp_signed(">=", first, first_seen),
                 code.b.icmp_signed("<", code.address(first, PAGE_TOKENS - 1), whole_until),
             )
             with code.b.if_then(code.b.not_(whole)):
-                self._hide_unseen(first)
-            corrections = softmax(code, self.weights, self.highest, self.total)
-            self._mix(base, first, last, corrections, self._next_keys(pages, page))
+                self._hide_unseen(first, subs)
+            corrections = softmax(code, self.weights, self.highest, self.total, subs)
+            self._mix(base, count, corrections, self._next_keys(pages, page))
         for index, row in enumerate(self.row):
             self._put(index, row)
 
@@ -146,6 +148,12 @@ class _Attention:
         until = b.add(most(QueryRow.LAST, "<"), number(1))
         return most(QueryRow.FIRST, ">"), until, most(QueryRow.LAST, ">")
 
+    def _between(self, least: int, value: Value, most: int) -> Value:
+        b = self.code.b
+        low, high = number(least), number(most)
+        value = b.select(b.icmp_signed("<", value, low), low, value)
+        return b.select(b.icmp_signed(">", value, high), high, value)
+
     def _next_keys(self, pages: Value, page: Value) -> Value:
         """Where the next page's keys are; this one's on the last page."""
         b, following = self.code.b, self.code.address(page, 1)
@@ -156,46 +164,26 @@ class _Attention:
 
     # -- scores of a page -------------------------------------------------------------------------
 
-    def _scores(self, page: Value, first: Value, last: Value) -> None:
-        """Of positions up to ``last``; behind it nothing is read."""
-        for begin in range(0, _SUBS, self.at_once):
-            subs = range(begin, begin + self.at_once)
-            if len(subs) == 1:
-                self._scores_or_none(page, first, last, subs)
-                continue
-            with self.code.b.if_else(self._sees(last, first, subs[-1])) as (all_, some):
-                with all_:
-                    self._scores_of(page, subs)
-                with some:  # all at once would be a waste
-                    for sub in subs:
-                        self._scores_or_none(page, first, last, range(sub, sub + 1))
-
-    def _scores_or_none(self, page: Value, first: Value, last: Value, subs: range) -> None:
-        with self.code.b.if_else(self._sees(last, first, subs[0])) as (some, none):
-            with some:
-                self._scores_of(page, subs)
-            with none:
-                self._hide(subs)
-
-    def _sees(self, last: Value, first: Value, sub: int) -> Value:
-        begin = self.code.address(first, sub * LANES)
-        return self.code.b.icmp_signed(">=", last, begin)
-
-    def _hide(self, subs: range) -> None:
+    def _scores(self, page: Value, subs: Value) -> None:
+        """Of ``subs`` times 16 positions; behind them nothing is read."""
         code = self.code
-        for sub in subs:
-            for weights in self.weights:
-                place = code.address(weights, _LANE_BYTES * sub)
-                code.store(every(FLOATS, float("-inf")), place, _LANE_BYTES)
+        whole = code.b.and_(subs, number(-self.at_once))
+        for begin, end, count in ((number(0), whole, self.at_once), (whole, subs, 1)):
+            # As loops, and not one behind the other: between two layers this code leaves the
+            # caches, and the less of it there is the sooner it is back.
+            with code.loop(begin, end, count) as sub:
+                self._scores_of(page, sub, count)
+            if self.at_once == 1:
+                break
 
-    def _scores_of(self, page: Value, subs: range) -> None:
+    def _scores_of(self, page: Value, first: Value, count: int) -> None:
         code = self.code
         keys = code.address(page, self.job[Attend.KEYS])
         values = code.address(page, self.job[Attend.VALUES])
-        bases = [
-            code.address(keys, code.times(self.key_size, sub * LANES * self.size)) for sub in subs
-        ]
-        sums = self._sums([[zeros(FLOATS)] * len(subs)] * self.rows)
+        stride = code.times(self.key_size, LANES * self.size)
+        subs = [code.address(first, index) for index in range(count)]
+        bases = [code.address(keys, code.times(stride, sub)) for sub in subs]
+        sums = self._sums([[zeros(FLOATS)] * count] * self.rows)
 
         def add(index: Value, *, asks: bool) -> None:
             column = code.times(index, LANES * self.size)
@@ -209,43 +197,42 @@ class _Attention:
 
         self._two_by_two(self.key_size, add)
         for offset, sub in enumerate(subs):
+            at = code.times(sub, _LANE_BYTES)
             factor = None
             if self.kind is KVType.INT8:
-                place = code.address(page, self.job[Attend.KEY_FACTORS], _LANE_BYTES * sub)
+                place = code.address(page, self.job[Attend.KEY_FACTORS], at)
                 factor = code.load(FLOATS, place, _LANE_BYTES)
-            for index in range(self.rows):
+            for index, weights in enumerate(self.weights):
                 score = sums.vectors(index)[offset]
                 if factor is not None:
                     score = code.b.fmul(score, factor)
-                place = code.address(self.weights[index], _LANE_BYTES * sub)
-                code.store(score, place, _LANE_BYTES)
+                code.store(score, code.address(weights, at), _LANE_BYTES)
 
-    def _cap_scores(self) -> None:
+    def _cap_scores(self, subs: Value) -> None:
         code, bits = self.code, self.job[Attend.CAP]
         with code.b.if_then(code.b.icmp_signed("!=", bits, number(0))):
             cap = code.splat(FLOATS, code.bits(code.b.trunc(bits, I32), F32))
-            for place, _, _ in self._score_places():
-                score = code.load(FLOATS, place, _LANE_BYTES)
-                capped = code.b.fmul(tanh(code, code.b.fdiv(score, cap)), cap)
-                code.store(capped, place, _LANE_BYTES)
+            for weights in self.weights:
+                with code.loop(0, subs) as sub:
+                    place = code.address(weights, code.times(sub, _LANE_BYTES))
+                    score = code.load(FLOATS, place, _LANE_BYTES)
+                    capped = code.b.fmul(tanh(code, code.b.fdiv(score, cap)), cap)
+                    code.store(capped, place, _LANE_BYTES)
 
-    def _hide_unseen(self, first: Value) -> None:
+    def _hide_unseen(self, first: Value, subs: Value) -> None:
         """Let scores be minus infinity where their rows do not look."""
         code = self.code
-        for place, index, sub in self._score_places():
-            score = code.load(FLOATS, place, _LANE_BYTES)
-            code.store(self._visible(index, score, first, sub), place, _LANE_BYTES)
+        with code.loop(0, subs) as sub:
+            for index, weights in enumerate(self.weights):
+                place = code.address(weights, code.times(sub, _LANE_BYTES))
+                score = code.load(FLOATS, place, _LANE_BYTES)
+                code.store(self._visible(index, score, first, sub), place, _LANE_BYTES)
 
-    def _score_places(self) -> Iterator[tuple[Value, int, int]]:
-        """Addresses of a page's scores, with their rows and groups of positions."""
-        for index, weights in enumerate(self.weights):
-            for sub in range(_SUBS):
-                yield self.code.address(weights, _LANE_BYTES * sub), index, sub
-
-    def _visible(self, index: int, score: Value, first: Value, sub: int) -> Value:
+    def _visible(self, index: int, score: Value, first: Value, sub: Value) -> Value:
         """Minus infinity where the row does not look."""
         code, row = self.code, self.row[index]
-        lanes = ir.Constant(INTS, [sub * LANES + lane for lane in range(LANES)])
+        begin = code.splat(INTS, code.b.trunc(code.times(sub, LANES), I32))
+        lanes = code.b.add(begin, ir.Constant(INTS, list(range(LANES))))
 
         def relative(position: Value) -> Value:
             # Within 32 bits: positions are far below 2^31.
@@ -258,15 +245,10 @@ class _Attention:
 
     # -- values of a page -------------------------------------------------------------------------
 
-    def _mix(
-        self, page: Value, first: Value, last: Value, corrections: list[Value], ahead: Value
-    ) -> None:
+    def _mix(self, page: Value, count: Value, corrections: list[Value], ahead: Value) -> None:
+        """Add the values of ``count`` positions."""
         code, b = self.code, self.code.b
         values = code.address(page, self.job[Attend.VALUES])
-        count = b.sub(b.add(last, number(1)), first)
-        whole = number(PAGE_TOKENS)
-        count = b.select(b.icmp_signed("<", count, whole), count, whole)
-        count = b.select(b.icmp_signed("<", count, number(0)), number(0), count)
         if self.kind is KVType.INT8:
             self._scale_weights(page)
         wide = LANES * self.at_once
@@ -282,10 +264,11 @@ class _Attention:
     def _scale_weights(self, page: Value) -> None:
         code = self.code
         factors = code.address(page, self.job[Attend.VALUE_FACTORS])
-        for sub in range(_SUBS):
-            factor = code.load(FLOATS, code.address(factors, _LANE_BYTES * sub), _LANE_BYTES)
+        with code.loop(0, number(_SUBS)) as sub:
+            at = code.times(sub, _LANE_BYTES)
+            factor = code.load(FLOATS, code.address(factors, at), _LANE_BYTES)
             for weights in self.weights:
-                place = code.address(weights, _LANE_BYTES * sub)
+                place = code.address(weights, at)
                 scaled = code.b.fmul(code.load(FLOATS, place, _LANE_BYTES), factor)
                 code.store(scaled, place, _LANE_BYTES)
 

@@ -53,7 +53,7 @@ BLOCKS_AHEAD: Final = 4
 """How far ahead weights are asked for: the work on several tokens would not wait for them itself,
 and a block of 16 tokens takes about as long as memory does."""
 
-BLOCKS_AHEAD_OF_ONE: Final = 8
+BLOCKS_AHEAD_OF_ONE: Final = 6
 """The same for one token, whose block takes much less time than memory does."""
 
 
