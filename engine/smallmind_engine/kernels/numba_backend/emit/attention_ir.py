@@ -186,8 +186,9 @@ class _Attention:
         sums = self._sums([[zeros(FLOATS)] * count] * self.rows)
 
         def add(index: Value, *, asks: bool) -> None:
-            column = code.times(index, LANES * self.size)
-            if asks:  # for the values, which are next
+            size = LANES * self.size
+            column = code.times(index, size)
+            if asks or size >= _LINE_BYTES:  # for the values, which are next
                 for base in bases:
                     place = code.b.sub(code.address(base, column), keys)
                     code.prefetch(code.address(values, place))
@@ -314,7 +315,7 @@ class _Attention:
                 code.store(value, place, _LANE_BYTES)
 
     def _two_by_two(self, count: Value, add: _Add) -> None:
-        """Add ``count`` times; every other time asks for memory ahead."""
+        """Add ``count`` times; where a line is enough for two, every other time asks for memory."""
         code = self.code
         even = code.b.and_(count, number(-2))
         with code.loop(0, even, 2) as index:

@@ -25,7 +25,7 @@ _OPTIONS: Final[dict[str, Any]] = {
     "_nrt": False,
 }
 
-binding.initialize_native_asmparser()  # a kernel has instructions in assembly, see ``half_sums``
+binding.initialize_native_asmparser()  # for the assembly in ``attention_sums``
 
 
 def compile_function(
